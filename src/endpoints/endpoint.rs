@@ -1,0 +1,117 @@
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+
+use arc_swap::ArcSwap;
+
+use super::signals::Signals;
+use super::state::StateSlots;
+
+/// What discovery knows of one endpoint: one port of one worker.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EndpointSpec {
+    pub namespace: String,
+    /// Unique in its namespace. From Kubernetes it is `<pod>-rank-<index of the port>`.
+    pub name: String,
+    /// The pod behind the endpoint; equals `name` where there are no pods.
+    pub pod_name: String,
+    pub ip: IpAddr,
+    pub port: u16,
+    /// Index of the port among the pool's target ports.
+    pub rank: u16,
+    /// What tells this worker from another one under the same name (a pod's UID); may be empty.
+    pub uid: String,
+    pub labels: Labels,
+}
+
+/// Labels of a worker, by key.
+pub type Labels = BTreeMap<String, String>;
+
+impl EndpointSpec {
+    /// `ip:port`, with brackets around an IPv6 address: the form gateways expect.
+    pub fn host_port(&self) -> String {
+        std::net::SocketAddr::new(self.ip, self.port).to_string()
+    }
+
+    /// True where `other` is the same worker, whatever its labels are now.
+    pub fn is_same_worker(&self, other: &Self) -> bool {
+        self.uid == other.uid
+            && self.ip == other.ip
+            && self.port == other.port
+            && self.rank == other.rank
+            && self.name == other.name
+            && self.namespace == other.namespace
+    }
+}
+
+/// Work that was sent to an endpoint and has not ended, kept by [`super::Reservation`]s alone.
+#[derive(Debug, Default)]
+pub struct InFlight {
+    requests: AtomicI64,
+    tokens: AtomicI64,
+}
+
+impl InFlight {
+    /// Requests picked for the endpoint whose exchange has not ended.
+    pub fn requests(&self) -> i64 {
+        self.requests.load(Ordering::Relaxed)
+    }
+
+    /// Prompt tokens (uncached ones, plus estimated output where configured) still to be worked on.
+    pub fn tokens(&self) -> i64 {
+        self.tokens.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn add(&self, requests: i64, tokens: i64) {
+        self.requests.fetch_add(requests, Ordering::Relaxed);
+        self.tokens.fetch_add(tokens, Ordering::Relaxed);
+    }
+}
+
+/// One instance of an endpoint. A worker that leaves the pool and comes back, or a pod replaced
+/// under the same name, is a new instance and starts with nothing in flight and no history.
+#[derive(Debug)]
+pub struct Endpoint {
+    /// As discovered first; [`Endpoint::labels`] has the labels of now.
+    pub spec: EndpointSpec,
+    /// `namespace/name`.
+    pub id: Arc<str>,
+    /// `ip:port`, the value of the destination header.
+    pub host_port: Arc<str>,
+    /// Distinguishes instances that share a name; never reused within a process.
+    pub instance: u64,
+    /// What the worker last told.
+    pub signals: Signals,
+    /// What we sent there and has not ended.
+    pub in_flight: InFlight,
+    /// What plugins remember of this instance, freed with it.
+    pub state: StateSlots,
+    labels: ArcSwap<Labels>,
+}
+
+static NEXT_INSTANCE: AtomicU64 = AtomicU64::new(1);
+
+impl Endpoint {
+    pub fn new(spec: EndpointSpec) -> Self {
+        Self {
+            id: format!("{}/{}", spec.namespace, spec.name).into(),
+            host_port: spec.host_port().into(),
+            instance: NEXT_INSTANCE.fetch_add(1, Ordering::Relaxed),
+            signals: Signals::default(),
+            in_flight: InFlight::default(),
+            state: StateSlots::default(),
+            labels: ArcSwap::from_pointee(spec.labels.clone()),
+            spec,
+        }
+    }
+
+    /// The worker's labels as they are now; they may change while the worker stays.
+    pub fn labels(&self) -> arc_swap::Guard<Arc<Labels>> {
+        self.labels.load()
+    }
+
+    pub(super) fn set_labels(&self, labels: Labels) {
+        self.labels.store(Arc::new(labels));
+    }
+}

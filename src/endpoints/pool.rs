@@ -1,0 +1,109 @@
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+use parking_lot::Mutex;
+
+use super::{Endpoint, EndpointSpec};
+
+/// The endpoints of the pool at one moment. Immutable; requests hold the `Arc` they started with.
+#[derive(Debug, Default)]
+pub struct Snapshot {
+    pub endpoints: Vec<Arc<Endpoint>>,
+}
+
+/// What one change of the pool did, for those that keep something running per endpoint.
+#[derive(Debug, Default)]
+pub struct PoolChange {
+    pub added: Vec<Arc<Endpoint>>,
+    pub removed: Vec<Arc<Endpoint>>,
+}
+
+impl PoolChange {
+    pub fn is_empty(&self) -> bool {
+        self.added.is_empty() && self.removed.is_empty()
+    }
+}
+
+type Listener = Box<dyn Fn(&PoolChange) + Send + Sync>;
+
+/// The pool of endpoints. Discovery writes it, everyone else reads snapshots.
+#[derive(Default)]
+pub struct Pool {
+    current: ArcSwap<Snapshot>,
+    /// Serialises writers and keeps their listeners; readers never take it.
+    writer: Mutex<Vec<Listener>>,
+    synced: std::sync::atomic::AtomicBool,
+}
+
+impl std::fmt::Debug for Pool {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Pool").field("endpoints", &self.current.load().endpoints.len()).finish()
+    }
+}
+
+impl Pool {
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        self.current.load_full()
+    }
+
+    /// True once discovery has listed the pool, even if it is empty.
+    pub fn is_synced(&self) -> bool {
+        self.synced.load(std::sync::atomic::Ordering::Acquire)
+    }
+
+    pub fn set_synced(&self, synced: bool) {
+        self.synced.store(synced, std::sync::atomic::Ordering::Release);
+    }
+
+    /// Calls `listener` after every change, in order. Endpoints already there are told at once
+    /// as added, so no change is missed.
+    pub fn subscribe(&self, listener: impl Fn(&PoolChange) + Send + Sync + 'static) {
+        let mut writer = self.writer.lock();
+        let there = PoolChange { added: self.snapshot().endpoints.clone(), removed: Vec::new() };
+        if !there.is_empty() {
+            listener(&there);
+        }
+        writer.push(Box::new(listener));
+    }
+
+    /// Makes the pool hold exactly `specs`. A worker that is still the same one stays the same
+    /// instance, with its labels brought up to date; any other becomes a new instance.
+    pub fn replace(&self, specs: Vec<EndpointSpec>) -> PoolChange {
+        let writer = self.writer.lock();
+        let before = self.snapshot();
+        let mut known: HashMap<&str, &Arc<Endpoint>> =
+            before.endpoints.iter().map(|e| (&*e.id, e)).collect();
+        let mut change = PoolChange::default();
+        let mut endpoints = Vec::with_capacity(specs.len());
+        for spec in specs {
+            let id = format!("{}/{}", spec.namespace, spec.name);
+            match known.remove(id.as_str()) {
+                Some(old) if old.spec.is_same_worker(&spec) => {
+                    if **old.labels() != spec.labels {
+                        old.set_labels(spec.labels);
+                    }
+                    endpoints.push(old.clone());
+                }
+                old => {
+                    let fresh = Arc::new(Endpoint::new(spec));
+                    change.removed.extend(old.cloned());
+                    change.added.push(fresh.clone());
+                    endpoints.push(fresh);
+                }
+            }
+        }
+        change.removed.extend(known.into_values().cloned());
+        if !change.is_empty() {
+            self.current.store(Arc::new(Snapshot { endpoints }));
+            for listener in writer.iter() {
+                listener(&change);
+            }
+        }
+        change
+    }
+}

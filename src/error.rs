@@ -1,0 +1,112 @@
+//! Why a request was not routed, and what the client is told about it.
+//!
+//! The codes, texts and drop reasons are the reference's (llm-d-router main at ebab6879):
+//! 429 means capacity exists but is contended, 503 that none exists now, 500 that the fault is
+//! ours, 400 that it is the client's. A message never quotes what the user sent.
+
+use std::borrow::Cow;
+use std::fmt;
+
+/// Canonical error codes and the HTTP status each maps to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Code {
+    BadRequest,
+    Unauthorized,
+    Forbidden,
+    NotFound,
+    PreconditionFailed,
+    /// The body is larger than the configured limit. Ours: the reference has no limit.
+    PayloadTooLarge,
+    ResourceExhausted,
+    Internal,
+    ServiceUnavailable,
+}
+
+impl Code {
+    /// The code's name, as it stands in error bodies and in the `error_code` metric label.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Code::BadRequest => "BadRequest",
+            Code::Unauthorized => "Unauthorized",
+            Code::Forbidden => "Forbidden",
+            Code::NotFound => "NotFound",
+            Code::PreconditionFailed => "PreconditionFailed",
+            Code::PayloadTooLarge => "PayloadTooLarge",
+            Code::ResourceExhausted => "ResourceExhausted",
+            Code::Internal => "Internal",
+            Code::ServiceUnavailable => "ServiceUnavailable",
+        }
+    }
+
+    /// The HTTP status the client receives.
+    pub const fn http_status(self) -> u16 {
+        match self {
+            Code::BadRequest => 400,
+            Code::Unauthorized => 401,
+            Code::Forbidden => 403,
+            Code::NotFound => 404,
+            Code::PreconditionFailed => 412,
+            Code::PayloadTooLarge => 413,
+            Code::ResourceExhausted => 429,
+            Code::Internal => 500,
+            Code::ServiceUnavailable => 503,
+        }
+    }
+}
+
+/// Value of the `x-llm-d-request-dropped-reason` response header.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DropReason {
+    Saturated,
+    NoEndpoints,
+}
+
+impl DropReason {
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            DropReason::Saturated => "rejected-saturated",
+            DropReason::NoEndpoints => "rejected-no-endpoints",
+        }
+    }
+}
+
+/// A request that ends in an error instead of an endpoint.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct RequestError {
+    pub code: Code,
+    pub message: Cow<'static, str>,
+    pub drop_reason: Option<DropReason>,
+}
+
+impl RequestError {
+    pub fn new(code: Code, message: impl Into<Cow<'static, str>>) -> Self {
+        Self { code, message: message.into(), drop_reason: None }
+    }
+
+    pub fn bad_request(message: impl Into<Cow<'static, str>>) -> Self {
+        Self::new(Code::BadRequest, message)
+    }
+
+    pub fn with_reason(mut self, reason: DropReason) -> Self {
+        self.drop_reason = Some(reason);
+        self
+    }
+
+    /// No endpoint is left after the subset hint (or the pool is empty).
+    pub fn no_candidates() -> Self {
+        Self::new(
+            Code::ServiceUnavailable,
+            "failed to find endpoint candidates for serving the request",
+        )
+        .with_reason(DropReason::NoEndpoints)
+    }
+}
+
+/// The body of the immediate response: `inference error: <Code> - <message>`.
+impl fmt::Display for RequestError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "inference error: {} - {}", self.code.as_str(), self.message)
+    }
+}
+
+impl std::error::Error for RequestError {}
