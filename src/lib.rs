@@ -15,8 +15,10 @@
 
 pub mod clock;
 pub mod config;
+pub mod director;
 pub mod endpoints;
 pub mod error;
+pub mod flow_control;
 pub mod objectives;
 pub mod plugins;
 pub mod scheduling;

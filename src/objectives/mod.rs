@@ -23,4 +23,13 @@ impl Objectives {
     pub fn set_priorities(&self, priorities: HashMap<String, i32>) {
         self.priorities.store(priorities.into());
     }
+
+    /// The model a rewriting rule sends `incoming` to; there are no rules without Kubernetes.
+    pub fn rewrite(&self, _incoming: &str, _rng: &mut fastrand::Rng) -> Option<String> {
+        None
+    }
+    /// The priority an `InferenceModel` gives its model; there are none without Kubernetes.
+    pub fn priority_of_model(&self, _model: &str) -> Option<i32> {
+        None
+    }
 }
