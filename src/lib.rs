@@ -20,3 +20,4 @@ pub mod error;
 pub mod objectives;
 pub mod plugins;
 pub mod scheduling;
+pub mod telemetry;
