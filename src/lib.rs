@@ -22,3 +22,4 @@ pub mod flow_control;
 pub mod objectives;
 pub mod plugins;
 pub mod scheduling;
+pub mod telemetry;
