@@ -19,4 +19,5 @@ pub mod endpoints;
 pub mod error;
 pub mod objectives;
 pub mod plugins;
+pub mod prefix;
 pub mod scheduling;
