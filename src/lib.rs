@@ -21,5 +21,6 @@ pub mod error;
 pub mod flow_control;
 pub mod objectives;
 pub mod plugins;
+pub mod prefix;
 pub mod scheduling;
 pub mod telemetry;

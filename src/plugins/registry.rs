@@ -73,8 +73,45 @@ pub struct Roles {
     pub observer: Option<Arc<dyn Observer>>,
 }
 
+impl Roles {
+    pub fn filter(filter: impl Filter + 'static) -> Self {
+        Self { filter: Some(Arc::new(filter)), ..Self::default() }
+    }
+
+    pub fn scorer(scorer: impl Scorer + 'static) -> Self {
+        Self { scorer: Some(Arc::new(scorer)), ..Self::default() }
+    }
+
+    pub fn picker(picker: impl Picker + 'static) -> Self {
+        Self { picker: Some(Arc::new(picker)), ..Self::default() }
+    }
+}
+
 /// Every plugin type there is.
-static TYPES: &[PluginType] = &[];
+static TYPES: &[PluginType] = &[
+    super::active_request_scorer::TYPE,
+    super::approx_prefix_cache_producer::TYPE,
+    super::by_label::TYPE,
+    super::decode_filter::TYPE,
+    super::encode_filter::TYPE,
+    super::inflight_load_producer::TYPE,
+    super::kv_cache_utilization_scorer::TYPE,
+    super::label_selector_filter::TYPE,
+    super::load_aware_scorer::TYPE,
+    super::lora_affinity_scorer::TYPE,
+    super::max_score_picker::TYPE,
+    super::no_hit_lru_scorer::TYPE,
+    super::prefill_filter::TYPE,
+    super::prefix_cache_affinity_filter::TYPE,
+    super::prefix_cache_scorer::TYPE,
+    super::queue_scorer::TYPE,
+    super::random_picker::TYPE,
+    super::running_requests_size_scorer::TYPE,
+    super::single_profile_handler::TYPE,
+    super::token_load_scorer::TYPE,
+    super::token_producer::TYPE,
+    super::weighted_random_picker::TYPE,
+];
 
 /// The type of this name or alias.
 pub fn find(name: &str) -> Option<&'static PluginType> {
