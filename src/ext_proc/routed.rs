@@ -179,14 +179,16 @@ fn decide(
     let decision = match decision {
         Ok(decision) => decision,
         Err(error) => {
-            shared.metrics.scheduler_failed(took, &request.target_model);
+            shared.metrics.scheduler(took, false, &request.target_model, "", "", 0);
             refused(shared, collected, &incoming_model, &request.target_model, &error);
             return Err(error);
         }
     };
-    shared.metrics.scheduled(took, &request.target_model, &decision.endpoints[0]);
+    let target = &decision.endpoints[0].spec;
+    let (name, namespace) = (&target.name, &target.namespace);
+    shared.metrics.scheduler(took, true, &request.target_model, name, namespace, target.port);
     let series = series(shared, collected, &incoming_model, &request);
-    series.accepted(body.len() as u64);
+    series.accepted(body.len());
     series.running_inc();
     log_handled(&request, &incoming_model, objective, &decision);
     if let (Some(log), Some(explanation)) = (&shared.decisions, &decision.explanation) {
