@@ -31,9 +31,10 @@ impl Picker for MaxScorePicker {
     fn pick(&self, cycle: &Cycle<'_>, candidates: &[u32], totals: &[f64]) -> Picks {
         cycle.with_rng(|rng| {
             // Loads change under our hands, so each is read once.
-            let ranked = candidates.iter().zip(totals).map(|(&c, &total)| {
-                ((comparable(total), load_now(cycle, c), rng.u32(..)), c)
-            });
+            let ranked = candidates
+                .iter()
+                .zip(totals)
+                .map(|(&c, &total)| ((comparable(total), load_now(cycle, c), rng.u32(..)), c));
             if self.max == 1 {
                 let best = ranked.min_by(|a, b| compare(&a.0, &b.0));
                 return best.map(|(_, c)| c).into_iter().collect();
