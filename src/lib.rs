@@ -15,6 +15,7 @@
 
 pub mod clock;
 pub mod config;
+pub mod datalayer;
 pub mod endpoints;
 pub mod error;
 pub mod objectives;
