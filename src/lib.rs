@@ -16,8 +16,10 @@
 pub mod clock;
 pub mod config;
 pub mod datalayer;
+pub mod discovery;
 pub mod endpoints;
 pub mod error;
 pub mod objectives;
+pub mod pipeline;
 pub mod plugins;
 pub mod scheduling;

@@ -1,7 +1,13 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::{MetricsExtractor, MetricsSource, ParserKind, SaturationConfig};
+use super::{
+    core_metrics_extractor, file_discovery, metrics_data_source, parsers, utilization_detector,
+};
 use crate::config::Fields;
+use crate::datalayer::config::Needs;
+use crate::discovery::FileDiscoveryConfig;
 use crate::scheduling::{Filter, Observer, Picker, PrefixSlot, Producer, ProfileHandler, Scorer};
 
 /// A plugin type: its name in YAML and how an instance is made.
@@ -71,10 +77,33 @@ pub struct Roles {
     /// True for a producer whose name other plugins may give as a prefix producer.
     pub is_prefix_producer: bool,
     pub observer: Option<Arc<dyn Observer>>,
+    /// How workers are scraped.
+    pub metrics_source: Option<MetricsSource>,
+    /// What their metrics mean.
+    pub extractor: Option<MetricsExtractor>,
+    pub parser: Option<ParserKind>,
+    pub saturation: Option<SaturationConfig>,
+    pub discovery: Option<FileDiscoveryConfig>,
+    /// The workers' signals that the instance reads; the others need not be collected.
+    pub needs: Needs,
 }
 
 /// Every plugin type there is.
-static TYPES: &[PluginType] = &[];
+static TYPES: &[PluginType] = &[
+    PluginType { name: "file-discovery", aliases: &[], build: file_discovery::build },
+    PluginType { name: "metrics-data-source", aliases: &[], build: metrics_data_source::build },
+    PluginType {
+        name: "core-metrics-extractor",
+        aliases: &["model-server-protocol-metrics"],
+        build: core_metrics_extractor::build,
+    },
+    PluginType { name: "utilization-detector", aliases: &[], build: utilization_detector::build },
+    PluginType { name: "openai-parser", aliases: &[], build: parsers::openai },
+    PluginType { name: "anthropic-parser", aliases: &[], build: parsers::anthropic },
+    PluginType { name: "vllmhttp-parser", aliases: &[], build: parsers::vllm_http },
+    PluginType { name: "sglanghttp-parser", aliases: &[], build: parsers::sglang_http },
+    PluginType { name: "passthrough-parser", aliases: &[], build: parsers::passthrough },
+];
 
 /// The type of this name or alias.
 pub fn find(name: &str) -> Option<&'static PluginType> {
