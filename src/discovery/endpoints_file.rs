@@ -43,22 +43,10 @@ pub fn parse_endpoints(text: &str, diagnostics: &Diagnostics) -> Vec<EndpointSpe
     if document.get("endpoints").is_none_or(|list| list.value == Value::Null) {
         root.error("endpoints", "is missing: list the endpoints");
     }
-    let nodes = root.list("endpoints").unwrap_or_default();
     let entries = root.each("endpoints");
     root.finish();
     let mut seen = Seen::default();
-    let mut specs = Vec::new();
-    for (node, entry) in nodes.iter().zip(entries) {
-        match node.value {
-            Value::Map(_) => specs.extend(read_entry(entry, &mut seen)),
-            Value::Null => {
-                diagnostics.error(Some(node.at), entry.path(), "must be a mapping, found null");
-            }
-            // Reported when its fields were asked for.
-            _ => {}
-        }
-    }
-    specs
+    entries.into_iter().filter_map(|entry| read_entry(entry, &mut seen)).collect()
 }
 
 /// Where names and addresses stand that may not come again.
