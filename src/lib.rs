@@ -22,4 +22,5 @@ pub mod error;
 pub mod objectives;
 pub mod pipeline;
 pub mod plugins;
+pub mod prefix;
 pub mod scheduling;

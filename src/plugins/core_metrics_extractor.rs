@@ -1,6 +1,17 @@
-use super::{Build, Roles};
+//! `core-metrics-extractor`: which metrics of each engine mean what. Parameters as in
+//! llm-d-router main at ebab6879; an engine configured here takes the place of the built-in one
+//! of its name.
+
+use super::{Build, PluginType, Roles};
 use crate::config::{Fields, nearest};
 use crate::datalayer::config::{EngineMap, EngineMaps, LEGACY_ENGINE_LABEL, MetricSpec};
+
+pub(super) const TYPE: PluginType = PluginType {
+    name: "core-metrics-extractor",
+    // Its name in GIE v1.3 and v1.4.
+    aliases: &["model-server-protocol-metrics"],
+    build,
+};
 
 /// What a `core-metrics-extractor` sets.
 #[derive(Clone, Debug, Default)]
@@ -26,10 +37,7 @@ impl MetricsExtractor {
     }
 }
 
-/// `core-metrics-extractor`: which metrics of each engine mean what. Parameters as in
-/// llm-d-router main at ebab6879; an engine configured here takes the place of the built-in one
-/// of its name.
-pub(super) fn build(build: Build<'_, '_>) -> Roles {
+fn build(build: Build<'_, '_>) -> Roles {
     let mut p = build.parameters;
     let label_key = p.string("engineLabelKey").filter(|key| !key.is_empty());
     let default_engine = p.string("defaultEngine").filter(|name| !name.is_empty());

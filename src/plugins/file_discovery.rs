@@ -1,13 +1,16 @@
+//! `file-discovery`: the endpoints stand in a file.
+//!
+//! `path` (required), `watchFile` (default true: a change is taken up as it happens. The
+//! reference, llm-d-router main at ebab6879, defaults to false).
+
 use std::path::PathBuf;
 
-use super::{Build, Roles};
+use super::{Build, PluginType, Roles};
 use crate::discovery::FileDiscoveryConfig;
 
-/// `file-discovery`: the endpoints stand in a file.
-///
-/// `path` (required), `watchFile` (default true: a change is taken up as it happens. The
-/// reference, llm-d-router main at ebab6879, defaults to false).
-pub(super) fn build(build: Build<'_, '_>) -> Roles {
+pub(super) const TYPE: PluginType = PluginType { name: "file-discovery", aliases: &[], build };
+
+fn build(build: Build<'_, '_>) -> Roles {
     let mut parameters = build.parameters;
     let path = parameters.string("path");
     let watch = parameters.bool("watchFile").unwrap_or(true);

@@ -1,8 +1,13 @@
+//! `metrics-data-source`: workers are asked for their metrics over HTTP. Parameters as in
+//! llm-d-router main at ebab6879; see [`ScrapeConfig`] for their defaults.
+
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{Build, Roles};
+use super::{Build, PluginType, Roles};
 use crate::datalayer::config::{Scheme, ScrapeConfig};
+
+pub(super) const TYPE: PluginType = PluginType { name: "metrics-data-source", aliases: &[], build };
 
 /// The data layer's tick: nothing is scraped more often.
 const SHORTEST_INTERVAL: Duration = Duration::from_millis(50);
@@ -37,9 +42,7 @@ impl MetricsSource {
     }
 }
 
-/// `metrics-data-source`: workers are asked for their metrics over HTTP. Parameters as in
-/// llm-d-router main at ebab6879; see [`ScrapeConfig`] for their defaults.
-pub(super) fn build(build: Build<'_, '_>) -> Roles {
+fn build(build: Build<'_, '_>) -> Roles {
     let mut p = build.parameters;
     let scheme = p.string("scheme").and_then(|text| {
         let scheme = Scheme::parse(text);

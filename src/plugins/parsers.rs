@@ -1,7 +1,7 @@
-//! The request parsers as plugin types. What they do is the business of the API room; here each
-//! is a name that a configuration can list.
+//! The request parsers as plugin types, without parameters. What they do is the business of the
+//! API room; here each is a name that a configuration can list.
 
-use super::{Build, Roles};
+use super::{Build, PluginType, Roles, parameters};
 
 /// The request formats that can be read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -13,35 +13,34 @@ pub enum ParserKind {
     Passthrough,
 }
 
-pub(super) fn openai(b: Build<'_, '_>) -> Roles {
-    parser(b, ParserKind::OpenAi)
-}
+pub(super) const OPENAI: PluginType =
+    PluginType { name: "openai-parser", aliases: &[], build: |b| parser(b, ParserKind::OpenAi) };
 
-pub(super) fn anthropic(b: Build<'_, '_>) -> Roles {
-    parser(b, ParserKind::Anthropic)
-}
+pub(super) const ANTHROPIC: PluginType = PluginType {
+    name: "anthropic-parser",
+    aliases: &[],
+    build: |b| parser(b, ParserKind::Anthropic),
+};
 
-pub(super) fn vllm_http(b: Build<'_, '_>) -> Roles {
-    parser(b, ParserKind::VllmHttp)
-}
+pub(super) const VLLM_HTTP: PluginType = PluginType {
+    name: "vllmhttp-parser",
+    aliases: &[],
+    build: |b| parser(b, ParserKind::VllmHttp),
+};
 
-pub(super) fn sglang_http(b: Build<'_, '_>) -> Roles {
-    parser(b, ParserKind::SglangHttp)
-}
+pub(super) const SGLANG_HTTP: PluginType = PluginType {
+    name: "sglanghttp-parser",
+    aliases: &[],
+    build: |b| parser(b, ParserKind::SglangHttp),
+};
 
-pub(super) fn passthrough(b: Build<'_, '_>) -> Roles {
-    parser(b, ParserKind::Passthrough)
-}
+pub(super) const PASSTHROUGH: PluginType = PluginType {
+    name: "passthrough-parser",
+    aliases: &[],
+    build: |b| parser(b, ParserKind::Passthrough),
+};
 
-/// Parsers take no parameters; the reference ignores what it is given.
 fn parser(build: Build<'_, '_>, kind: ParserKind) -> Roles {
-    if !build.parameters.is_absent() {
-        build.parameters.diagnostics().warning(
-            build.parameters.at(),
-            build.parameters.path(),
-            "a parser takes no parameters; these have no effect",
-        );
-    }
-    build.parameters.ignore_rest();
+    parameters::none(build.parameters);
     Roles { parser: Some(kind), ..Roles::default() }
 }

@@ -2,9 +2,6 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use super::{MetricsExtractor, MetricsSource, ParserKind, SaturationConfig};
-use super::{
-    core_metrics_extractor, file_discovery, metrics_data_source, parsers, utilization_detector,
-};
 use crate::config::Fields;
 use crate::datalayer::config::Needs;
 use crate::discovery::FileDiscoveryConfig;
@@ -88,21 +85,53 @@ pub struct Roles {
     pub needs: Needs,
 }
 
+impl Roles {
+    pub fn filter(filter: impl Filter + 'static) -> Self {
+        Self { filter: Some(Arc::new(filter)), ..Self::default() }
+    }
+
+    pub fn scorer(scorer: impl Scorer + 'static) -> Self {
+        Self { scorer: Some(Arc::new(scorer)), ..Self::default() }
+    }
+
+    pub fn picker(picker: impl Picker + 'static) -> Self {
+        Self { picker: Some(Arc::new(picker)), ..Self::default() }
+    }
+}
+
 /// Every plugin type there is.
 static TYPES: &[PluginType] = &[
-    PluginType { name: "file-discovery", aliases: &[], build: file_discovery::build },
-    PluginType { name: "metrics-data-source", aliases: &[], build: metrics_data_source::build },
-    PluginType {
-        name: "core-metrics-extractor",
-        aliases: &["model-server-protocol-metrics"],
-        build: core_metrics_extractor::build,
-    },
-    PluginType { name: "utilization-detector", aliases: &[], build: utilization_detector::build },
-    PluginType { name: "openai-parser", aliases: &[], build: parsers::openai },
-    PluginType { name: "anthropic-parser", aliases: &[], build: parsers::anthropic },
-    PluginType { name: "vllmhttp-parser", aliases: &[], build: parsers::vllm_http },
-    PluginType { name: "sglanghttp-parser", aliases: &[], build: parsers::sglang_http },
-    PluginType { name: "passthrough-parser", aliases: &[], build: parsers::passthrough },
+    super::active_request_scorer::TYPE,
+    super::approx_prefix_cache_producer::TYPE,
+    super::by_label::TYPE,
+    super::core_metrics_extractor::TYPE,
+    super::decode_filter::TYPE,
+    super::encode_filter::TYPE,
+    super::file_discovery::TYPE,
+    super::inflight_load_producer::TYPE,
+    super::kv_cache_utilization_scorer::TYPE,
+    super::label_selector_filter::TYPE,
+    super::load_aware_scorer::TYPE,
+    super::lora_affinity_scorer::TYPE,
+    super::max_score_picker::TYPE,
+    super::metrics_data_source::TYPE,
+    super::no_hit_lru_scorer::TYPE,
+    super::parsers::ANTHROPIC,
+    super::parsers::OPENAI,
+    super::parsers::PASSTHROUGH,
+    super::parsers::SGLANG_HTTP,
+    super::parsers::VLLM_HTTP,
+    super::prefill_filter::TYPE,
+    super::prefix_cache_affinity_filter::TYPE,
+    super::prefix_cache_scorer::TYPE,
+    super::queue_scorer::TYPE,
+    super::random_picker::TYPE,
+    super::running_requests_size_scorer::TYPE,
+    super::single_profile_handler::TYPE,
+    super::token_load_scorer::TYPE,
+    super::token_producer::TYPE,
+    super::utilization_detector::TYPE,
+    super::weighted_random_picker::TYPE,
 ];
 
 /// The type of this name or alias.

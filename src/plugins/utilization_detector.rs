@@ -1,10 +1,15 @@
+//! `utilization-detector`: the saturation detector, and a filter where a profile names it.
+
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Build, Roles};
+use super::{Build, PluginType, Roles};
 use crate::datalayer::config::Needs;
 use crate::endpoints::{Nanos, SignalValues};
 use crate::scheduling::{Candidate, Cycle, Filter};
+
+pub(super) const TYPE: PluginType =
+    PluginType { name: "utilization-detector", aliases: &[], build };
 
 /// When a worker, and with it the pool, counts as saturated. Defaults and formulas of
 /// `utilization-detector` in llm-d-router main at ebab6879.
@@ -80,8 +85,7 @@ impl Filter for SaturationConfig {
     }
 }
 
-/// `utilization-detector`: the saturation detector, and a filter where a profile names it.
-pub(super) fn build(build: Build<'_, '_>) -> Roles {
+fn build(build: Build<'_, '_>) -> Roles {
     let mut p = build.parameters;
     let mut config = SaturationConfig::default();
     if let Some(depth) = p.int_in("queueDepthThreshold", 1..=i64::MAX) {
