@@ -421,9 +421,9 @@ fn data_layer() {
             &[
                 "f:6:20: plugins[0].parameters.defaultEngine: no engine is called 'vlm'; \
                  did you mean 'vllm'?",
-                "f:8:41: plugins[0].parameters.engineConfigs[0].queuedRequestsSpec: 'a b' is not a \
+                "f:8:40: plugins[0].parameters.engineConfigs[0].queuedRequestsSpec: 'a b' is not a \
                  metric name",
-                "f:8:48: warning: plugins[0].parameters.engineConfigs[0].customMetrics: is not \
+                "f:8:47: warning: plugins[0].parameters.engineConfigs[0].customMetrics: is not \
                  collected: no plugin of this version reads it",
                 "f:9:13: plugins[0].parameters.engineConfigs[1].name: 'default' is reserved; use \
                  the engine's name and defaultEngine",
