@@ -15,8 +15,10 @@ pub(super) const TYPE: PluginType =
 pub(super) const DEFAULT_LRU_CAPACITY: u32 = 31_250;
 /// Blocks below this many tokens are raised to it, so that memory stays bounded.
 const MIN_BLOCK_TOKENS: u32 = 64;
-/// Blocks beyond this are cut to it: no engine has them, a broken metric may.
+/// The largest block that can be configured.
 const MAX_BLOCK_TOKENS: u32 = 1 << 20;
+/// No engine has larger blocks than this: a worker that reports them is not believed.
+const MAX_REPORTED_BLOCK_TOKENS: u32 = 1 << 16;
 const DEFAULT_BLOCK_TOKENS: i64 = 16;
 const DEFAULT_MAX_TOKENS: i64 = 131_072;
 const DEFAULT_MAX_BLOCKS: i64 = 2048;
@@ -49,10 +51,9 @@ pub(super) enum Limit {
 impl PrefixCacheSettings {
     /// The rule for a request; `first` is the first candidate, which speaks for all.
     fn rule(&self, first: &SignalValues) -> BlockRule {
+        let reported = 1..=MAX_REPORTED_BLOCK_TOKENS;
         let block_bytes = match first.block_size {
-            tokens if self.auto_tune && tokens > 0 => {
-                tokens.min(MAX_BLOCK_TOKENS) * BYTES_PER_TOKEN
-            }
+            tokens if self.auto_tune && reported.contains(&tokens) => tokens * BYTES_PER_TOKEN,
             _ => self.block_bytes,
         };
         let block_bytes = block_bytes.max(self.min_block_bytes);
