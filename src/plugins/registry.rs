@@ -98,6 +98,12 @@ impl Roles {
     pub fn picker(picker: impl Picker + 'static) -> Self {
         Self { picker: Some(Arc::new(picker)), ..Self::default() }
     }
+
+    /// Says which of the workers' signals the instance reads.
+    pub fn reading(mut self, needs: Needs) -> Self {
+        self.needs = needs;
+        self
+    }
 }
 
 /// Every plugin type there is.

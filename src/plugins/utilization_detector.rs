@@ -45,10 +45,6 @@ fn build(build: Build<'_, '_>) -> Roles {
         }
     }
     p.finish();
-    Roles {
-        filter: Some(Arc::new(config)),
-        saturation: Some(config),
-        needs: Needs { queue: true, kv: true, ..Needs::default() },
-        ..Roles::default()
-    }
+    Roles { filter: Some(Arc::new(config)), saturation: Some(config), ..Roles::default() }
+        .reading(Needs { queue: true, kv: true, ..Needs::default() })
 }
