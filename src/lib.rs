@@ -13,6 +13,8 @@
 //! Around it: [`config`] and [`pipeline`] turn an `EndpointPickerConfig` into a scheduler,
 //! [`discovery`] fills the pool, [`telemetry`] counts and logs, [`cli`] reads the flags.
 
+#[cfg(feature = "bench")]
+pub mod bench;
 pub mod clock;
 pub mod config;
 pub mod endpoints;
