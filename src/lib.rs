@@ -17,8 +17,15 @@
 pub mod bench;
 pub mod clock;
 pub mod config;
+pub mod director;
+pub mod datalayer;
+pub mod discovery;
 pub mod endpoints;
 pub mod error;
+pub mod flow_control;
 pub mod objectives;
+pub mod pipeline;
 pub mod plugins;
+pub mod prefix;
 pub mod scheduling;
+pub mod telemetry;

@@ -228,19 +228,23 @@ impl<'a> Fields<'a> {
         nested
     }
 
-    /// The fields of each mapping in a list.
+    /// The fields of each mapping in a list. Entries that are no mappings are reported and left
+    /// out.
     pub fn each(&mut self, name: &'static str) -> Vec<Fields<'a>> {
         let items = self.list(name).unwrap_or_default();
         let field = self.field(name);
-        items
-            .iter()
-            .enumerate()
-            .map(|(i, node)| {
-                let mut f = Fields::new(Some(node), format!("{field}[{i}]"), self.diagnostics);
-                f.any_case = self.any_case;
-                f
-            })
-            .collect()
+        let mut mappings = Vec::with_capacity(items.len());
+        for (i, node) in items.iter().enumerate() {
+            let mut f = Fields::new(Some(node), format!("{field}[{i}]"), self.diagnostics);
+            f.any_case = self.any_case;
+            if node.value == Value::Null {
+                f.diagnostics.error(Some(node.at), &f.path, "must be a mapping, found null");
+            }
+            if !f.is_absent() {
+                mappings.push(f);
+            }
+        }
+        mappings
     }
 
     /// Leaves what was not asked for alone: for plugins that take no parameters and, in the

@@ -1,0 +1,3 @@
+//! What workers tell us about themselves.
+
+pub mod config;
