@@ -15,6 +15,8 @@
 //! Around it: [`config`] and [`pipeline`] turn an `EndpointPickerConfig` into a scheduler,
 //! [`discovery`] fills the pool, [`telemetry`] counts and logs, [`cli`] reads the flags.
 
+#[cfg(feature = "bench")]
+pub mod bench;
 pub mod clock;
 pub mod config;
 pub mod datalayer;
@@ -28,6 +30,6 @@ pub mod pipeline;
 pub mod plugins;
 pub mod prefix;
 pub mod scheduling;
-pub mod telemetry;
 #[cfg(feature = "sim")]
 pub mod sim;
+pub mod telemetry;
