@@ -15,8 +15,8 @@
 
 pub mod clock;
 pub mod config;
-pub mod director;
 pub mod datalayer;
+pub mod director;
 pub mod discovery;
 pub mod endpoints;
 pub mod error;
