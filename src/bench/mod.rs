@@ -2,7 +2,8 @@
 //!
 //! [`extproc`] drives any endpoint picker over the wire as Envoy does; [`floor`] is a picker that
 //! decides nothing, so that what a decision costs can be told from what the server costs.
-//! [`trace`] reads recorded workloads and makes up others. [`report`] puts results on the terminal, into JSON and into one HTML file.
+//! [`trace`] reads recorded workloads and makes up others, [`replay`] plays them in virtual time
+//! through the real pipeline against simulated engines. [`report`] puts results on the terminal, into JSON and into one HTML file.
 
 pub mod args;
 pub mod extproc;
@@ -10,5 +11,6 @@ pub mod floor;
 pub mod latency;
 pub mod process;
 pub mod progress;
+pub mod replay;
 pub mod report;
 pub mod trace;

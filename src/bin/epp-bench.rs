@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use epp::bench::{extproc, floor};
+use epp::bench::{extproc, floor, replay};
 
 /// Measures endpoint pickers: what a decision costs, and what it is worth.
 #[derive(Debug, Parser)]
@@ -17,12 +17,14 @@ struct Cli {
 enum Command {
     Extproc(extproc::ExtProcArgs),
     Floor(floor::FloorArgs),
+    Replay(replay::ReplayArgs),
 }
 
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Extproc(args) => extproc::run(&args),
         Command::Floor(args) => floor::run(&args),
+        Command::Replay(args) => replay::run(&args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,
