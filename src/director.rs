@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use crate::endpoints::{Endpoint, Nanos, Pool};
 use crate::error::{Code, RequestError};
-use crate::flow_control::UtilizationDetector;
+use crate::flow_control::SaturationConfig;
 use crate::objectives::Objectives;
 use crate::scheduling::{Candidate, Decision, InferenceRequest, Scheduler, Wants};
 
@@ -53,7 +53,7 @@ pub struct Director {
     pub pool: Arc<Pool>,
     pub scheduler: Arc<Scheduler>,
     pub objectives: Arc<Objectives>,
-    pub saturation: UtilizationDetector,
+    pub saturation: SaturationConfig,
     /// `--disable-endpoint-subset-filter`: whatever the gateway allows, use the whole pool.
     pub ignore_subset: bool,
     /// What every decision is to tell.
@@ -70,14 +70,6 @@ impl Director {
     pub fn target_model(&self, incoming: Option<&str>, header: Option<&str>) -> Option<String> {
         let ruled = RNG.with_borrow_mut(|rng| self.objectives.rewrite(incoming.unwrap_or(""), rng));
         ruled.or_else(|| header.or(incoming).map(str::to_owned)).filter(|m| !m.is_empty())
-    }
-
-    /// The priority of a request: its objective's, 0 where it names none or an unknown one.
-    pub fn priority(&self, objective: Option<&str>, model: &str) -> i32 {
-        objective
-            .and_then(|name| self.objectives.priority_of(name))
-            .or_else(|| self.objectives.priority_of_model(model))
-            .unwrap_or(0)
     }
 
     /// Picks the endpoint of a request and reserves it.

@@ -19,8 +19,8 @@
 pub mod bench;
 pub mod clock;
 pub mod config;
-pub mod director;
 pub mod datalayer;
+pub mod director;
 pub mod discovery;
 pub mod endpoints;
 pub mod error;

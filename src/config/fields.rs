@@ -13,6 +13,8 @@ pub struct Fields<'a> {
     path: String,
     diagnostics: &'a Diagnostics,
     asked: Vec<&'static str>,
+    /// Where mistakes are when the mapping is absent.
+    instead: Option<Position>,
     /// Plugin parameters match names without regard to case, as the reference's decoder does.
     any_case: bool,
 }
@@ -37,7 +39,13 @@ impl<'a> Fields<'a> {
             }
             other => other,
         };
-        Self { node, path, diagnostics, asked: Vec::new(), any_case: false }
+        Self { node, path, diagnostics, asked: Vec::new(), instead: None, any_case: false }
+    }
+
+    /// Reports mistakes of an absent mapping at this place.
+    pub fn or_at(mut self, place: Option<Position>) -> Self {
+        self.instead = place;
+        self
     }
 
     /// Matches field names without regard to case from here on.
@@ -50,9 +58,9 @@ impl<'a> Fields<'a> {
         self.node.is_none()
     }
 
-    /// Where the mapping begins, if it is there.
+    /// Where the mapping begins, or where it is missed.
     pub fn at(&self) -> Option<Position> {
-        self.node.map(|n| n.at)
+        self.node.map(|n| n.at).or(self.instead)
     }
 
     pub fn path(&self) -> &str {

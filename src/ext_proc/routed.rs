@@ -164,7 +164,7 @@ fn decide(
     let objective = headers::named(&collected.headers, headers::OBJECTIVE);
     let request = InferenceRequest {
         id: collected.headers.get(headers::REQUEST_ID).unwrap_or_default().to_owned(),
-        priority: director.priority(objective, &incoming_model),
+        priority: director.objectives.priority(objective, &incoming_model),
         target_model,
         cache_salt: parsed.cache_salt,
         headers: collected.headers.clone(),

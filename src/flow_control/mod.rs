@@ -1,5 +1,5 @@
 //! Whether the pool can take more: saturation, which decides if sheddable requests are refused.
 
-mod utilization;
+mod saturation;
 
-pub use utilization::UtilizationDetector;
+pub use saturation::SaturationConfig;

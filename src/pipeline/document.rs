@@ -139,8 +139,6 @@ impl<'a> Document<'a> {
 
     /// The top-level `saturationDetector`: a reference (GIE v1.5) or thresholds (before).
     fn read_old_detector(&mut self, fields: &mut Fields<'a>) {
-        const THRESHOLDS: [&str; 3] =
-            ["queueDepthThreshold", "kvCacheUtilThreshold", "metricsStalenessThreshold"];
         let mut section = fields.nested("saturationDetector");
         if section.is_absent() {
             return;
@@ -180,26 +178,26 @@ impl<'a> Document<'a> {
     }
 }
 
-/// The old thresholds without those that the old reader ignored: it took none up to 0, and no KV-cache usage from
-/// 1 on.
+const THRESHOLDS: [&str; 3] =
+    ["queueDepthThreshold", "kvCacheUtilThreshold", "metricsStalenessThreshold"];
+
+/// The old thresholds without those that their reader passed over: none up to 0 counted, and no
+/// KV-cache usage from 1 on.
 fn usable_thresholds(mut node: Node, section: &mut Fields<'_>) -> Node {
     section.node("pluginRef");
     let queue = section.int("queueDepthThreshold").map(|depth| depth > 0);
     let kv = section.float("kvCacheUtilThreshold").map(|usage| usage > 0.0 && usage < 1.0);
     let age = section.duration("metricsStalenessThreshold").map(|age| !age.is_zero());
-    let mut unusable = Vec::new();
-    for (name, usable) in [
-        ("queueDepthThreshold", queue),
-        ("kvCacheUtilThreshold", kv),
-        ("metricsStalenessThreshold", age),
-    ] {
-        if usable == Some(false) {
-            section.warning(name, "is out of range; the default is used");
-            unusable.push(name);
+    let mut usable = Vec::new();
+    for (name, in_range) in THRESHOLDS.into_iter().zip([queue, kv, age]) {
+        match in_range {
+            Some(true) => usable.push(name),
+            Some(false) => section.warning(name, "is out of range; the default is used"),
+            None => {}
         }
     }
     if let Value::Map(entries) = &mut node.value {
-        entries.retain(|(key, _)| !unusable.contains(&key.name.as_str()));
+        entries.retain(|(key, _)| usable.contains(&key.name.as_str()));
     }
     node
 }

@@ -66,8 +66,12 @@ impl<'d> Instances<'d> {
                 self.broken.insert(entry.name.clone());
                 continue;
             }
-            let place =
-                Place { at: entry.name_at, type_at: entry.type_at, path: entry.path.clone() };
+            let place = Place {
+                at: entry.name_at,
+                type_at: entry.type_at,
+                path: entry.path.clone(),
+                type_path: format!("{}.type", entry.path),
+            };
             self.make(&entry.name, &entry.plugin_type, entry.parameters, place);
         }
     }
@@ -79,13 +83,23 @@ impl<'d> Instances<'d> {
 
     /// Makes a plugin that the configuration does not list, named as its type is.
     pub fn add(&mut self, plugin_type: &str, parameters: Option<&Node>) -> Option<usize> {
-        let place = Place { at: None, type_at: None, path: plugin_type.to_owned() };
+        let place = Place {
+            at: None,
+            type_at: None,
+            path: plugin_type.to_owned(),
+            type_path: String::new(),
+        };
         self.make(plugin_type, plugin_type, parameters, place)
     }
 
     /// As [`Instances::add`], where `reference` asks for it.
     pub fn add_at(&mut self, plugin_type: &str, reference: &Reference) -> Option<usize> {
-        let place = Place { at: None, type_at: reference.at, path: reference.path.clone() };
+        let place = Place {
+            at: None,
+            type_at: reference.at,
+            path: plugin_type.to_owned(),
+            type_path: reference.path.clone(),
+        };
         self.make(plugin_type, plugin_type, None, place)
     }
 
@@ -105,14 +119,14 @@ impl<'d> Instances<'d> {
                 let near = did_you_mean(plugin_type, plugins::type_names());
                 format!("plugin type '{plugin_type}' is unknown{near}")
             };
-            self.diagnostics.error(place.type_at, &format!("{}.type", place.path), message);
+            self.diagnostics.error(place.type_at, &place.type_path, message);
             self.broken.insert(name.to_owned());
             return None;
         };
         if reference_types::is_experimental(found.name) && !self.allow_experimental {
             self.diagnostics.error(
                 place.type_at,
-                &format!("{}.type", place.path),
+                &place.type_path,
                 format!(
                     "plugin type '{plugin_type}' is experimental: start with \
                      --allow-experimental-plugins to use it"
@@ -120,7 +134,8 @@ impl<'d> Instances<'d> {
             );
         }
         let path = format!("{}.parameters", place.path);
-        let fields = Fields::new(parameters, path, self.diagnostics).any_case();
+        let fields =
+            Fields::new(parameters, path, self.diagnostics).or_at(place.type_at).any_case();
         let roles = (found.build)(Build { name, parameters: fields, links: &mut self.links });
         self.list.push(Instance {
             name: name.to_owned(),
@@ -128,10 +143,7 @@ impl<'d> Instances<'d> {
             parameters: parameters.cloned(),
             at: place.at,
             path: place.path,
-            // These work for every request, whether or not a profile names them.
-            used: roles.producer.is_some()
-                || roles.observer.is_some()
-                || roles.profile_handler.is_some(),
+            used: works_unasked(&roles),
             roles,
         });
         Some(self.list.len() - 1)
@@ -202,9 +214,27 @@ impl<'d> Instances<'d> {
     }
 }
 
+/// True for parts that work for every request, whether or not anything refers to the plugin, and
+/// for a type that has no part to play: what it stands for always happens.
+fn works_unasked(roles: &Roles) -> bool {
+    roles.producer.is_some()
+        || roles.observer.is_some()
+        || roles.profile_handler.is_some()
+        || !(roles.filter.is_some()
+            || roles.scorer.is_some()
+            || roles.picker.is_some()
+            || roles.metrics_source.is_some()
+            || roles.extractor.is_some()
+            || roles.parser.is_some()
+            || roles.saturation.is_some()
+            || roles.discovery.is_some())
+}
+
 /// Where a plugin stands in the document.
 struct Place {
     at: Option<Position>,
     type_at: Option<Position>,
     path: String,
+    /// Where its type, or the reference that stands for it, is in the document.
+    type_path: String,
 }

@@ -1,6 +1,6 @@
 use super::document::Document;
 use super::instances::Instances;
-use crate::plugins::SaturationConfig;
+use crate::flow_control::SaturationConfig;
 
 /// The type, and the name, of the detector that is there when none is named.
 const DEFAULT_DETECTOR: &str = "utilization-detector";

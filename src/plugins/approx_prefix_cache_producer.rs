@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::{Build, PluginType, Roles};
+use crate::datalayer::config::Needs;
 use crate::endpoints::SignalValues;
 use crate::prefix::{BlockRule, Chains, PrefixIndex, hash_prompt, seed};
 use crate::scheduling::{Cycle, Observer, PrefixMatch, PrefixSlot, Producer, RequestData};
@@ -133,6 +134,7 @@ fn build(build: Build<'_, '_>) -> Roles {
         observer: Some(cache),
         ..Roles::default()
     }
+    .reading(Needs { cache: auto_tune, ..Needs::default() })
 }
 
 impl Producer for PrefixCache {

@@ -1,6 +1,7 @@
 //! `kv-cache-utilization-scorer`: the emptier a worker's KV cache, the better.
 
 use super::{Build, PluginType, Roles, parameters};
+use crate::datalayer::config::Needs;
 use crate::scheduling::{Cycle, Scorer};
 
 /// The alias is the type's name up to GIE v0.5.
@@ -12,7 +13,7 @@ struct KvCacheUtilizationScorer;
 
 fn build(build: Build<'_, '_>) -> Roles {
     parameters::none(build.parameters);
-    Roles::scorer(KvCacheUtilizationScorer)
+    Roles::scorer(KvCacheUtilizationScorer).reading(Needs { kv: true, ..Needs::default() })
 }
 
 impl Scorer for KvCacheUtilizationScorer {

@@ -1,6 +1,7 @@
 //! `load-aware-scorer`: a worker's waiting queue against a threshold.
 
 use super::{Build, PluginType, Roles, parameters};
+use crate::datalayer::config::Needs;
 use crate::scheduling::{Cycle, Scorer};
 
 pub(super) const TYPE: PluginType = PluginType { name: "load-aware-scorer", aliases: &[], build };
@@ -17,6 +18,7 @@ fn build(mut build: Build<'_, '_>) -> Roles {
     let threshold = parameters::positive(&mut build.parameters, "threshold", DEFAULT_THRESHOLD);
     build.parameters.finish();
     Roles::scorer(LoadAwareScorer { threshold: f64::from(threshold) })
+        .reading(Needs { queue: true, ..Needs::default() })
 }
 
 impl Scorer for LoadAwareScorer {

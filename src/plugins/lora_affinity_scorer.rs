@@ -2,6 +2,7 @@
 //! with room for one more.
 
 use super::{Build, PluginType, Roles, parameters};
+use crate::datalayer::config::Needs;
 use crate::endpoints::LoraSignals;
 use crate::scheduling::{Cycle, Scorer};
 
@@ -13,7 +14,7 @@ struct LoraAffinityScorer;
 
 fn build(build: Build<'_, '_>) -> Roles {
     parameters::none(build.parameters);
-    Roles::scorer(LoraAffinityScorer)
+    Roles::scorer(LoraAffinityScorer).reading(Needs { lora: true, ..Needs::default() })
 }
 
 impl Scorer for LoraAffinityScorer {

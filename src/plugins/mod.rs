@@ -44,4 +44,3 @@ pub use registry::{
     Build, DEFAULT_IN_FLIGHT_PRODUCER, DEFAULT_PREFIX_PRODUCER, Links, PluginType, Roles, find,
     type_names,
 };
-pub use utilization_detector::SaturationConfig;

@@ -11,6 +11,7 @@ use super::approx_prefix_cache_producer::{
 };
 use super::{Build, PluginType, Roles, parameters};
 use crate::config::Fields;
+use crate::datalayer::config::Needs;
 use crate::scheduling::{Cycle, PrefixSlot, Scorer};
 
 pub(super) const TYPE: PluginType = PluginType { name: "prefix-cache-scorer", aliases: &[], build };
@@ -57,6 +58,7 @@ fn build(build: Build<'_, '_>) -> Roles {
     let scorer = PrefixCacheScorer { prefix, length_weight, length_scale: scale as f64 };
     let mut roles = Roles::scorer(scorer);
     if let Some(settings) = own {
+        roles = roles.reading(Needs { cache: settings.auto_tune, ..Needs::default() });
         let cache = Arc::new(PrefixCache::new(prefix, settings));
         roles.producer = Some(cache.clone());
         roles.observer = Some(cache);

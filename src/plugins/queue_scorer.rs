@@ -2,6 +2,7 @@
 
 use super::min_max::fewest_is_best;
 use super::{Build, PluginType, Roles, parameters};
+use crate::datalayer::config::Needs;
 use crate::scheduling::{Cycle, Scorer};
 
 pub(super) const TYPE: PluginType = PluginType { name: "queue-scorer", aliases: &[], build };
@@ -11,7 +12,7 @@ struct QueueScorer;
 
 fn build(build: Build<'_, '_>) -> Roles {
     parameters::none(build.parameters);
-    Roles::scorer(QueueScorer)
+    Roles::scorer(QueueScorer).reading(Needs { queue: true, ..Needs::default() })
 }
 
 impl Scorer for QueueScorer {

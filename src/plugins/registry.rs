@@ -1,10 +1,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::{MetricsExtractor, MetricsSource, ParserKind, SaturationConfig};
+use super::{MetricsExtractor, MetricsSource, ParserKind};
 use crate::config::Fields;
 use crate::datalayer::config::Needs;
 use crate::discovery::FileDiscoveryConfig;
+use crate::flow_control::SaturationConfig;
 use crate::scheduling::{Filter, Observer, Picker, PrefixSlot, Producer, ProfileHandler, Scorer};
 
 /// A plugin type: its name in YAML and how an instance is made.
@@ -96,6 +97,12 @@ impl Roles {
 
     pub fn picker(picker: impl Picker + 'static) -> Self {
         Self { picker: Some(Arc::new(picker)), ..Self::default() }
+    }
+
+    /// Says which of the workers' signals the instance reads.
+    pub fn reading(mut self, needs: Needs) -> Self {
+        self.needs = needs;
+        self
     }
 }
 

@@ -3,6 +3,7 @@
 
 use super::min_max::fewest_is_best;
 use super::{Build, PluginType, Roles, parameters};
+use crate::datalayer::config::Needs;
 use crate::scheduling::{Cycle, Scorer};
 
 pub(super) const TYPE: PluginType =
@@ -13,7 +14,7 @@ struct RunningRequestsSizeScorer;
 
 fn build(build: Build<'_, '_>) -> Roles {
     parameters::none(build.parameters);
-    Roles::scorer(RunningRequestsSizeScorer)
+    Roles::scorer(RunningRequestsSizeScorer).reading(Needs { running: true, ..Needs::default() })
 }
 
 impl Scorer for RunningRequestsSizeScorer {

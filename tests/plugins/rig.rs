@@ -153,7 +153,7 @@ pub fn target(decision: &Decision, workers: &[Arc<Endpoint>]) -> usize {
 }
 
 pub fn candidates(workers: &[Arc<Endpoint>]) -> Vec<Candidate> {
-    workers.iter().cloned().map(Candidate::new).collect()
+    workers.iter().map(Candidate::new).collect()
 }
 
 pub fn worker(n: usize, labels: &[(&str, &str)], signals: SignalValues) -> Arc<Endpoint> {

@@ -1,0 +1,162 @@
+//! The one thread that scrapes all workers.
+//!
+//! It does not wait for sockets: every few milliseconds it wakes, sends the requests that are due
+//! and reads what has come in since. With a hundred workers scraped every 50 ms, ten answers are
+//! read per wake-up instead of one, and an answer that took several packets to arrive is read at
+//! once. That costs a fraction of what an event loop does, and a signal is late by one pause at
+//! most.
+
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::time::Duration;
+
+use rustls::ClientConfig;
+
+use super::ScrapeCounters;
+use super::config::{EngineMaps, Needs, ScrapeConfig};
+use super::connection::Trash;
+use super::extract::Plan;
+use super::http::Buffer;
+use super::worker::Worker;
+use crate::clock;
+use crate::endpoints::{Endpoint, Nanos};
+
+/// What the thread is told.
+pub(super) enum Command {
+    Add(Arc<Endpoint>),
+    Remove(Arc<Endpoint>),
+    Stop,
+}
+
+/// What all workers share.
+pub(super) struct Common {
+    pub(super) scrape: ScrapeConfig,
+    pub(super) tls: Option<Arc<ClientConfig>>,
+    pub(super) counters: Arc<ScrapeCounters>,
+    /// Time between two scrapes of one worker.
+    pub(super) tick: Duration,
+    pub(super) trash: Trash,
+    engines: EngineMaps,
+    /// One plan per engine, in the order of `engines`.
+    plans: Vec<Arc<Plan>>,
+    /// For an engine that is not known.
+    empty_plan: Arc<Plan>,
+    spare: Vec<Buffer>,
+}
+
+impl Common {
+    pub(super) fn new(
+        scrape: ScrapeConfig,
+        tls: Option<Arc<ClientConfig>>,
+        engines: EngineMaps,
+        needs: Needs,
+        tick: Duration,
+        counters: Arc<ScrapeCounters>,
+    ) -> Self {
+        let plans = engines.engines.iter().map(|map| Arc::new(Plan::new(map, needs))).collect();
+        Self {
+            scrape,
+            tls,
+            counters,
+            tick,
+            trash: Trash::new(),
+            engines,
+            plans,
+            empty_plan: Arc::default(),
+            spare: Vec::new(),
+        }
+    }
+
+    /// What to read from this endpoint, going by its labels.
+    pub(super) fn plan(&self, endpoint: &Endpoint) -> Arc<Plan> {
+        let name = &self.engines.for_labels(&endpoint.labels()).name;
+        let index = self.engines.engines.iter().position(|map| map.name == *name);
+        index.and_then(|i| self.plans.get(i)).unwrap_or(&self.empty_plan).clone()
+    }
+
+    /// A buffer with nothing in it.
+    pub(super) fn buffer(&mut self) -> Buffer {
+        self.spare.pop().unwrap_or_default()
+    }
+
+    /// Keeps an empty buffer for the next one who needs it.
+    pub(super) fn keep(&mut self, buffer: Buffer) {
+        const MAX_SPARE: usize = 4;
+        const MAX_SPARE_BYTES: usize = 512 << 10;
+        if self.spare.len() < MAX_SPARE && buffer.capacity() <= MAX_SPARE_BYTES {
+            self.spare.push(buffer);
+        }
+    }
+}
+
+/// Runs until told to stop.
+pub(super) fn run(commands: &Receiver<Command>, mut common: Common) {
+    // A tenth of the tick: late enough for a batch, early enough for the signals.
+    let pause = (common.tick / 10).clamp(Duration::from_millis(1), Duration::from_millis(5));
+    let mut workers: Vec<Worker> = Vec::new();
+    let mut phases = Phases::default();
+    let mut wake_at = None;
+    loop {
+        let mut command = match wake_at {
+            // Nothing to do until there is a worker.
+            None => commands.recv().map_err(RecvTimeoutError::from),
+            Some(at) => commands.recv_timeout(wait(clock::now(), at)),
+        };
+        let now = clock::now();
+        loop {
+            match command {
+                Ok(Command::Add(endpoint)) => {
+                    let due = now + phases.next(common.tick);
+                    workers.push(Worker::new(endpoint, &common, due));
+                }
+                Ok(Command::Remove(endpoint)) => {
+                    workers.retain(|w| !Arc::ptr_eq(&w.endpoint, &endpoint));
+                }
+                Err(RecvTimeoutError::Timeout) => break,
+                Ok(Command::Stop) | Err(RecvTimeoutError::Disconnected) => return,
+            }
+            command = commands.recv_timeout(Duration::ZERO);
+        }
+        for worker in &mut workers {
+            worker.step(now, &mut common);
+        }
+        wake_at = workers.iter().map(|w| w.next_step(now, pause)).min();
+        // Wake-ups fall on multiples of the pause, so that what is due about then is done in one.
+        let pause = pause.as_nanos() as Nanos;
+        wake_at = wake_at.map(|at| at.next_multiple_of(pause));
+    }
+}
+
+fn wait(now: Nanos, until: Nanos) -> Duration {
+    Duration::from_nanos(until.saturating_sub(now))
+}
+
+/// Spreads the workers' first scrapes over the tick, evenly however many there will be.
+#[derive(Default)]
+struct Phases(u32);
+
+impl Phases {
+    fn next(&mut self, tick: Duration) -> Nanos {
+        // Multiples of the golden ratio, modulo 1: each falls into the widest gap that is left.
+        let phase = self.0;
+        self.0 = self.0.wrapping_add(0x9E37_79B9);
+        (tick.as_nanos() as u64).saturating_mul(u64::from(phase)) >> 32
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn first_scrapes_are_spread_over_the_tick() {
+        let mut phases = Phases::default();
+        let tick = Duration::from_millis(50);
+        let mut per_tenth = [0; 10];
+        assert_eq!(phases.next(tick), 0, "the first worker is scraped at once");
+        for _ in 0..100 {
+            per_tenth[(phases.next(tick) / 5_000_000) as usize] += 1;
+        }
+        assert!(per_tenth.iter().all(|n| (8..=12).contains(n)), "{per_tenth:?}");
+    }
+}
