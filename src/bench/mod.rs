@@ -3,12 +3,14 @@
 //! [`extproc`] drives any endpoint picker over the wire as Envoy does; [`floor`] is a picker that
 //! decides nothing, so that what a decision costs can be told from what the server costs.
 //! [`trace`] reads recorded workloads and makes up others, [`replay`] plays them in virtual time
-//! through the real pipeline against simulated engines. [`report`] puts results on the terminal, into JSON and into one HTML file.
+//! through the real pipeline against simulated engines, and [`picker`] calls that pipeline as fast as it can. [`report`] puts results on the terminal, into JSON and into one HTML file.
 
+pub mod allocations;
 pub mod args;
 pub mod extproc;
 pub mod floor;
 pub mod latency;
+pub mod picker;
 pub mod process;
 pub mod progress;
 pub mod replay;

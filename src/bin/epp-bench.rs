@@ -3,7 +3,12 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use epp::bench::{extproc, floor, replay};
+use epp::bench::allocations::Counting;
+use epp::bench::{extproc, floor, picker, replay};
+
+/// Counts allocations, which `picker` reports; costs a nanosecond each.
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
 
 /// Measures endpoint pickers: what a decision costs, and what it is worth.
 #[derive(Debug, Parser)]
@@ -17,6 +22,7 @@ struct Cli {
 enum Command {
     Extproc(extproc::ExtProcArgs),
     Floor(floor::FloorArgs),
+    Picker(picker::PickerArgs),
     Replay(replay::ReplayArgs),
 }
 
@@ -24,6 +30,7 @@ fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Extproc(args) => extproc::run(&args),
         Command::Floor(args) => floor::run(&args),
+        Command::Picker(args) => picker::run(&args),
         Command::Replay(args) => replay::run(&args),
     };
     match result {

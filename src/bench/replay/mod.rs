@@ -20,6 +20,8 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use clap::builder::PossibleValuesParser;
+
 use super::args::{OutputArgs, duration};
 use super::trace::{self, Trace, TraceArgs};
 use super::{process, progress};
@@ -78,7 +80,7 @@ pub struct FleetArgs {
     #[arg(long, default_value_t = 8, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub workers: u16,
     /// The measured server they behave like.
-    #[arg(long, default_value = PROFILES[0], value_parser = PROFILES)]
+    #[arg(long, default_value = PROFILES[0], value_parser = PossibleValuesParser::new(PROFILES))]
     pub profile: String,
     /// How many times as fast as that they are.
     #[arg(long, default_value_t = 1.0, value_name = "FACTOR")]
@@ -125,11 +127,8 @@ pub fn run(args: &ReplayArgs) -> Result<(), String> {
     let contestants = contestants(args)?;
     let trace = trace::open(&args.trace)?;
     let ceiling = trace.ceiling(engine.block_size);
-    let cells: Vec<(usize, f64)> = args
-        .rate
-        .iter()
-        .flat_map(|&rate| (0..contestants.len()).map(move |c| (c, rate)))
-        .collect();
+    let cells: Vec<(usize, f64)> =
+        args.rate.iter().flat_map(|&rate| (0..contestants.len()).map(move |c| (c, rate))).collect();
 
     let bar = progress::bar(
         (trace.len() * cells.len()) as u64,
@@ -142,9 +141,11 @@ pub fn run(args: &ReplayArgs) -> Result<(), String> {
     std::thread::scope(|scope| {
         for _ in 0..jobs {
             scope.spawn(|| {
-                while let Some(&(contestant, rate)) = cells.get(next.fetch_add(1, Ordering::Relaxed))
+                while let Some(&(contestant, rate)) =
+                    cells.get(next.fetch_add(1, Ordering::Relaxed))
                 {
-                    let outcome = simulate(args, &engine, &trace, &contestants[contestant], rate, &bar);
+                    let outcome =
+                        simulate(args, &engine, &trace, &contestants[contestant], rate, &bar);
                     let mut results = results.lock().unwrap_or_else(|e| e.into_inner());
                     results.push((contestant, rate, outcome));
                 }
@@ -159,7 +160,11 @@ pub fn run(args: &ReplayArgs) -> Result<(), String> {
     outcomes.sort_by(|a, b| a.1.total_cmp(&b.1).then(a.0.cmp(&b.0)));
     let outcomes: Vec<summary::Row> = outcomes
         .into_iter()
-        .map(|(c, rate, outcome)| summary::Row { policy: contestants[c].name.clone(), rate, outcome })
+        .map(|(c, rate, outcome)| summary::Row {
+            policy: contestants[c].name.clone(),
+            rate,
+            outcome,
+        })
         .collect();
     summary::report(args, &trace, ceiling, &outcomes).emit(&args.output)
 }
@@ -231,7 +236,8 @@ impl Contestant {
         match &self.kind {
             ContestantKind::Baseline(baseline) => Ok(Policy::baseline(*baseline, seed)),
             ContestantKind::Config { file, text } => {
-                let options = LoadOptions { allow_experimental_plugins: true, ..Default::default() };
+                let options =
+                    LoadOptions { allow_experimental_plugins: true, ..Default::default() };
                 let (pipeline, diagnostics) = pipeline::load(file, text.as_deref(), &options);
                 pipeline.map(|p| Policy::pipeline(p, seed)).ok_or_else(|| diagnostics.to_string())
             }
@@ -250,8 +256,7 @@ fn contestants(args: &ReplayArgs) -> Result<Vec<Contestant>, String> {
                 (stem, given.as_str())
             }
         };
-        let text =
-            std::fs::read_to_string(file).map_err(|e| format!("cannot read {file}: {e}"))?;
+        let text = std::fs::read_to_string(file).map_err(|e| format!("cannot read {file}: {e}"))?;
         let kind = ContestantKind::Config { file: file.to_owned(), text: Some(text) };
         all.push(Contestant { name, kind });
     }
@@ -260,10 +265,12 @@ fn contestants(args: &ReplayArgs) -> Result<Vec<Contestant>, String> {
         all.push(Contestant { name: "default".into(), kind });
     }
     if !args.no_baselines {
-        all.extend(args.baselines.iter().map(|&b| Contestant {
-            name: b.name().to_owned(),
-            kind: ContestantKind::Baseline(b),
-        }));
+        all.extend(
+            args.baselines.iter().map(|&b| Contestant {
+                name: b.name().to_owned(),
+                kind: ContestantKind::Baseline(b),
+            }),
+        );
     }
     // What cannot be loaded is told before anything runs.
     for contestant in &all {

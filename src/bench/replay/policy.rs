@@ -102,8 +102,13 @@ impl Policy {
                 let candidates: Vec<Candidate<'_>> = endpoints.iter().map(Candidate::new).collect();
                 let request = request(ask, pipeline.wants_prompt);
                 let wants = Wants::default();
-                let decision =
-                    pipeline.scheduler.schedule(&request, &candidates, ask.now, &self.rng, wants)?;
+                let decision = pipeline.scheduler.schedule(
+                    &request,
+                    &candidates,
+                    ask.now,
+                    &self.rng,
+                    wants,
+                )?;
                 let endpoint =
                     decision.endpoints.first().cloned().ok_or_else(RequestError::no_candidates)?;
                 Ok(Pick {
@@ -120,9 +125,7 @@ impl Policy {
                 let rng = &mut *self.rng.borrow_mut();
                 let endpoint = match baseline {
                     Baseline::Random => rng.choice(endpoints),
-                    Baseline::RoundRobin => {
-                        endpoints.get((*turn - 1) % endpoints.len().max(1))
-                    }
+                    Baseline::RoundRobin => endpoints.get((*turn - 1) % endpoints.len().max(1)),
                     Baseline::LeastRequests => {
                         least(endpoints, rng, |e| e.in_flight.requests().unsigned_abs())
                     }

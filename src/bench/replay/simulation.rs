@@ -34,9 +34,15 @@ enum Due {
     Return(usize),
     Metrics,
     /// The next request of a session.
-    Request { session: usize, index: usize },
+    Request {
+        session: usize,
+        index: usize,
+    },
     /// A worker's engine has something to do.
-    Engine { worker: usize, life: u32 },
+    Engine {
+        worker: usize,
+        life: u32,
+    },
 }
 
 /// A request that a worker holds.
@@ -226,7 +232,9 @@ impl Run<'_> {
         };
         let pick = match self.policy.pick(ask, &self.fleet, &self.pending) {
             Ok(pick) => pick,
-            Err(e) => return self.failed(now, session, index, &format!("router: {}", e.code.as_str())),
+            Err(e) => {
+                return self.failed(now, session, index, &format!("router: {}", e.code.as_str()));
+            }
         };
         let Some(worker) = self.fleet.worker_of(&pick.endpoint) else {
             return self.failed(now, session, index, "picked a worker that is gone");
