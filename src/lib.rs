@@ -13,6 +13,7 @@
 //! Around it: [`config`] and [`pipeline`] turn an `EndpointPickerConfig` into a scheduler,
 //! [`discovery`] fills the pool, [`telemetry`] counts and logs, [`cli`] reads the flags.
 
+pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod datalayer;
@@ -26,4 +27,5 @@ pub mod pipeline;
 pub mod plugins;
 pub mod prefix;
 pub mod scheduling;
+pub mod server;
 pub mod telemetry;
