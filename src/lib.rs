@@ -10,9 +10,13 @@
 //!    pool in [`endpoints`], with what [`prefix`] remembers and what [`datalayer`] scraped.
 //! 4. [`ext_proc`] answers, and [`api`] reads the usage off the response as it streams by.
 //!
+//! Beside it: `sim`, a model of a vLLM worker for tests and benchmarks.
+//!
 //! Around it: [`config`] and [`pipeline`] turn an `EndpointPickerConfig` into a scheduler,
 //! [`discovery`] fills the pool, [`telemetry`] counts and logs, [`cli`] reads the flags.
 
+#[cfg(feature = "bench")]
+pub mod bench;
 pub mod cli;
 pub mod clock;
 pub mod config;
@@ -28,4 +32,6 @@ pub mod plugins;
 pub mod prefix;
 pub mod scheduling;
 pub mod server;
+#[cfg(feature = "sim")]
+pub mod sim;
 pub mod telemetry;
