@@ -17,6 +17,7 @@
 
 #[cfg(feature = "bench")]
 pub mod bench;
+pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod datalayer;
@@ -30,6 +31,7 @@ pub mod pipeline;
 pub mod plugins;
 pub mod prefix;
 pub mod scheduling;
+pub mod server;
 #[cfg(feature = "sim")]
 pub mod sim;
 pub mod telemetry;
