@@ -168,7 +168,13 @@ impl Cluster {
             .stderr(log);
         let mut envoy = Program::start(&mut command)?;
         ready("envoy", &mut envoy, admin, "/ready", &folder).await?;
-        Ok(Self { gateway: format!("127.0.0.1:{gateway}"), epp, envoy, _workers: workers, _folder: folder })
+        Ok(Self {
+            gateway: format!("127.0.0.1:{gateway}"),
+            epp,
+            envoy,
+            _workers: workers,
+            _folder: folder,
+        })
     }
 }
 
