@@ -169,14 +169,11 @@ impl<'d> Instances<'d> {
         self.broken.contains(name)
     }
 
-    /// The plugin that `reference` names, now used. Reports a name that no plugin has.
-    pub fn resolve(&mut self, reference: &Reference) -> Option<usize> {
+    /// The plugin that `reference` names. Reports a name that no plugin has.
+    pub fn resolve(&self, reference: &Reference) -> Option<usize> {
         let name = &reference.name;
-        if let Some(index) = self.find(name) {
-            self.list[index].used = true;
-            return Some(index);
-        }
-        if !self.broken.contains(name) {
+        let found = self.find(name);
+        if found.is_none() && !self.broken.contains(name) {
             let names = self.list.iter().map(|i| i.name.as_str());
             let mut hint = did_you_mean(name, names);
             if plugins::find(name).is_some() {
@@ -185,10 +182,11 @@ impl<'d> Instances<'d> {
             let message = format!("no plugin is called '{name}'{hint}");
             self.diagnostics.error(reference.at, &reference.path, message);
         }
-        None
+        found
     }
 
-    /// What `get` finds in the plugin that `reference` names; reports a plugin that is no `role`.
+    /// What `get` finds in the plugin that `reference` names, which is used by that; reports a
+    /// plugin that is no `role`.
     pub fn resolve_role<T>(
         &mut self,
         reference: &Reference,
@@ -202,6 +200,7 @@ impl<'d> Instances<'d> {
             let message = format!("plugin '{name}' of type '{plugin_type}' is not a {role}");
             self.diagnostics.error(reference.at, &reference.path, message);
         }
+        self.list[index].used |= found.is_some();
         found.map(|found| (index, found))
     }
 
