@@ -13,6 +13,7 @@
 //! Around it: [`config`] and [`pipeline`] turn an `EndpointPickerConfig` into a scheduler,
 //! [`discovery`] fills the pool, [`telemetry`] counts and logs, [`cli`] reads the flags.
 
+pub mod api;
 pub mod clock;
 pub mod config;
 pub mod datalayer;
