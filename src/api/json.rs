@@ -365,10 +365,10 @@ mod tests {
             (" -1", format!("syntax: json: cannot unmarshal number {OBJECT}")),
             (r#"{"name":5}"#, "type: invalid type: integer `5`, expected a string".to_owned()),
             // Not JSON outranks a field of the wrong type before it.
-            (r#"{"name":5,}"#, "syntax: trailing comma at line 1 column 11".to_owned()),
+            (r#"{"name":5,}"#, "syntax: key must be a string at line 1 column 11".to_owned()),
             ("{\"name\":\"a\nb\"}", {
                 let text = "control character (\\u0000-\\u001F) found while parsing a string";
-                format!("syntax: {text} at line 2 column 0")
+                format!("syntax: {text} at line 1 column 10")
             }),
         ] {
             assert_eq!(outcome(body), expected, "{body}");

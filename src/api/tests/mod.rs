@@ -38,15 +38,15 @@ fn parse_with(path: &str, body: &[u8], want_prompt: bool) -> Result<ParsedReques
 }
 
 fn parse(path: &str, body: &str) -> ParsedRequest {
-    parse_with(path, body.as_bytes(), true).unwrap_or_else(|e| panic!("{path} {body}: {e}"))
+    parse_with(path, body.as_bytes(), true).unwrap_or_else(|e| panic!("{path} {body:.200}: {e}"))
 }
 
 /// The text of the 400 that a body gets; whether a prompt is wanted makes no difference.
 fn refusal(path: &str, body: &str) -> String {
     let refused = |want_prompt| match parse_with(path, body.as_bytes(), want_prompt) {
         Err(RequestError { code: Code::BadRequest, message, drop_reason: None }) => message,
-        Err(other) => panic!("{path} {body}: {other:?}"),
-        Ok(_) => panic!("{path} accepts {body}"),
+        Err(other) => panic!("{path} {body:.200}: {other:?}"),
+        Ok(_) => panic!("{path} accepts {body:.200}"),
     };
     let message = refused(true);
     assert_eq!(message, refused(false));
@@ -68,7 +68,7 @@ fn prompt(path: &str, body: &str) -> String {
     match &prompts[..] {
         [] => String::new(),
         [prompt] => prompt.clone(),
-        several => panic!("{path} {body}: {several:?}"),
+        several => panic!("{path} {body:.200}: {several:?}"),
     }
 }
 
@@ -81,7 +81,7 @@ fn token_ids(path: &str, body: &str) -> Vec<u32> {
         .flatten()
         .flat_map(|piece| match piece {
             Piece::Bytes(bytes) => bytes.to_vec(),
-            Piece::Fill { .. } => panic!("{path} {body}: media"),
+            Piece::Fill { .. } => panic!("{path} {body:.200}: media"),
         })
         .collect();
     let (ids, rest) = bytes.as_chunks();

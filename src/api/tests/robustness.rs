@@ -103,8 +103,9 @@ fn depth_is_limited_in_every_field_and_costs_no_stack() {
     ] {
         refusal(path, &format!("{before}{}{after}", nest(9_000)));
     }
-    let objects = format!("{}1{}", r#"{"content":["#.repeat(4_000), "]}".repeat(4_000));
-    refusal(MESSAGES, &format!(r#"{{"messages":[{objects}]}}"#));
+    // Blocks in blocks are followed no further than the result of a tool.
+    let blocks = r#"{"content":["#.repeat(4_000) + &"]}".repeat(4_000);
+    parse(MESSAGES, &format!(r#"{{"messages":[{blocks}]}}"#));
 }
 
 #[test]
