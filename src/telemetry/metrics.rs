@@ -12,6 +12,7 @@ use super::exposition::{AtScrape, Info, histogram_sample};
 use super::histogram::Histogram;
 use super::pool::{self, PoolSource};
 use super::series::RequestSeries;
+use super::streams::StreamMetrics;
 use super::{families, process};
 
 /// Distinct model names (asked for and targets together), and distinct fairness ids, before new
@@ -162,9 +163,11 @@ impl Metrics {
         self.registry.register(Box::new(pool::collector(source)?))
     }
 
-    /// Publishes what `collector` collects.
-    pub fn add(&self, collector: Box<dyn prometheus::core::Collector>) -> prometheus::Result<()> {
-        self.registry.register(collector)
+    /// Publishes the metrics of ext_proc streams. Fails where it was called before.
+    pub fn add_streams(&self) -> prometheus::Result<Arc<StreamMetrics>> {
+        let streams = Arc::new(StreamMetrics::new());
+        self.registry.register(Box::new(streams.clone().collector()?))?;
+        Ok(streams)
     }
 
     /// Model names that operators configured: they are always told apart.
