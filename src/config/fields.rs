@@ -13,6 +13,8 @@ pub struct Fields<'a> {
     path: String,
     diagnostics: &'a Diagnostics,
     asked: Vec<&'static str>,
+    /// Where mistakes are when the mapping is absent.
+    instead: Option<Position>,
     /// Plugin parameters match names without regard to case, as the reference's decoder does.
     any_case: bool,
 }
@@ -37,7 +39,13 @@ impl<'a> Fields<'a> {
             }
             other => other,
         };
-        Self { node, path, diagnostics, asked: Vec::new(), any_case: false }
+        Self { node, path, diagnostics, asked: Vec::new(), instead: None, any_case: false }
+    }
+
+    /// Reports mistakes of an absent mapping at this place.
+    pub fn or_at(mut self, place: Option<Position>) -> Self {
+        self.instead = place;
+        self
     }
 
     /// Matches field names without regard to case from here on.
@@ -50,9 +58,9 @@ impl<'a> Fields<'a> {
         self.node.is_none()
     }
 
-    /// Where the mapping begins, if it is there.
+    /// Where the mapping begins, or where it is missed.
     pub fn at(&self) -> Option<Position> {
-        self.node.map(|n| n.at)
+        self.node.map(|n| n.at).or(self.instead)
     }
 
     pub fn path(&self) -> &str {
@@ -228,19 +236,23 @@ impl<'a> Fields<'a> {
         nested
     }
 
-    /// The fields of each mapping in a list.
+    /// The fields of each mapping in a list. Entries that are no mappings are reported and left
+    /// out.
     pub fn each(&mut self, name: &'static str) -> Vec<Fields<'a>> {
         let items = self.list(name).unwrap_or_default();
         let field = self.field(name);
-        items
-            .iter()
-            .enumerate()
-            .map(|(i, node)| {
-                let mut f = Fields::new(Some(node), format!("{field}[{i}]"), self.diagnostics);
-                f.any_case = self.any_case;
-                f
-            })
-            .collect()
+        let mut mappings = Vec::with_capacity(items.len());
+        for (i, node) in items.iter().enumerate() {
+            let mut f = Fields::new(Some(node), format!("{field}[{i}]"), self.diagnostics);
+            f.any_case = self.any_case;
+            if node.value == Value::Null {
+                f.diagnostics.error(Some(node.at), &f.path, "must be a mapping, found null");
+            }
+            if !f.is_absent() {
+                mappings.push(f);
+            }
+        }
+        mappings
     }
 
     /// Leaves what was not asked for alone: for plugins that take no parameters and, in the

@@ -88,6 +88,7 @@ pub struct Endpoint {
     /// What plugins remember of this instance, freed with it.
     pub state: StateSlots,
     labels: ArcSwap<Labels>,
+    description: ArcSwap<String>,
 }
 
 static NEXT_INSTANCE: AtomicU64 = AtomicU64::new(1);
@@ -102,6 +103,7 @@ impl Endpoint {
             in_flight: InFlight::default(),
             state: StateSlots::default(),
             labels: ArcSwap::from_pointee(spec.labels.clone()),
+            description: ArcSwap::from_pointee(describe(&spec, &spec.labels)),
             spec,
         }
     }
@@ -112,6 +114,25 @@ impl Endpoint {
     }
 
     pub(super) fn set_labels(&self, labels: Labels) {
+        self.description.store(Arc::new(describe(&self.spec, &labels)));
         self.labels.store(Arc::new(labels));
     }
+
+    /// The endpoint as the `endpoint` field of log lines has it since v0.2.0:
+    /// `{NamespacedName:ns/name Address:ip Labels:map[k:v ...]}`. Made once, not per request.
+    pub fn description(&self) -> arc_swap::Guard<Arc<String>> {
+        self.description.load()
+    }
+}
+
+fn describe(spec: &EndpointSpec, labels: &Labels) -> String {
+    let labels: Vec<String> = labels.iter().map(|(k, v)| format!("{k}:{v}")).collect();
+    format!(
+        "{{NamespacedName:{}/{} Address:{} Port:{} Labels:map[{}]}}",
+        spec.namespace,
+        spec.pod_name,
+        spec.ip,
+        spec.port,
+        labels.join(" ")
+    )
 }

@@ -3,7 +3,42 @@
 //! To add one: write its file with a `build` function, and add one line to `TYPES` in
 //! `registry.rs`.
 
+mod active_request_scorer;
+mod approx_prefix_cache_producer;
+mod by_label;
+mod core_metrics_extractor;
+mod decode_filter;
+mod encode_filter;
+mod file_discovery;
+mod inflight_load_producer;
+mod kv_cache_utilization_scorer;
+mod label_selector_filter;
+mod load_aware_scorer;
+mod lora_affinity_scorer;
+mod max_score_picker;
+mod metrics_data_source;
+mod min_max;
+mod no_hit_lru_scorer;
+mod parameters;
+mod parsers;
+mod picking;
+mod prefill_filter;
+mod prefix_cache_affinity_filter;
+mod prefix_cache_scorer;
+mod queue_scorer;
+mod random_picker;
 mod registry;
+mod role;
+mod running_requests_size_scorer;
+mod single_profile_handler;
+mod token_load_scorer;
+mod token_producer;
+mod utilization_detector;
+mod weighted_random_picker;
+
+pub use crate::api::ParserKind;
+pub use core_metrics_extractor::MetricsExtractor;
+pub use metrics_data_source::MetricsSource;
 
 pub use registry::{
     Build, DEFAULT_IN_FLIGHT_PRODUCER, DEFAULT_PREFIX_PRODUCER, Links, PluginType, Roles, find,

@@ -1,7 +1,11 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use super::{MetricsExtractor, MetricsSource, ParserKind};
 use crate::config::Fields;
+use crate::datalayer::config::Needs;
+use crate::discovery::FileDiscoveryConfig;
+use crate::flow_control::SaturationConfig;
 use crate::scheduling::{Filter, Observer, Picker, PrefixSlot, Producer, ProfileHandler, Scorer};
 
 /// A plugin type: its name in YAML and how an instance is made.
@@ -71,10 +75,71 @@ pub struct Roles {
     /// True for a producer whose name other plugins may give as a prefix producer.
     pub is_prefix_producer: bool,
     pub observer: Option<Arc<dyn Observer>>,
+    /// How workers are scraped.
+    pub metrics_source: Option<MetricsSource>,
+    /// What their metrics mean.
+    pub extractor: Option<MetricsExtractor>,
+    pub parser: Option<ParserKind>,
+    pub saturation: Option<SaturationConfig>,
+    pub discovery: Option<FileDiscoveryConfig>,
+    /// The workers' signals that the instance reads; the others need not be collected.
+    pub needs: Needs,
+}
+
+impl Roles {
+    pub fn filter(filter: impl Filter + 'static) -> Self {
+        Self { filter: Some(Arc::new(filter)), ..Self::default() }
+    }
+
+    pub fn scorer(scorer: impl Scorer + 'static) -> Self {
+        Self { scorer: Some(Arc::new(scorer)), ..Self::default() }
+    }
+
+    pub fn picker(picker: impl Picker + 'static) -> Self {
+        Self { picker: Some(Arc::new(picker)), ..Self::default() }
+    }
+
+    /// Says which of the workers' signals the instance reads.
+    pub fn reading(mut self, needs: Needs) -> Self {
+        self.needs = needs;
+        self
+    }
 }
 
 /// Every plugin type there is.
-static TYPES: &[PluginType] = &[];
+static TYPES: &[PluginType] = &[
+    super::active_request_scorer::TYPE,
+    super::approx_prefix_cache_producer::TYPE,
+    super::by_label::TYPE,
+    super::core_metrics_extractor::TYPE,
+    super::decode_filter::TYPE,
+    super::encode_filter::TYPE,
+    super::file_discovery::TYPE,
+    super::inflight_load_producer::TYPE,
+    super::kv_cache_utilization_scorer::TYPE,
+    super::label_selector_filter::TYPE,
+    super::load_aware_scorer::TYPE,
+    super::lora_affinity_scorer::TYPE,
+    super::max_score_picker::TYPE,
+    super::metrics_data_source::TYPE,
+    super::no_hit_lru_scorer::TYPE,
+    super::parsers::ANTHROPIC,
+    super::parsers::OPENAI,
+    super::parsers::PASSTHROUGH,
+    super::parsers::SGLANG_HTTP,
+    super::parsers::VLLM_HTTP,
+    super::prefill_filter::TYPE,
+    super::prefix_cache_affinity_filter::TYPE,
+    super::prefix_cache_scorer::TYPE,
+    super::queue_scorer::TYPE,
+    super::random_picker::TYPE,
+    super::running_requests_size_scorer::TYPE,
+    super::single_profile_handler::TYPE,
+    super::token_load_scorer::TYPE,
+    super::token_producer::TYPE,
+    super::utilization_detector::TYPE,
+    super::weighted_random_picker::TYPE,
+];
 
 /// The type of this name or alias.
 pub fn find(name: &str) -> Option<&'static PluginType> {

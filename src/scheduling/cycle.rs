@@ -11,7 +11,7 @@ use crate::error::{Code, DropReason, RequestError};
 /// What every plugin may look at while one request is scheduled.
 pub struct Cycle<'a> {
     pub request: &'a InferenceRequest,
-    pub candidates: &'a [Candidate],
+    pub candidates: &'a [Candidate<'a>],
     /// What producers found; empty while they run.
     pub data: &'a RequestData,
     /// The time of this cycle; the same for all plugins.
@@ -64,7 +64,7 @@ impl Scheduler {
     pub fn schedule(
         &self,
         request: &InferenceRequest,
-        candidates: &[Candidate],
+        candidates: &[Candidate<'_>],
         now: Nanos,
         rng: &RefCell<fastrand::Rng>,
         wants: Wants,

@@ -8,9 +8,11 @@ use crate::endpoints::{Endpoint, SignalValues};
 
 /// One endpoint of the snapshot as this request sees it: everything read once, so that all
 /// plugins of the cycle agree.
-#[derive(Clone, Debug)]
-pub struct Candidate {
-    pub endpoint: Arc<Endpoint>,
+#[derive(Clone, Copy, Debug)]
+pub struct Candidate<'a> {
+    /// Borrowed from the snapshot: taking a count of each endpoint for each request would make
+    /// all cores write the same cache lines.
+    pub endpoint: &'a Arc<Endpoint>,
     pub signals: SignalValues,
     /// Requests we sent there that have not ended.
     pub in_flight_requests: i64,
@@ -18,8 +20,8 @@ pub struct Candidate {
     pub in_flight_tokens: i64,
 }
 
-impl Candidate {
-    pub fn new(endpoint: Arc<Endpoint>) -> Self {
+impl<'a> Candidate<'a> {
+    pub fn new(endpoint: &'a Arc<Endpoint>) -> Self {
         Self {
             signals: endpoint.signals.load(),
             in_flight_requests: endpoint.in_flight.requests(),

@@ -1,26 +1,41 @@
+use bytes::Bytes;
+
 use super::Prompt;
 
-/// Request headers, keys in lower case, in the order received; of a repeated header the last
-/// value counts, as in the reference.
+/// Request headers: keys in lower case, in the order received, slices of the message they came
+/// in. Of a repeated header the last value counts, as in the reference.
 #[derive(Clone, Debug, Default)]
-pub struct Headers(Vec<(String, String)>);
+pub struct Headers(Vec<(Bytes, Bytes)>);
 
 impl Headers {
-    /// Adds a header, replacing an earlier one of the same name. `key` must be lower case.
-    pub fn set(&mut self, key: String, value: String) {
+    pub fn with_capacity(n: usize) -> Self {
+        Self(Vec::with_capacity(n))
+    }
+
+    /// Adds a header, replacing an earlier one of the same name.
+    pub fn set(&mut self, key: Bytes, value: Bytes) {
+        let key = if key.iter().any(u8::is_ascii_uppercase) {
+            key.to_ascii_lowercase().into()
+        } else {
+            key
+        };
         match self.0.iter_mut().find(|(k, _)| *k == key) {
             Some(slot) => slot.1 = value,
             None => self.0.push((key, value)),
         }
     }
 
-    /// The value of a header by its lower-case name.
+    /// The value of a header by its lower-case name; `None` where it is not UTF-8.
     pub fn get(&self, key: &str) -> Option<&str> {
-        self.0.iter().find(|(k, _)| k == key).map(|(_, v)| v.as_str())
+        self.get_raw(key).and_then(|v| std::str::from_utf8(v).ok())
     }
 
-    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.0.iter().map(|(k, v)| (k.as_str(), v.as_str()))
+    pub fn get_raw(&self, key: &str) -> Option<&Bytes> {
+        self.0.iter().find(|(k, _)| k == key.as_bytes()).map(|(_, v)| v)
+    }
+
+    pub fn iter(&self) -> impl Iterator<Item = (&Bytes, &Bytes)> {
+        self.0.iter().map(|(k, v)| (k, v))
     }
 
     pub fn len(&self) -> usize {

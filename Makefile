@@ -1,0 +1,41 @@
+# The commands of this repository. `make help` lists them.
+CARGO ?= cargo
+ENVOY_BIN = $$(./tools/envoy.sh)
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | awk -F'\t' '{printf "  make %-16s %s\n", $$1, $$2}'
+
+.PHONY: demo
+demo: ## simulated workers, epp and Envoy on this machine, with real requests through them
+	$(CARGO) build --bin epp --bin epp-sim
+	python3 tools/demo.py --envoy "$(ENVOY_BIN)"
+
+.PHONY: test
+test: tools lint test-rust test-docs ## everything a change has to pass
+
+.PHONY: tools
+tools: ## installs what the tests need into .tools/
+	@./tools/envoy.sh >/dev/null
+
+.PHONY: lint
+lint: ## formatting, and clippy with warnings as errors
+	$(CARGO) fmt --check
+	$(CARGO) clippy --all-targets -- -D warnings
+
+.PHONY: test-rust
+test-rust: tools ## unit, property, integration and end-to-end tests
+	ENVOY="$(ENVOY_BIN)" $(CARGO) test --all-targets
+
+.PHONY: test-docs
+test-docs: ## the examples in the documentation
+	$(CARGO) test --doc
+	RUSTDOCFLAGS="-D warnings" $(CARGO) doc --no-deps --document-private-items
+
+.PHONY: clean-tools
+clean-tools: ## forgets what was installed into .tools/
+	rm -rf .tools
+
+-include tools/*.mk

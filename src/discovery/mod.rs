@@ -1,0 +1,23 @@
+//! Where endpoints come from: a file, a list on the command line, or Kubernetes.
+
+mod endpoints_file;
+mod file;
+#[cfg(feature = "kubernetes")]
+pub mod kubernetes;
+mod list;
+mod watch;
+
+use std::path::PathBuf;
+
+pub use endpoints_file::{MAX_FILE_BYTES, parse_endpoints};
+pub use file::{FileDiscovery, read_endpoints};
+pub use list::parse_endpoint_list;
+
+/// What `file-discovery` was told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FileDiscoveryConfig {
+    /// The endpoints file; relative to the working directory.
+    pub path: PathBuf,
+    /// Take up changes of the file while running.
+    pub watch: bool,
+}

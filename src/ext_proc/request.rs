@@ -1,0 +1,286 @@
+//! The request half of an exchange: headers are held until the body is known, then answered
+//! together with it.
+
+use bytes::{Bytes, BytesMut};
+use smallvec::SmallVec;
+
+use super::exchange::{BodyMode, Common, Next};
+use super::reply::{self, Direction};
+use super::routed::Routed;
+use super::wire::{HttpBody, HttpHeaders, Outgoing};
+use super::{headers, routed};
+use crate::clock;
+use crate::endpoints::Nanos;
+use crate::error::{Code, RequestError};
+use crate::scheduling::Headers;
+
+/// Path of requests whose gateway names none, as in the reference.
+const DEFAULT_PATH: &str = "/v1/completions";
+
+/// Where the request stands.
+#[derive(Default)]
+enum Phase {
+    /// Nothing came yet; a stream may also begin with the response.
+    #[default]
+    Start,
+    /// Headers came; the body is being collected.
+    Collecting(Collected),
+    /// The headers were answered after a silence: the first body message shows the mode.
+    Guessing,
+    /// Full duplex, answered before the body: it is sent back as it comes.
+    Echoing,
+    /// The request was answered; more of its body is acknowledged where the mode wants it.
+    Answered,
+}
+
+/// A request before it is routed.
+pub(super) struct Collected {
+    pub headers: Headers,
+    /// The request had no id and was given one.
+    pub generated_id: bool,
+    pub received_at: Nanos,
+    chunks: SmallVec<[Bytes; 4]>,
+    len: usize,
+}
+
+impl Collected {
+    /// The body as one piece; copied only where it came in several.
+    fn body(&mut self) -> Bytes {
+        match self.chunks.as_mut_slice() {
+            [] => Bytes::new(),
+            [one] => std::mem::take(one),
+            several => {
+                let mut whole = BytesMut::with_capacity(self.len);
+                several.iter().for_each(|c| whole.extend_from_slice(c));
+                self.chunks.clear();
+                whole.freeze()
+            }
+        }
+    }
+
+    /// The request's path without its query.
+    pub fn path(&self) -> &str {
+        let path = [":path", "x-original-path", "x-forwarded-path"]
+            .iter()
+            .find_map(|name| self.headers.get(name).filter(|p| !p.is_empty()))
+            .unwrap_or(DEFAULT_PATH);
+        path.split_once('?').map_or(path, |(path, _)| path)
+    }
+}
+
+#[derive(Default)]
+pub(super) struct RequestSide {
+    phase: Phase,
+    routed: Option<Routed>,
+}
+
+impl RequestSide {
+    /// What the response side needs to know of the request.
+    pub fn routed(&mut self) -> Option<&mut Routed> {
+        self.routed.as_mut()
+    }
+
+    pub fn on_headers(&mut self, common: &mut Common, message: HttpHeaders) -> Next {
+        if !matches!(self.phase, Phase::Start) {
+            return Next::Read;
+        }
+        let received_at = clock::now();
+        let mut headers = headers::read(message.headers);
+        let generated_id = headers.get_raw(headers::REQUEST_ID).is_none_or(|id| id.is_empty());
+        if generated_id {
+            let id = uuid::Uuid::new_v4().hyphenated().to_string();
+            headers.set(Bytes::from_static(headers::REQUEST_ID.as_bytes()), id.into());
+        }
+        let collected =
+            Collected { headers, generated_id, received_at, chunks: SmallVec::new(), len: 0 };
+        if message.end_of_stream {
+            return self.answer_without_body(common, &collected);
+        }
+        match (common.modes.request, common.modes.known) {
+            (BodyMode::FullDuplex, true) => {
+                self.phase = Phase::Collecting(collected);
+                Next::Read
+            }
+            (BodyMode::FullDuplex, false) => {
+                self.phase = Phase::Collecting(collected);
+                Next::ReadOrSilence
+            }
+            (BodyMode::Buffered, _) => {
+                // The body comes only once the headers are answered; what is to be changed in
+                // them goes into the answer to the body.
+                common.send(reply::message(Outgoing::RequestHeaders(reply::carry_on())));
+                self.phase = Phase::Collecting(collected);
+                Next::Read
+            }
+            // The headers leave before the body is seen: pick without knowing it.
+            (BodyMode::PassThrough, _) => self.answer_headers_alone(common, collected),
+        }
+    }
+
+    pub fn on_body(&mut self, common: &mut Common, message: HttpBody) -> Next {
+        if matches!(self.phase, Phase::Guessing) {
+            self.guess(common, &message);
+        }
+        if matches!(self.phase, Phase::Echoing) {
+            if message.end_of_stream {
+                self.phase = Phase::Answered;
+            }
+            let HttpBody { body, end_of_stream } = message;
+            reply::streamed_body(Direction::Request, body, end_of_stream, |m| common.send(m));
+            return Next::Read;
+        }
+        let Phase::Collecting(collected) = &mut self.phase else {
+            // Already answered. In full duplex this is the end of stream that Envoy 1.35 and
+            // later may send twice; in the other modes every message wants its answer.
+            if common.modes.request != BodyMode::FullDuplex {
+                common.send(reply::whole_body(Direction::Request, None));
+            }
+            return Next::Read;
+        };
+        collected.len += message.body.len();
+        if collected.len > common.shared.max_request_body {
+            let limit = common.shared.max_request_body;
+            return common.refuse(&RequestError::new(
+                Code::PayloadTooLarge,
+                format!("request body is larger than the limit of {limit} bytes"),
+            ));
+        }
+        if !message.body.is_empty() {
+            collected.chunks.push(message.body);
+        }
+        // A buffered body is whole even where trailers follow.
+        if message.end_of_stream || common.modes.request == BodyMode::Buffered {
+            self.answer(common, true)
+        } else {
+            Next::Read
+        }
+    }
+
+    /// Trailers end the body too, where no message said so.
+    pub fn on_trailers(&mut self, common: &mut Common) -> Next {
+        let next = match self.phase {
+            Phase::Collecting(_) => self.answer(common, false),
+            _ => Next::Read,
+        };
+        if next == Next::Read {
+            common.send(reply::trailers(Direction::Request));
+        }
+        next
+    }
+
+    pub fn on_silence(&mut self, common: &mut Common) -> Next {
+        match std::mem::take(&mut self.phase) {
+            Phase::Collecting(collected) if collected.chunks.is_empty() => {
+                // Whatever the mode is, an answer that names an endpoint is a right one.
+                let next = self.answer_headers_alone(common, collected);
+                if next == Next::Read {
+                    self.phase = Phase::Guessing;
+                }
+                next
+            }
+            other => {
+                self.phase = other;
+                Next::Read
+            }
+        }
+    }
+
+    /// A gateway that buffers sends the whole body as one message that ends the stream; one in
+    /// full duplex (a slow upload made it look silent) sends pieces.
+    fn guess(&mut self, common: &mut Common, first: &HttpBody) {
+        if first.end_of_stream {
+            common.modes.request = BodyMode::Buffered;
+            common.modes.response = BodyMode::PassThrough;
+            self.phase = Phase::Answered;
+        } else {
+            self.phase = Phase::Echoing;
+        }
+    }
+
+    /// A request without a body, such as `GET /v1/models`: any allowed endpoint will do.
+    fn answer_without_body(&mut self, common: &mut Common, collected: &Collected) -> Next {
+        self.phase = Phase::Answered;
+        let endpoint = match common.shared.director.any_endpoint(common.subset.as_ref()) {
+            Ok(endpoint) => endpoint,
+            Err(error) => return common.refuse(&error),
+        };
+        let destination = Bytes::copy_from_slice(endpoint.host_port.as_bytes());
+        let mut message = reply::message(Outgoing::RequestHeaders(reply::common(
+            Some(headers::bodyless_mutation(
+                destination.clone(),
+                &collected.headers,
+                collected.generated_id,
+            )),
+            None,
+            true,
+        )));
+        message.dynamic_metadata = Some(reply::destination_metadata(&destination, &[]));
+        common.send(message);
+        Next::Read
+    }
+
+    /// Picks without a body and answers the headers with the pick.
+    fn answer_headers_alone(&mut self, common: &mut Common, collected: Collected) -> Next {
+        self.phase = Phase::Answered;
+        let outcome = match routed::route_unseen(common, &collected) {
+            Ok(outcome) => outcome,
+            Err(error) => return common.refuse(&error),
+        };
+        let mut message = reply::message(Outgoing::RequestHeaders(reply::common(
+            Some(headers::request_mutation(
+                outcome.destination.clone(),
+                None,
+                &collected.headers,
+                collected.generated_id,
+            )),
+            None,
+            true,
+        )));
+        message.dynamic_metadata = Some(outcome.metadata);
+        common.send(message);
+        self.routed = Some(outcome.routed);
+        Next::Read
+    }
+
+    /// The body is complete: routes the request and answers headers and body.
+    fn answer(&mut self, common: &mut Common, end_of_stream: bool) -> Next {
+        let Phase::Collecting(mut collected) = std::mem::replace(&mut self.phase, Phase::Answered)
+        else {
+            return Next::Read;
+        };
+        let body = collected.body();
+        let outcome = match routed::route(common, &collected, body) {
+            Ok(outcome) => outcome,
+            Err(error) => return common.refuse(&error),
+        };
+        let routed::Outcome { destination, metadata, body, body_changed, routed, skip_response } =
+            outcome;
+        let length = (!body.is_empty()).then_some(body.len());
+        let duplex = common.modes.request == BodyMode::FullDuplex;
+        let mutation = headers::request_mutation(
+            destination,
+            length.filter(|_| duplex || body_changed),
+            &collected.headers,
+            collected.generated_id,
+        );
+        if duplex {
+            let mut message =
+                reply::message(Outgoing::RequestHeaders(reply::common(Some(mutation), None, true)));
+            message.dynamic_metadata = Some(metadata);
+            common.send(message);
+            reply::streamed_body(Direction::Request, body, end_of_stream, |m| common.send(m));
+        } else {
+            let mut message = reply::whole_body(Direction::Request, body_changed.then_some(body));
+            if let Some(Outgoing::RequestBody(reply)) = &mut message.response {
+                if let Some(response) = &mut reply.response {
+                    response.header_mutation = Some(mutation);
+                    response.clear_route_cache = true;
+                }
+            }
+            message.dynamic_metadata = Some(metadata);
+            common.send(message);
+        }
+        self.routed = Some(routed);
+        if skip_response { Next::End } else { Next::Read }
+    }
+}

@@ -1,0 +1,144 @@
+//! Whether the pool can take more: what decides if sheddable requests are refused.
+
+use std::time::Duration;
+
+use crate::endpoints::{Nanos, SignalValues};
+use crate::scheduling::Candidate;
+
+/// When a worker, and with it the pool, counts as saturated. Defaults and formulas of
+/// `utilization-detector` in llm-d-router main at ebab6879.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct SaturationConfig {
+    /// Waiting requests that make a worker full.
+    pub queue_depth_threshold: f64,
+    /// KV-cache usage that makes a worker full, 0 to 1.
+    pub kv_cache_util_threshold: f64,
+    /// Metrics older than this say nothing; the worker counts as full.
+    pub metrics_staleness_threshold: Duration,
+    /// Share by which a worker may exceed the thresholds before the filter drops it.
+    pub headroom: f64,
+}
+
+impl Default for SaturationConfig {
+    fn default() -> Self {
+        Self {
+            queue_depth_threshold: 5.0,
+            kv_cache_util_threshold: 0.8,
+            metrics_staleness_threshold: Duration::from_millis(200),
+            headroom: 0.0,
+        }
+    }
+}
+
+impl SaturationConfig {
+    /// How full the candidates are together: the mean of each one's larger ratio of signal to
+    /// threshold, not limited to 1. A worker with stale metrics counts 1, as does an empty pool.
+    /// From 1.0 on the pool is saturated.
+    pub fn saturation(&self, candidates: &[Candidate<'_>], now: Nanos) -> f64 {
+        if candidates.is_empty() {
+            return 1.0;
+        }
+        let sum: f64 = candidates.iter().map(|c| self.load(&c.signals, now).unwrap_or(1.0)).sum();
+        sum / candidates.len() as f64
+    }
+
+    /// The larger ratio of signal to threshold; `None` where the metrics are stale.
+    fn load(&self, signals: &SignalValues, now: Nanos) -> Option<f64> {
+        if self.is_stale(signals, now) {
+            return None;
+        }
+        let queue = f64::from(signals.waiting) / self.queue_depth_threshold;
+        Some(queue.max(signals.kv_usage / self.kv_cache_util_threshold))
+    }
+
+    fn is_stale(&self, signals: &SignalValues, now: Nanos) -> bool {
+        let threshold = self.metrics_staleness_threshold.as_nanos();
+        signals.is_stale(now, Nanos::try_from(threshold).unwrap_or(Nanos::MAX))
+    }
+
+    /// Keeps those of `kept` (indices of `all`) that have room, or all of them if none has.
+    pub fn keep_free(&self, all: &[Candidate<'_>], now: Nanos, kept: &mut Vec<u32>) {
+        let has_room =
+            |&i: &u32| all.get(i as usize).is_some_and(|c| self.has_room(&c.signals, now));
+        if kept.iter().any(has_room) {
+            kept.retain(has_room);
+        }
+    }
+
+    fn has_room(&self, signals: &SignalValues, now: Nanos) -> bool {
+        let limit = 1.0 + self.headroom;
+        !self.is_stale(signals, now)
+            && f64::from(signals.waiting) < self.queue_depth_threshold * limit
+            && signals.kv_usage < self.kv_cache_util_threshold * limit
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+
+    use crate::endpoints::Endpoint;
+    use crate::endpoints::test_support::endpoint;
+
+    const NOW: Nanos = 10_000_000_000;
+    const MS: Nanos = 1_000_000;
+
+    /// Workers with a queue, a KV-cache usage and an age of their metrics (ms; `None`: never).
+    fn pool(workers: &[(u32, f64, Option<Nanos>)]) -> Vec<Arc<Endpoint>> {
+        let worker = |(n, &(waiting, kv_usage, age)): (usize, &(u32, f64, Option<Nanos>))| {
+            let endpoint = endpoint("w", n as u8);
+            endpoint.signals.store(SignalValues {
+                waiting,
+                kv_usage,
+                updated_at: age.map(|age| NOW - age * MS),
+                ..SignalValues::default()
+            });
+            Arc::new(endpoint)
+        };
+        workers.iter().enumerate().map(worker).collect()
+    }
+
+    #[test]
+    fn saturation_is_the_mean_of_the_larger_ratios() {
+        let fresh = Some(0);
+        let cases: &[(&[(u32, f64, Option<Nanos>)], f64)] = &[
+            (&[], 1.0),
+            (&[(0, 0.0, fresh)], 0.0),
+            (&[(5, 0.0, fresh)], 1.0),
+            (&[(1, 0.8, fresh)], 1.0),
+            (&[(20, 0.1, fresh)], 4.0),
+            (&[(0, 0.0, None)], 1.0),
+            (&[(0, 0.0, Some(200))], 0.0),
+            (&[(0, 0.0, Some(201))], 1.0),
+            (&[(0, 0.0, fresh), (5, 0.0, fresh), (0, 0.4, fresh), (0, 0.0, None)], 0.625),
+        ];
+        for (workers, expected) in cases {
+            let pool = pool(workers);
+            let all: Vec<Candidate<'_>> = pool.iter().map(Candidate::new).collect();
+            let got = SaturationConfig::default().saturation(&all, NOW);
+            assert_eq!(got, *expected, "{workers:?}");
+        }
+    }
+
+    #[test]
+    fn the_filter_drops_full_workers_unless_all_are_full() {
+        let fresh = Some(0);
+        let with_headroom = SaturationConfig { headroom: 0.5, ..SaturationConfig::default() };
+        let default = SaturationConfig::default();
+        type Workers<'a> = &'a [(u32, f64, Option<Nanos>)];
+        let cases: &[(SaturationConfig, Workers<'_>, &[u32])] = &[
+            (default, &[(4, 0.79, fresh), (5, 0.0, fresh), (0, 0.8, fresh), (0, 0.0, None)], &[0]),
+            (default, &[(5, 0.0, fresh), (0, 0.9, fresh)], &[0, 1]),
+            (with_headroom, &[(7, 0.0, fresh), (8, 0.0, fresh)], &[0]),
+            (default, &[], &[]),
+        ];
+        for (config, workers, expected) in cases {
+            let pool = pool(workers);
+            let all: Vec<Candidate<'_>> = pool.iter().map(Candidate::new).collect();
+            let mut kept: Vec<u32> = (0..all.len() as u32).collect();
+            config.keep_free(&all, NOW, &mut kept);
+            assert_eq!(kept, *expected, "{workers:?}");
+        }
+    }
+}

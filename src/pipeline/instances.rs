@@ -1,0 +1,251 @@
+use std::collections::BTreeSet;
+
+use super::document::{PluginEntry, Reference, did_you_mean};
+use super::reference_types;
+use crate::config::{Diagnostics, Fields, Node, Position};
+use crate::plugins::{self, Build, Links, Roles};
+
+/// A plugin that was made.
+#[derive(Debug)]
+pub(super) struct Instance {
+    pub name: String,
+    pub plugin_type: &'static str,
+    pub parameters: Option<Node>,
+    /// Where its name stands; `None` for one that defaulting added.
+    pub at: Option<Position>,
+    /// `plugins[i]`, or the name of one that defaulting added.
+    pub path: String,
+    pub roles: Roles,
+    /// Something refers to it, or it works by being there.
+    pub used: bool,
+}
+
+impl Instance {
+    /// True where the plugin has a part in a profile.
+    pub fn is_for_profiles(&self) -> bool {
+        self.roles.filter.is_some() || self.roles.scorer.is_some() || self.roles.picker.is_some()
+    }
+}
+
+/// The plugins of one configuration, in its order; those that defaulting adds come last.
+pub(super) struct Instances<'d> {
+    pub list: Vec<Instance>,
+    pub links: Links,
+    pub diagnostics: &'d Diagnostics,
+    allow_experimental: bool,
+    /// Plugins that were configured but could not be made, which was reported: a reference to
+    /// one is no further mistake.
+    broken: BTreeSet<String>,
+}
+
+impl<'d> Instances<'d> {
+    pub fn new(diagnostics: &'d Diagnostics, allow_experimental: bool) -> Self {
+        Self {
+            list: Vec::new(),
+            links: Links::default(),
+            diagnostics,
+            allow_experimental,
+            broken: BTreeSet::new(),
+        }
+    }
+
+    /// Makes every configured plugin.
+    pub fn configure(&mut self, entries: &[PluginEntry<'_>]) {
+        for (i, entry) in entries.iter().enumerate() {
+            let earlier = entries[..i].iter().find(|e| e.name == entry.name);
+            if let Some(earlier) = earlier.filter(|e| !e.name.is_empty()) {
+                let line = earlier.name_at.map_or(0, |at| at.line);
+                self.diagnostics.error(
+                    entry.name_at,
+                    &format!("{}.name", entry.path),
+                    format!("duplicate plugin name '{}', first on line {line}", entry.name),
+                );
+                continue;
+            }
+            if entry.plugin_type.is_empty() {
+                self.broken.insert(entry.name.clone());
+                continue;
+            }
+            let place = Place {
+                at: entry.name_at,
+                type_at: entry.type_at,
+                path: entry.path.clone(),
+                type_path: format!("{}.type", entry.path),
+            };
+            self.make(&entry.name, &entry.plugin_type, entry.parameters, place);
+        }
+    }
+
+    /// The plugin of this type that has its type's name, made with no parameters if there is
+    /// none.
+    pub fn default_of(&mut self, plugin_type: &str) -> Option<usize> {
+        self.first(|i| i.name == plugin_type && i.plugin_type == plugin_type)
+            .or_else(|| self.add(plugin_type, None))
+    }
+
+    /// Makes a plugin that the configuration does not list, named as its type is. Reports a
+    /// name that is taken.
+    pub fn add(&mut self, plugin_type: &str, parameters: Option<&Node>) -> Option<usize> {
+        if let Some(taken) = self.find(plugin_type) {
+            let Instance { at, path, plugin_type: other, .. } = &self.list[taken];
+            let message = format!(
+                "a plugin of type '{other}' has the name of type '{plugin_type}', which must be \
+                 added under that name; give it another"
+            );
+            self.diagnostics.error(*at, path, message);
+            return None;
+        }
+        let place = Place {
+            at: None,
+            type_at: None,
+            path: plugin_type.to_owned(),
+            type_path: String::new(),
+        };
+        self.make(plugin_type, plugin_type, parameters, place)
+    }
+
+    /// As [`Instances::add`], where `reference` asks for it.
+    pub fn add_at(&mut self, plugin_type: &str, reference: &Reference) -> Option<usize> {
+        let place = Place {
+            at: None,
+            type_at: reference.at,
+            path: plugin_type.to_owned(),
+            type_path: reference.path.clone(),
+        };
+        self.make(plugin_type, plugin_type, None, place)
+    }
+
+    fn make(
+        &mut self,
+        name: &str,
+        plugin_type: &str,
+        parameters: Option<&Node>,
+        place: Place,
+    ) -> Option<usize> {
+        let Some(found) = plugins::find(plugin_type) else {
+            let message = if reference_types::is_known(plugin_type) {
+                format!(
+                    "plugin type '{plugin_type}' of the reference is not available in this version"
+                )
+            } else {
+                let near = did_you_mean(plugin_type, plugins::type_names());
+                format!("plugin type '{plugin_type}' is unknown{near}")
+            };
+            self.diagnostics.error(place.type_at, &place.type_path, message);
+            self.broken.insert(name.to_owned());
+            return None;
+        };
+        if reference_types::is_experimental(found.name) && !self.allow_experimental {
+            self.diagnostics.error(
+                place.type_at,
+                &place.type_path,
+                format!(
+                    "plugin type '{plugin_type}' is experimental: start with \
+                     --allow-experimental-plugins to use it"
+                ),
+            );
+        }
+        let path = format!("{}.parameters", place.path);
+        let fields =
+            Fields::new(parameters, path, self.diagnostics).or_at(place.type_at).any_case();
+        let roles = (found.build)(Build { name, parameters: fields, links: &mut self.links });
+        self.list.push(Instance {
+            name: name.to_owned(),
+            plugin_type: found.name,
+            parameters: parameters.cloned(),
+            at: place.at,
+            path: place.path,
+            used: works_unasked(&roles),
+            roles,
+        });
+        Some(self.list.len() - 1)
+    }
+
+    /// The plugin of this name.
+    pub fn find(&self, name: &str) -> Option<usize> {
+        self.list.iter().position(|i| i.name == name)
+    }
+
+    /// The first plugin that `plays` a part.
+    pub fn first(&self, plays: impl Fn(&Instance) -> bool) -> Option<usize> {
+        self.list.iter().position(plays)
+    }
+
+    /// True where a plugin was configured but could not be made: what seems to be missing may
+    /// be that one.
+    pub fn has_broken(&self) -> bool {
+        !self.broken.is_empty()
+    }
+
+    pub fn is_broken(&self, name: &str) -> bool {
+        self.broken.contains(name)
+    }
+
+    /// The plugin that `reference` names. Reports a name that no plugin has.
+    pub fn resolve(&self, reference: &Reference) -> Option<usize> {
+        let name = &reference.name;
+        let found = self.find(name);
+        if found.is_none() && !self.broken.contains(name) {
+            let names = self.list.iter().map(|i| i.name.as_str());
+            let mut hint = did_you_mean(name, names);
+            if plugins::find(name).is_some() {
+                hint = format!("; add '- type: {name}' to plugins");
+            }
+            let message = format!("no plugin is called '{name}'{hint}");
+            self.diagnostics.error(reference.at, &reference.path, message);
+        }
+        found
+    }
+
+    /// What `get` finds in the plugin that `reference` names, which is used by that; reports a
+    /// plugin that is no `role`.
+    pub fn resolve_role<T>(
+        &mut self,
+        reference: &Reference,
+        role: &str,
+        get: impl Fn(&Roles) -> Option<T>,
+    ) -> Option<(usize, T)> {
+        let index = self.resolve(reference)?;
+        let found = get(&self.list[index].roles);
+        if found.is_none() {
+            let Instance { name, plugin_type, .. } = &self.list[index];
+            let message = format!("plugin '{name}' of type '{plugin_type}' is not a {role}");
+            self.diagnostics.error(reference.at, &reference.path, message);
+        }
+        self.list[index].used |= found.is_some();
+        found.map(|found| (index, found))
+    }
+
+    /// Says which configured plugins nothing refers to.
+    pub fn warn_of_unused(&self) {
+        for instance in self.list.iter().filter(|i| !i.used && i.at.is_some()) {
+            let message = format!("plugin '{}' has no effect: nothing refers to it", instance.name);
+            self.diagnostics.warning(instance.at, &instance.path, message);
+        }
+    }
+}
+
+/// True for parts that work for every request, whether or not anything refers to the plugin, and
+/// for a type that has no part to play: what it stands for always happens.
+fn works_unasked(roles: &Roles) -> bool {
+    roles.producer.is_some()
+        || roles.observer.is_some()
+        || roles.profile_handler.is_some()
+        || !(roles.filter.is_some()
+            || roles.scorer.is_some()
+            || roles.picker.is_some()
+            || roles.metrics_source.is_some()
+            || roles.extractor.is_some()
+            || roles.parser.is_some()
+            || roles.saturation.is_some()
+            || roles.discovery.is_some())
+}
+
+/// Where a plugin stands in the document.
+struct Place {
+    at: Option<Position>,
+    type_at: Option<Position>,
+    path: String,
+    /// Where its type, or the reference that stands for it, is in the document.
+    type_path: String,
+}

@@ -1,0 +1,228 @@
+//! From an `EndpointPickerConfig` to a scheduler and everything around it.
+//!
+//! [`load`] reads the document strictly ([`document`]), makes its plugins ([`instances`]), fills
+//! in what it leaves out ([`scheduling`], [`data_layer`]) and puts the parts together. It goes on
+//! after a mistake, so that all of them are reported at once, each with its place.
+//!
+//! Every version of the document from GIE v0.5.0 to llm-d-router main at ebab6879 is read; the
+//! defaulting is the latter's.
+
+mod check;
+mod data_layer;
+mod document;
+mod effective;
+mod feature_gates;
+mod flow_control;
+mod instances;
+mod reference_types;
+mod request_handler;
+mod saturation;
+mod scheduling;
+
+use std::fmt::Write;
+
+pub use check::{CheckReport, check};
+pub use effective::Effective;
+
+use crate::config::{Diagnostics, parse};
+use crate::datalayer::config::{EngineMaps, Needs, Scheme, ScrapeConfig};
+use crate::discovery::FileDiscoveryConfig;
+use crate::flow_control::SaturationConfig;
+use crate::plugins::ParserKind;
+use crate::scheduling::Scheduler;
+use data_layer::Collection;
+use document::Document;
+use effective::Decisions;
+use instances::{Instance, Instances};
+
+/// What flags say about loading. `None` where a flag was not given.
+#[derive(Clone, Debug, Default)]
+pub struct LoadOptions {
+    /// `--allow-experimental-plugins`
+    pub allow_experimental_plugins: bool,
+    /// `--model-server-metrics-scheme`; parameters of `metrics-data-source` win over this and
+    /// the three below.
+    pub model_server_metrics_scheme: Option<Scheme>,
+    /// `--model-server-metrics-path`
+    pub model_server_metrics_path: Option<String>,
+    /// `--model-server-metrics-port`; 0 is the port that serves requests.
+    pub model_server_metrics_port: Option<u16>,
+    /// `--model-server-metrics-https-insecure-skip-verify`
+    pub model_server_metrics_https_insecure_skip_verify: Option<bool>,
+    /// `--total-queued-requests-metric`; like the four below it replaces the metric of engine
+    /// `vllm`, and counts as not given where it is empty.
+    pub total_queued_requests_metric: Option<String>,
+    /// `--total-running-requests-metric`
+    pub total_running_requests_metric: Option<String>,
+    /// `--kv-cache-usage-percentage-metric`
+    pub kv_cache_usage_percentage_metric: Option<String>,
+    /// `--lora-info-metric`
+    pub lora_info_metric: Option<String>,
+    /// `--cache-info-metric`
+    pub cache_info_metric: Option<String>,
+}
+
+/// Everything that one configuration says.
+#[derive(Debug)]
+pub struct Pipeline {
+    pub scheduler: Scheduler,
+    /// The endpoints file; `None`: the endpoints come from elsewhere.
+    pub discovery: Option<FileDiscoveryConfig>,
+    /// How workers are asked for their metrics; `None`: they are not.
+    pub scrape: Option<ScrapeConfig>,
+    pub engines: EngineMaps,
+    /// The signals that plugins read; no other need be collected on their account.
+    pub needs: Needs,
+    /// In order of precedence, no kind twice.
+    pub parsers: Vec<ParserKind>,
+    pub saturation: SaturationConfig,
+    /// Some plugin looks at the prompt; else it need not be collected.
+    pub wants_prompt: bool,
+    pub effective: Effective,
+    /// One line for the log: what picks, and from what.
+    pub summary: String,
+}
+
+/// The configuration of a process that is given none (llm-d-router main at ebab6879).
+const DEFAULT_DOCUMENT: &str = "
+apiVersion: llm-d.ai/v1alpha1
+kind: EndpointPickerConfig
+plugins:
+- type: queue-scorer
+- type: kv-cache-utilization-scorer
+- type: prefix-cache-scorer
+- type: metrics-data-source
+- type: core-metrics-extractor
+schedulingProfiles:
+- name: default
+  plugins:
+  - {pluginRef: queue-scorer, weight: 2}
+  - {pluginRef: kv-cache-utilization-scorer, weight: 2}
+  - {pluginRef: prefix-cache-scorer, weight: 3}
+dataLayer:
+  sources:
+  - pluginRef: metrics-data-source
+    extractors:
+    - pluginRef: core-metrics-extractor
+";
+
+/// Loads a configuration; without a text, or with an empty one, the built-in default. `name` is
+/// what messages call it: the file's path or the flag.
+///
+/// All findings are in the diagnostics; there is a pipeline if none of them is an error.
+pub fn load(
+    name: &str,
+    text: Option<&str>,
+    options: &LoadOptions,
+) -> (Option<Pipeline>, Diagnostics) {
+    let diagnostics = Diagnostics::new(name);
+    let text = text.filter(|text| !text.is_empty()).unwrap_or(DEFAULT_DOCUMENT);
+    let pipeline = match parse(text) {
+        Ok(Some(root)) => Document::read(&root, &diagnostics)
+            .and_then(|document| assemble(&document, options, &diagnostics)),
+        Ok(None) => {
+            diagnostics.error(None, "", format!("has no document: expected a {}", document::KIND));
+            None
+        }
+        Err((at, message)) => {
+            diagnostics.error(Some(at), "", message);
+            None
+        }
+    };
+    (pipeline.filter(|_| !diagnostics.has_errors()), diagnostics)
+}
+
+fn assemble(
+    document: &Document<'_>,
+    options: &LoadOptions,
+    diagnostics: &Diagnostics,
+) -> Option<Pipeline> {
+    let mut instances = Instances::new(diagnostics, options.allow_experimental_plugins);
+    instances.configure(&document.plugins);
+    let plans = scheduling::plan_profiles(document, &mut instances);
+    let handler = scheduling::choose_handler(plans.len(), &mut instances);
+    let parsers = request_handler::plan_parsers(&document.parsers, &mut instances);
+    let detector = saturation::plan_detector(document, &mut instances);
+    let collection = data_layer::plan_collection(&document.data_layer, &mut instances);
+    let discovery = data_layer::plan_discovery(&document.data_layer, &mut instances);
+    scheduling::complete_producers(&mut instances);
+    instances.warn_of_unused();
+    let engine_defaults = data_layer::engine_defaults(options, diagnostics);
+
+    let mut needs = Needs::default();
+    let mut readers = Vec::new();
+    for instance in instances.list.iter().filter(|i| i.used && i.roles.needs.any()) {
+        needs |= instance.roles.needs;
+        readers.push(instance.name.as_str());
+    }
+    if collection.is_none() && !readers.is_empty() && !instances.has_broken() {
+        let message = format!(
+            "no metrics are collected, but these plugins read them: {}",
+            readers.join(", ")
+        );
+        diagnostics.warning(None, "dataLayer", message);
+    }
+
+    let scheduler = scheduling::build_scheduler(&plans, handler, &instances)?;
+    let (detector, saturation) = detector?;
+    let source = collection.and_then(|c| instances.list[c.source].roles.metrics_source.as_ref());
+    let extractor = collection.and_then(|c| instances.list[c.extractor].roles.extractor.as_ref());
+    let scrape = source.map(|source| source.over(data_layer::scrape_defaults(options)));
+    let decisions = Decisions {
+        plans: &plans,
+        collection,
+        discovery: discovery.as_ref().map(|(index, _)| *index),
+        detector,
+        parsers: &parsers.iter().map(|(index, _)| *index).collect::<Vec<_>>(),
+    };
+    Some(Pipeline {
+        summary: summarise(&scheduler, &decisions, &instances),
+        effective: Effective::new(document, &instances, &decisions),
+        wants_prompt: !scheduler.producers.is_empty(),
+        scheduler,
+        discovery: discovery.map(|(_, config)| config),
+        scrape,
+        engines: match extractor {
+            Some(extractor) => extractor.over(engine_defaults),
+            None => engine_defaults,
+        },
+        needs,
+        parsers: parsers.into_iter().map(|(_, kind)| kind).collect(),
+        saturation,
+    })
+}
+
+/// For example `profile default: decode-filter > 2 prefix-cache-scorer + 1 load-aware-scorer >
+/// max-score-picker; parsers ...; metrics from metrics-data-source`.
+fn summarise(
+    scheduler: &Scheduler,
+    decisions: &Decisions<'_>,
+    instances: &Instances<'_>,
+) -> String {
+    let name = |i: usize| instances.list[i].name.as_str();
+    let mut text = String::new();
+    for (profile, plan) in scheduler.profiles.iter().zip(decisions.plans) {
+        let scorers: Vec<_> =
+            profile.scorers.iter().map(|s| format!("{} {}", s.weight, s.name)).collect();
+        let steps = profile.filters.iter().map(|(filter, _)| filter.clone());
+        let steps = steps.chain((!scorers.is_empty()).then(|| scorers.join(" + ")));
+        let is_picker = |i: &&Instance| i.roles.picker.is_some();
+        let plugins = plan.plugins.iter().map(|(i, _)| &instances.list[*i]);
+        let picker = plugins.filter(|i| is_picker(i)).map(|i| i.name.clone());
+        let steps: Vec<_> = steps.chain(picker).collect();
+        // Writing to a string cannot fail.
+        let _ = write!(text, "profile {}: {}; ", profile.name, steps.join(" > "));
+    }
+    let parsers: Vec<_> = decisions.parsers.iter().map(|i| name(*i)).collect();
+    let _ = write!(text, "parsers {}; ", parsers.join(", "));
+    match decisions.collection {
+        Some(Collection { source, .. }) => {
+            let _ = write!(text, "metrics from {}", name(source));
+        }
+        None => text.push_str("no metrics"),
+    }
+    if let Some(discovery) = decisions.discovery {
+        let _ = write!(text, "; endpoints from {}", name(discovery));
+    }
+    text
+}

@@ -1,0 +1,36 @@
+use super::document::Document;
+use super::instances::Instances;
+use crate::flow_control::SaturationConfig;
+
+/// The type, and the name, of the detector that is there when none is named.
+const DEFAULT_DETECTOR: &str = "utilization-detector";
+
+/// The saturation detector. Thresholds in the form of GIE v1.2 to v1.4 make one of today's,
+/// with today's formula.
+pub(super) fn plan_detector(
+    document: &Document<'_>,
+    instances: &mut Instances<'_>,
+) -> Option<(usize, SaturationConfig)> {
+    if let Some(thresholds) = &document.thresholds {
+        if document.detector.is_some() || instances.find(DEFAULT_DETECTOR).is_some() {
+            instances.diagnostics.error(
+                Some(thresholds.at),
+                "saturationDetector",
+                "a saturation detector is configured as a plugin; give the thresholds to that",
+            );
+            return None;
+        }
+        let index = instances.add(DEFAULT_DETECTOR, Some(thresholds))?;
+        instances.list[index].used = true;
+        return instances.list[index].roles.saturation.map(|s| (index, s));
+    }
+    if let Some(reference) = &document.detector {
+        if reference.name == DEFAULT_DETECTOR && !instances.is_broken(DEFAULT_DETECTOR) {
+            instances.default_of(DEFAULT_DETECTOR);
+        }
+        return instances.resolve_role(reference, "saturation detector", |r| r.saturation);
+    }
+    let index = instances.default_of(DEFAULT_DETECTOR)?;
+    instances.list[index].used = true;
+    instances.list[index].roles.saturation.map(|s| (index, s))
+}

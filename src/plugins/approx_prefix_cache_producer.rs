@@ -1,0 +1,178 @@
+//! `approx-prefix-cache-producer`: how much of the prompt each candidate was sent before.
+
+use std::sync::Arc;
+
+use super::{Build, PluginType, Roles};
+use crate::datalayer::config::Needs;
+use crate::endpoints::SignalValues;
+use crate::prefix::{BlockRule, Chains, PrefixIndex, hash_prompt, seed};
+use crate::scheduling::{Cycle, Observer, PrefixMatch, PrefixSlot, Producer, RequestData};
+
+pub(super) const TYPE: PluginType =
+    PluginType { name: "approx-prefix-cache-producer", aliases: &[], build };
+
+/// Blocks remembered per worker where the worker does not tell how many it has.
+pub(super) const DEFAULT_LRU_CAPACITY: u32 = 31_250;
+/// Blocks below this many tokens are raised to it, so that memory stays bounded.
+const MIN_BLOCK_TOKENS: u32 = 64;
+/// The largest block that can be configured.
+const MAX_BLOCK_TOKENS: u32 = 1 << 20;
+/// No engine has larger blocks than this: a worker that reports them is not believed.
+const MAX_REPORTED_BLOCK_TOKENS: u32 = 1 << 16;
+const DEFAULT_BLOCK_TOKENS: i64 = 16;
+const DEFAULT_MAX_TOKENS: i64 = 131_072;
+const DEFAULT_MAX_BLOCKS: i64 = 2048;
+const BYTES_PER_TOKEN: u32 = 4;
+
+/// How prompts are cut and how much is remembered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct PrefixCacheSettings {
+    /// Take the block size and the capacity from what the workers report, where they do.
+    pub auto_tune: bool,
+    /// Block size where it is not taken from the workers.
+    pub block_bytes: u32,
+    /// Smaller blocks are raised to this.
+    pub min_block_bytes: u32,
+    pub limit: Limit,
+    pub keep_tail: bool,
+    /// Blocks remembered per worker.
+    pub lru_capacity: u32,
+}
+
+/// How much of each prompt is looked at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Limit {
+    None,
+    Blocks(u32),
+    /// As many whole blocks as fit in.
+    Bytes(u64),
+}
+
+impl PrefixCacheSettings {
+    /// The rule for a request; `first` is the first candidate, which speaks for all.
+    fn rule(&self, first: &SignalValues) -> BlockRule {
+        let reported = 1..=MAX_REPORTED_BLOCK_TOKENS;
+        let block_bytes = match first.block_size {
+            tokens if self.auto_tune && reported.contains(&tokens) => tokens * BYTES_PER_TOKEN,
+            _ => self.block_bytes,
+        };
+        let block_bytes = block_bytes.max(self.min_block_bytes);
+        let max_blocks = match self.limit {
+            Limit::None => u32::MAX,
+            Limit::Blocks(blocks) => blocks,
+            Limit::Bytes(bytes) => {
+                u32::try_from(bytes / u64::from(block_bytes)).unwrap_or(u32::MAX)
+            }
+        };
+        BlockRule { block_bytes, max_blocks, keep_tail: self.keep_tail }
+    }
+
+    fn capacity(&self, worker: &SignalValues) -> u32 {
+        match worker.num_blocks {
+            blocks if self.auto_tune && blocks > 0 => blocks,
+            _ => self.lru_capacity,
+        }
+    }
+}
+
+/// A producer of prefix matches with an index of its own.
+#[derive(Debug)]
+pub(super) struct PrefixCache {
+    slot: PrefixSlot,
+    index: PrefixIndex,
+    settings: PrefixCacheSettings,
+}
+
+impl PrefixCache {
+    pub(super) fn new(slot: PrefixSlot, settings: PrefixCacheSettings) -> Self {
+        Self { slot, index: PrefixIndex::claim(), settings }
+    }
+}
+
+fn build(build: Build<'_, '_>) -> Roles {
+    let mut p = build.parameters;
+    let auto_tune = p.bool("autoTune").unwrap_or(true);
+    let upper = i64::from(MAX_BLOCK_TOKENS);
+    let mut tokens = p.int_in("blockSizeTokens", i64::MIN..=upper).unwrap_or(DEFAULT_BLOCK_TOKENS);
+    if let Some(old) = p.int_in("blockSize", i64::MIN..=upper) {
+        let used = old > 0 && tokens == DEFAULT_BLOCK_TOKENS;
+        let note = if used { "its value counts as tokens" } else { "it is ignored" };
+        p.warning("blockSize", format!("replaced by 'blockSizeTokens'; {note}"));
+        tokens = if used { old } else { tokens };
+    }
+    if !auto_tune && tokens <= 0 {
+        p.error("blockSizeTokens", "must be at least 1 where autoTune is false");
+    }
+    let max_tokens = p.int_in("maxPrefixTokensToMatch", 0..=i64::MAX);
+    let max_tokens = max_tokens.unwrap_or(DEFAULT_MAX_TOKENS).unsigned_abs();
+    let blocks = p.int_in("maxPrefixBlocksToMatch", 0..=i64::from(u32::MAX));
+    if blocks.is_some() && max_tokens > 0 {
+        let why = "replaced by 'maxPrefixTokensToMatch', which must be 0 for it to count";
+        p.warning("maxPrefixBlocksToMatch", why);
+    }
+    let limit = match (max_tokens, blocks.unwrap_or(DEFAULT_MAX_BLOCKS)) {
+        (0, 0) => Limit::None,
+        (0, blocks) => Limit::Blocks(u32::try_from(blocks).unwrap_or(u32::MAX)),
+        (tokens, _) => Limit::Bytes(tokens.saturating_mul(u64::from(BYTES_PER_TOKEN))),
+    };
+    let lru_capacity =
+        super::parameters::positive(&mut p, "lruCapacityPerServer", DEFAULT_LRU_CAPACITY);
+    p.finish();
+    let tokens = u32::try_from(tokens).unwrap_or(0);
+    let settings = PrefixCacheSettings {
+        auto_tune,
+        block_bytes: tokens * BYTES_PER_TOKEN,
+        min_block_bytes: MIN_BLOCK_TOKENS * BYTES_PER_TOKEN,
+        limit,
+        keep_tail: true,
+        lru_capacity,
+    };
+    let cache = Arc::new(PrefixCache::new(build.links.prefix(Some(build.name)), settings));
+    Roles {
+        producer: Some(cache.clone()),
+        is_prefix_producer: true,
+        observer: Some(cache),
+        ..Roles::default()
+    }
+    .reading(Needs { cache: auto_tune, ..Needs::default() })
+}
+
+impl Producer for PrefixCache {
+    fn produce(&self, cycle: &Cycle<'_>, data: &mut RequestData) {
+        let Some(first) = cycle.candidates.first() else { return };
+        if cycle.request.prompt.is_empty() {
+            return;
+        }
+        let rule = self.settings.rule(&first.signals);
+        let seed = seed(&cycle.request.target_model, &cycle.request.cache_salt);
+        let hashed = hash_prompt(&cycle.request.prompt, seed, rule);
+        if hashed.hashes.is_empty() {
+            return;
+        }
+        let chains = Chains { hashes: &hashed.hashes, breaks: &hashed.breaks };
+        let matched =
+            cycle.candidates.iter().map(|c| self.index.matched(&c.endpoint, chains)).collect();
+        let result = PrefixMatch {
+            matched,
+            total: hashed.hashes.len() as u32,
+            block_bytes: rule.block_bytes,
+            total_bytes: hashed.bytes,
+            hashes: hashed.hashes,
+            breaks: hashed.breaks,
+        };
+        data.set_prefix(self.slot, result);
+    }
+}
+
+impl Observer for PrefixCache {
+    /// The targets are recorded at once, not behind the request's back as in the reference, so
+    /// that the next of a burst of like prompts finds them.
+    fn picked(&self, cycle: &Cycle<'_>, data: &RequestData, targets: &[u32]) {
+        let Some(found) = data.prefix(self.slot) else { return };
+        let chains = Chains { hashes: &found.hashes, breaks: &found.breaks };
+        for &target in targets {
+            let worker = &cycle.candidates[target as usize];
+            self.index.record(&worker.endpoint, chains, self.settings.capacity(&worker.signals));
+        }
+    }
+}

@@ -1,0 +1,40 @@
+//! `by-label`: keeps workers whose label has one of some values. Its successor is
+//! `label-selector-filter`.
+
+use super::{Build, PluginType, Roles};
+use crate::scheduling::{Cycle, Filter};
+
+pub(super) const TYPE: PluginType = PluginType { name: "by-label", aliases: &[], build };
+
+#[derive(Debug)]
+struct ByLabel {
+    label: String,
+    values: Vec<String>,
+    unlabelled: bool,
+}
+
+fn build(build: Build<'_, '_>) -> Roles {
+    let mut p = build.parameters;
+    let label = p.string("label").unwrap_or_default().to_owned();
+    let values = p.strings("validValues").unwrap_or_default();
+    let unlabelled = p.bool("allowsNoLabel").unwrap_or(false);
+    if label.is_empty() {
+        p.error("label", "is required: the label to look at");
+    }
+    if values.is_empty() && !unlabelled {
+        p.error("validValues", "must not be empty unless allowsNoLabel is true");
+    }
+    p.finish();
+    Roles::filter(ByLabel { label, values, unlabelled })
+}
+
+impl Filter for ByLabel {
+    fn filter(&self, cycle: &Cycle<'_>, candidates: &mut Vec<u32>) {
+        candidates.retain(|&c| {
+            match cycle.candidates[c as usize].endpoint.labels().get(&self.label) {
+                Some(value) => self.values.contains(value),
+                None => self.unlabelled,
+            }
+        });
+    }
+}

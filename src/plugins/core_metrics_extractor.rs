@@ -1,0 +1,126 @@
+//! `core-metrics-extractor`: which metrics of each engine mean what. Parameters as in
+//! llm-d-router main at ebab6879; an engine configured here takes the place of the built-in one
+//! of its name.
+
+use super::{Build, PluginType, Roles};
+use crate::config::{Fields, nearest};
+use crate::datalayer::config::{EngineMap, EngineMaps, LEGACY_ENGINE_LABEL, MetricSpec};
+
+pub(super) const TYPE: PluginType = PluginType {
+    name: "core-metrics-extractor",
+    // Its name in GIE v1.3 and v1.4.
+    aliases: &["model-server-protocol-metrics"],
+    build,
+};
+
+/// What a `core-metrics-extractor` sets.
+#[derive(Clone, Debug, Default)]
+pub struct MetricsExtractor {
+    label_key: Option<String>,
+    default_engine: Option<String>,
+    engines: Vec<EngineMap>,
+}
+
+impl MetricsExtractor {
+    /// `base` with this extractor's engines in it.
+    pub fn over(&self, mut base: EngineMaps) -> EngineMaps {
+        if let Some(key) = &self.label_key {
+            base.label_keys = vec![key.clone(), LEGACY_ENGINE_LABEL.to_owned()];
+        }
+        if let Some(engine) = &self.default_engine {
+            base.default_engine.clone_from(engine);
+        }
+        for engine in &self.engines {
+            base.set(engine.clone());
+        }
+        base
+    }
+}
+
+fn build(build: Build<'_, '_>) -> Roles {
+    let mut p = build.parameters;
+    let label_key = p.string("engineLabelKey").filter(|key| !key.is_empty());
+    let default_engine = p.string("defaultEngine").filter(|name| !name.is_empty());
+    let mut engines: Vec<EngineMap> = Vec::new();
+    for fields in p.each("engineConfigs") {
+        if let Some(engine) = read_engine(fields, &engines) {
+            engines.push(engine);
+        }
+    }
+    let extractor = MetricsExtractor {
+        label_key: label_key.map(str::to_owned),
+        default_engine: default_engine.map(str::to_owned),
+        engines,
+    };
+    if let Some(name) = default_engine {
+        let known = extractor.over(EngineMaps::default());
+        if known.find(name).is_none() {
+            let mut message = format!("no engine is called '{name}'");
+            let names = known.engines.iter().map(|e| e.name.as_str());
+            if let Some(near) = nearest(name, names) {
+                message.push_str(&format!("; did you mean '{near}'?"));
+            }
+            p.error("defaultEngine", message);
+        }
+    }
+    p.finish();
+    Roles { extractor: Some(extractor), ..Roles::default() }
+}
+
+fn read_engine(mut fields: Fields<'_>, earlier: &[EngineMap]) -> Option<EngineMap> {
+    let name = match fields.string("name") {
+        Some("") | None => {
+            fields.error("name", "is missing: an engine needs a name");
+            None
+        }
+        Some("default") => {
+            fields.error("name", "'default' is reserved; use the engine's name and defaultEngine");
+            None
+        }
+        Some(name) if earlier.iter().any(|e| e.name == name) => {
+            fields.error("name", format!("engine '{name}' is configured twice"));
+            None
+        }
+        Some(name) => Some(name.to_owned()),
+    };
+    let engine = EngineMap {
+        name: name.clone().unwrap_or_default(),
+        queued: spec(&mut fields, "queuedRequestsSpec"),
+        running: spec(&mut fields, "runningRequestsSpec"),
+        kv_usage: spec(&mut fields, "kvUsageSpec"),
+        kv_usage_fallback: None,
+        lora: spec(&mut fields, "loraSpec"),
+        cache_info: spec(&mut fields, "cacheInfoSpec"),
+        block_size_label: label(&mut fields, "cacheBlockSizeLabelName"),
+        num_blocks_label: label(&mut fields, "cacheNumBlocksLabelName"),
+        block_size: spec(&mut fields, "cacheBlockSizeSpec"),
+        num_blocks: spec(&mut fields, "cacheNumBlocksSpec"),
+    };
+    let custom = fields.each("customMetrics");
+    if !custom.is_empty() {
+        fields.warning("customMetrics", "is not collected: no plugin of this version reads it");
+    }
+    for mut metric in custom {
+        metric.string("attributeKey");
+        spec(&mut metric, "metricSpec");
+        metric.finish();
+    }
+    fields.finish();
+    name.map(|_| engine)
+}
+
+/// A metric by its specification; an empty one is not collected.
+fn spec(fields: &mut Fields<'_>, name: &'static str) -> Option<MetricSpec> {
+    let text = fields.string(name).filter(|text| !text.trim().is_empty())?;
+    match MetricSpec::parse(text) {
+        Ok(spec) => Some(spec),
+        Err(message) => {
+            fields.error(name, message);
+            None
+        }
+    }
+}
+
+fn label(fields: &mut Fields<'_>, name: &'static str) -> Option<String> {
+    fields.string(name).filter(|label| !label.is_empty()).map(str::to_owned)
+}

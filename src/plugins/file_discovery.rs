@@ -1,0 +1,27 @@
+//! `file-discovery`: the endpoints stand in a file.
+//!
+//! `path` (required), `watchFile` (default true: a change is taken up as it happens. The
+//! reference, llm-d-router main at ebab6879, defaults to false).
+
+use std::path::PathBuf;
+
+use super::{Build, PluginType, Roles};
+use crate::discovery::FileDiscoveryConfig;
+
+pub(super) const TYPE: PluginType = PluginType { name: "file-discovery", aliases: &[], build };
+
+fn build(build: Build<'_, '_>) -> Roles {
+    let mut parameters = build.parameters;
+    let path = parameters.string("path");
+    let watch = parameters.bool("watchFile").unwrap_or(true);
+    match path {
+        Some("") => parameters.error("path", "must not be empty"),
+        None if parameters.is_absent() || parameters.node("path").is_none() => {
+            parameters.error("path", "is missing: name the file that lists the endpoints");
+        }
+        _ => {}
+    }
+    parameters.finish();
+    let path = PathBuf::from(path.unwrap_or_default());
+    Roles { discovery: Some(FileDiscoveryConfig { path, watch }), ..Roles::default() }
+}

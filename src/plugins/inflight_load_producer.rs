@@ -1,0 +1,80 @@
+//! `inflight-load-producer`: what the request would cost each candidate, in tokens.
+//!
+//! The tokens in flight themselves are kept by reservations: the cycle takes what this producer
+//! found for the target, and the exchange gives it back.
+
+use std::sync::Arc;
+
+use super::{Build, PluginType, Roles, parameters};
+use crate::scheduling::{Cycle, PrefixMatch, PrefixSlot, Producer, RequestData};
+
+pub(super) const TYPE: PluginType =
+    PluginType { name: super::DEFAULT_IN_FLIGHT_PRODUCER, aliases: &[], build };
+
+const DEFAULT_OUTPUT_RATIO: f64 = 1.5;
+
+#[derive(Debug)]
+struct InflightLoadProducer {
+    /// Where the prefix match comes from; `None` means from the first producer that has one.
+    prefix: Option<PrefixSlot>,
+    /// `None` where output is not estimated.
+    output: Option<OutputEstimate>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct OutputEstimate {
+    /// Output tokens per prompt token.
+    ratio: f64,
+    /// Tokens at most.
+    max: u32,
+}
+
+fn build(build: Build<'_, '_>) -> Roles {
+    let mut p = build.parameters;
+    let estimated = p.bool("addEstimatedOutputTokens").unwrap_or(false);
+    let ratio = p.float("outputRatio").unwrap_or(DEFAULT_OUTPUT_RATIO);
+    if ratio < 0.0 {
+        p.error("outputRatio", format!("must not be negative, found {ratio}"));
+    }
+    let max = parameters::positive(&mut p, "maxEstimatedOutputTokens", u32::MAX);
+    // Only a name makes a prefix producer necessary: without one, whole prompts are counted.
+    let prefix = p.string("prefixMatchInfoProducerName");
+    let prefix = prefix.map(|name| build.links.prefix(Some(name)));
+    if p.bool("syncCrossReplicaState") == Some(true) {
+        let why = "has no effect: replicas do not exchange their state in this version";
+        p.warning("syncCrossReplicaState", why);
+    }
+    p.finish();
+    let output = estimated.then_some(OutputEstimate { ratio, max });
+    let producer = Arc::new(InflightLoadProducer { prefix, output });
+    Roles { producer: Some(producer), ..Roles::default() }
+}
+
+impl Producer for InflightLoadProducer {
+    /// After the prefix producers.
+    fn stage(&self) -> u8 {
+        1
+    }
+
+    fn produce(&self, cycle: &Cycle<'_>, data: &mut RequestData) {
+        let prompt = cycle.request.prompt.token_count();
+        let output = self.output.map_or(0, |o| ((prompt as f64 * o.ratio) as u32).min(o.max));
+        let found = match self.prefix {
+            Some(slot) => data.prefix(slot),
+            None => data.first_prefix(),
+        };
+        let tokens = (0..cycle.candidates.len() as u32)
+            .map(|c| uncached(found, prompt, c).saturating_add(output))
+            .collect();
+        data.uncached_tokens = Some(tokens);
+    }
+}
+
+/// Tokens of the prompt that `candidate` does not hold: those of the blocks that did not match,
+/// and those that were beyond the producer's limit and never looked at.
+fn uncached(found: Option<&PrefixMatch>, prompt: u64, candidate: u32) -> u32 {
+    let (in_blocks, hashed) =
+        found.map_or((0, 0), |f| (f.uncached_tokens(candidate), f.total_bytes.div_ceil(4)));
+    let beyond = prompt.saturating_sub(hashed);
+    u32::try_from(beyond.saturating_add(u64::from(in_blocks))).unwrap_or(u32::MAX)
+}

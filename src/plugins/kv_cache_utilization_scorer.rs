@@ -1,0 +1,27 @@
+//! `kv-cache-utilization-scorer`: the emptier a worker's KV cache, the better.
+
+use super::{Build, PluginType, Roles, parameters};
+use crate::datalayer::config::Needs;
+use crate::scheduling::{Cycle, Scorer};
+
+/// The alias is the type's name up to GIE v0.5.
+pub(super) const TYPE: PluginType =
+    PluginType { name: "kv-cache-utilization-scorer", aliases: &["kv-cache-scorer"], build };
+
+#[derive(Debug)]
+struct KvCacheUtilizationScorer;
+
+fn build(build: Build<'_, '_>) -> Roles {
+    parameters::none(build.parameters);
+    Roles::scorer(KvCacheUtilizationScorer).reading(Needs { kv: true, ..Needs::default() })
+}
+
+impl Scorer for KvCacheUtilizationScorer {
+    /// `1 - usage`, not normalised (llm-d-router main at ebab6879). Usage that is not a number
+    /// scores 0: a broken gauge must not look like an empty cache.
+    fn score(&self, cycle: &Cycle<'_>, candidates: &[u32], scores: &mut [f64]) {
+        for (score, &c) in scores.iter_mut().zip(candidates) {
+            *score = (1.0 - cycle.candidates[c as usize].signals.kv_usage).max(0.0);
+        }
+    }
+}

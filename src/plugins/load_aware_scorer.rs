@@ -1,0 +1,33 @@
+//! `load-aware-scorer`: a worker's waiting queue against a threshold.
+
+use super::{Build, PluginType, Roles, parameters};
+use crate::datalayer::config::Needs;
+use crate::scheduling::{Cycle, Scorer};
+
+pub(super) const TYPE: PluginType = PluginType { name: "load-aware-scorer", aliases: &[], build };
+
+const DEFAULT_THRESHOLD: u32 = 128;
+
+#[derive(Debug)]
+struct LoadAwareScorer {
+    /// Waiting requests at which the score is 0.
+    threshold: f64,
+}
+
+fn build(mut build: Build<'_, '_>) -> Roles {
+    let threshold = parameters::positive(&mut build.parameters, "threshold", DEFAULT_THRESHOLD);
+    build.parameters.finish();
+    Roles::scorer(LoadAwareScorer { threshold: f64::from(threshold) })
+        .reading(Needs { queue: true, ..Needs::default() })
+}
+
+impl Scorer for LoadAwareScorer {
+    /// `0.5 * (1 - min(waiting, threshold) / threshold)`: 0.5 at best, not normalised (the same
+    /// from llm-d-inference-scheduler v0.2.0 to llm-d-router main at ebab6879).
+    fn score(&self, cycle: &Cycle<'_>, candidates: &[u32], scores: &mut [f64]) {
+        for (score, &c) in scores.iter_mut().zip(candidates) {
+            let waiting = f64::from(cycle.candidates[c as usize].signals.waiting);
+            *score = 0.5 * (1.0 - waiting.min(self.threshold) / self.threshold);
+        }
+    }
+}

@@ -1,0 +1,41 @@
+//! `lora-affinity-scorer`: prefers workers that have the requested adapter loaded, then those
+//! with room for one more.
+
+use super::{Build, PluginType, Roles, parameters};
+use crate::datalayer::config::Needs;
+use crate::endpoints::LoraSignals;
+use crate::scheduling::{Cycle, Scorer};
+
+pub(super) const TYPE: PluginType =
+    PluginType { name: "lora-affinity-scorer", aliases: &[], build };
+
+#[derive(Debug)]
+struct LoraAffinityScorer;
+
+fn build(build: Build<'_, '_>) -> Roles {
+    parameters::none(build.parameters);
+    Roles::scorer(LoraAffinityScorer).reading(Needs { lora: true, ..Needs::default() })
+}
+
+impl Scorer for LoraAffinityScorer {
+    fn score(&self, cycle: &Cycle<'_>, candidates: &[u32], scores: &mut [f64]) {
+        for (score, &c) in scores.iter_mut().zip(candidates) {
+            let lora = cycle.candidates[c as usize].endpoint.signals.lora();
+            *score = lora.as_ref().map_or(0.0, |lora| rate(lora, &cycle.request.target_model));
+        }
+    }
+}
+
+/// Room is asked for before the waiting adapters are, as in llm-d-router main at ebab6879: a
+/// worker that is about to load the adapter and has room for another counts as one with room.
+fn rate(lora: &LoraSignals, adapter: &str) -> f64 {
+    if lora.running.iter().any(|a| a == adapter) {
+        1.0
+    } else if lora.running.len() + lora.waiting.len() < lora.max as usize {
+        0.8
+    } else if lora.waiting.iter().any(|a| a == adapter) {
+        0.6
+    } else {
+        0.0
+    }
+}

@@ -1,0 +1,114 @@
+//! `no-hit-lru-scorer`: sends prompts that no worker has cached to the workers that got such a
+//! prompt least recently, so that new prefixes spread over the pool.
+
+use std::sync::Arc;
+
+use lru::LruCache;
+use parking_lot::Mutex;
+use smallvec::SmallVec;
+
+use super::{Build, PluginType, Roles, parameters};
+use crate::scheduling::{Cycle, Observer, PrefixMatch, PrefixSlot, RequestData, Scorer};
+
+pub(super) const TYPE: PluginType = PluginType { name: "no-hit-lru-scorer", aliases: &[], build };
+
+const DEFAULT_LRU_SIZE: u32 = 1024;
+/// What every worker scores where the prompt is cached somewhere.
+const NEUTRAL: f64 = 0.5;
+
+#[derive(Debug)]
+struct NoHitLruScorer {
+    prefix: PrefixSlot,
+    /// Workers remembered at most.
+    size: usize,
+    used: Mutex<Used>,
+}
+
+/// Workers by their last cold request. By instance, so that a worker that returns is a new one.
+/// Only cold requests take the lock around it.
+#[derive(Debug)]
+struct Used {
+    /// Endpoint instance to the number of its last cold request. Bounded by us: a cache made
+    /// with a bound allocates all of it at once.
+    last: LruCache<u64, u64>,
+    cold_requests: u64,
+}
+
+fn build(build: Build<'_, '_>) -> Roles {
+    let mut p = build.parameters;
+    let size = parameters::positive(&mut p, "lruSize", DEFAULT_LRU_SIZE);
+    let prefix = build.links.prefix(p.string("prefixMatchInfoProducerName"));
+    for old in ["prefixPluginType", "prefixPluginName"] {
+        let why = "the prefix producer is named by 'prefixMatchInfoProducerName'";
+        parameters::without_effect(&mut p, old, why);
+    }
+    p.finish();
+    let used = Used { last: LruCache::unbounded(), cold_requests: 0 };
+    let plugin = Arc::new(NoHitLruScorer { prefix, size: size as usize, used: Mutex::new(used) });
+    Roles { scorer: Some(plugin.clone()), observer: Some(plugin), ..Roles::default() }
+}
+
+impl NoHitLruScorer {
+    /// True where none of `candidates` holds a part of the prompt, as far as is known.
+    fn is_cold(&self, data: &RequestData, mut candidates: impl Iterator<Item = u32>) -> bool {
+        let prefix: Option<&PrefixMatch> = data.prefix(self.prefix);
+        prefix.is_none_or(|prefix| candidates.all(|c| prefix.blocks(c) == 0))
+    }
+}
+
+impl Scorer for NoHitLruScorer {
+    /// Where the request is cold: the n candidates rank from 1 down to 0 in steps of `1/(n-1)`,
+    /// first those never used, in their order, then the used ones by their position in the whole
+    /// memory, oldest first (so with workers in it that are no candidates a rank may be beyond
+    /// n, and is 0 then). Otherwise 0.5 for all. (llm-d-router main at ebab6879.)
+    fn score(&self, cycle: &Cycle<'_>, candidates: &[u32], scores: &mut [f64]) {
+        if !self.is_cold(cycle.data, candidates.iter().copied()) {
+            scores.fill(NEUTRAL);
+            return;
+        }
+        if candidates.len() < 2 {
+            scores.fill(1.0);
+            return;
+        }
+        let steps = (candidates.len() - 1) as f64;
+        let used = self.used.lock();
+        let last = |c: u32| used.last.peek(&cycle.candidates[c as usize].endpoint.instance);
+        let mut unused = 0;
+        for (score, &c) in scores.iter_mut().zip(candidates) {
+            if last(c).is_none() {
+                *score = 1.0 - unused as f64 / steps;
+                unused += 1;
+            }
+        }
+        if unused == candidates.len() {
+            return;
+        }
+        // The numbers grow from the oldest to the newest, so a position is found by bisection.
+        let oldest_first: SmallVec<[u64; 64]> = used.last.iter().rev().map(|(_, &n)| n).collect();
+        for (score, &c) in scores.iter_mut().zip(candidates) {
+            if let Some(number) = last(c) {
+                let position = oldest_first.partition_point(|n| n < number);
+                *score = (1.0 - (unused + position) as f64 / steps).max(0.0);
+            }
+        }
+    }
+}
+
+impl Observer for NoHitLruScorer {
+    /// A cold request makes its targets the most recently used. Cold is judged over all
+    /// candidates of the request, also those that a filter kept from the scorer.
+    fn picked(&self, cycle: &Cycle<'_>, data: &RequestData, targets: &[u32]) {
+        if !self.is_cold(data, 0..cycle.candidates.len() as u32) {
+            return;
+        }
+        let mut used = self.used.lock();
+        for &target in targets {
+            used.cold_requests += 1;
+            let number = used.cold_requests;
+            used.last.put(cycle.candidates[target as usize].endpoint.instance, number);
+            if used.last.len() > self.size {
+                used.last.pop_lru();
+            }
+        }
+    }
+}

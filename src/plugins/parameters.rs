@@ -1,0 +1,45 @@
+//! What several plugin types do with their parameters.
+
+use crate::config::Fields;
+
+/// For a type without parameters: the reference never looks at what it is given, so neither do
+/// we, but we say so.
+pub(super) fn none(parameters: Fields<'_>) {
+    if !parameters.is_absent() {
+        parameters.diagnostics().warning(
+            parameters.at(),
+            parameters.path(),
+            "this type takes no parameters; these are ignored",
+        );
+    }
+    parameters.ignore_rest();
+}
+
+/// A parameter that has no effect here, though a file may have it: accepted, with a warning that
+/// says why.
+pub(super) fn without_effect(parameters: &mut Fields<'_>, name: &'static str, why: &str) {
+    if parameters.node(name).is_some() {
+        parameters.warning(name, format!("has no effect: {why}"));
+    }
+}
+
+/// The name of the producer of requests and tokens in flight. There is one record of them here,
+/// kept by the scheduling cycle, so no name but the default one leads anywhere.
+pub(super) fn in_flight_producer(parameters: &mut Fields<'_>) {
+    let name = parameters.string("inFlightLoadProducerName");
+    if name.is_some_and(|name| name != super::DEFAULT_IN_FLIGHT_PRODUCER) {
+        parameters.warning(
+            "inFlightLoadProducerName",
+            "has no effect: there is one record of what is in flight, whatever its producer's name",
+        );
+    }
+}
+
+/// An integer parameter for which the reference takes 0 and less for the default.
+pub(super) fn positive(parameters: &mut Fields<'_>, name: &'static str, default: u32) -> u32 {
+    let given = parameters.int_in(name, i64::MIN..=i64::from(u32::MAX)).unwrap_or(0);
+    match u32::try_from(given) {
+        Ok(0) | Err(_) => default,
+        Ok(value) => value,
+    }
+}

@@ -1,0 +1,37 @@
+//! The request parsers as plugin types, without parameters. What they do is the business of the
+//! API room; here each is a name that a configuration can list.
+
+use super::{Build, PluginType, Roles, parameters};
+use crate::api::ParserKind;
+
+pub(super) const OPENAI: PluginType =
+    PluginType { name: "openai-parser", aliases: &[], build: |b| parser(b, ParserKind::OpenAi) };
+
+pub(super) const ANTHROPIC: PluginType = PluginType {
+    name: "anthropic-parser",
+    aliases: &[],
+    build: |b| parser(b, ParserKind::Anthropic),
+};
+
+pub(super) const VLLM_HTTP: PluginType = PluginType {
+    name: "vllmhttp-parser",
+    aliases: &[],
+    build: |b| parser(b, ParserKind::VllmHttp),
+};
+
+pub(super) const SGLANG_HTTP: PluginType = PluginType {
+    name: "sglanghttp-parser",
+    aliases: &[],
+    build: |b| parser(b, ParserKind::SglangHttp),
+};
+
+pub(super) const PASSTHROUGH: PluginType = PluginType {
+    name: "passthrough-parser",
+    aliases: &[],
+    build: |b| parser(b, ParserKind::Passthrough),
+};
+
+fn parser(build: Build<'_, '_>, kind: ParserKind) -> Roles {
+    parameters::none(build.parameters);
+    Roles { parser: Some(kind), ..Roles::default() }
+}

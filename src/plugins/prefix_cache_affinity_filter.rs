@@ -1,0 +1,96 @@
+//! `prefix-cache-affinity-filter`: keeps to the workers that hold nearly the whole prompt, unless
+//! they are so much busier than the others that waiting would cost more than computing again.
+
+use super::{Build, PluginType, Roles, parameters};
+use crate::scheduling::{Cycle, Filter, PrefixSlot};
+
+pub(super) const TYPE: PluginType =
+    PluginType { name: "prefix-cache-affinity-filter", aliases: &[], build };
+
+const DEFAULT_THRESHOLD: f64 = 0.80;
+const DEFAULT_MAX_PENALTY_MS: f64 = 18_000.0;
+const DEFAULT_PEAK_THROUGHPUT: f64 = 15_928.0;
+
+#[derive(Debug)]
+struct PrefixCacheAffinityFilter {
+    prefix: PrefixSlot,
+    /// Matched share of the prompt from which a worker is sticky; 0 or less switches the filter
+    /// off.
+    threshold: f64,
+    /// Share of requests that pass unfiltered, 0 to 1.
+    exploration: f64,
+    /// How much longer, in milliseconds, the first token may take on the best sticky worker than
+    /// on the best other one; 0 or less means any time.
+    max_penalty_ms: f64,
+    /// Prompt tokens a worker computes per second.
+    peak_throughput: f64,
+}
+
+fn build(build: Build<'_, '_>) -> Roles {
+    let mut p = build.parameters;
+    let prefix = build.links.prefix(p.string("prefixMatchInfoProducerName"));
+    let threshold = p.float("affinityThreshold").unwrap_or(DEFAULT_THRESHOLD);
+    if threshold > 1.0 {
+        p.error("affinityThreshold", format!("must be at most 1, found {threshold}"));
+    }
+    let exploration = p.float("explorationProbability").unwrap_or(0.0);
+    if !(0.0..=1.0).contains(&exploration) {
+        p.error("explorationProbability", format!("must be from 0 to 1, found {exploration}"));
+    }
+    let max_penalty_ms = p.float("maxTTFTPenaltyMs").unwrap_or(DEFAULT_MAX_PENALTY_MS);
+    let peak_throughput = p.float("peakPrefillThroughput").unwrap_or(DEFAULT_PEAK_THROUGHPUT);
+    if peak_throughput <= 0.0 {
+        p.error("peakPrefillThroughput", format!("must be above 0, found {peak_throughput}"));
+    }
+    match p.string("ttftSource") {
+        None | Some("prefillThroughput") => {}
+        Some("latencyPredictor") => p.error(
+            "ttftSource",
+            "'latencyPredictor' needs a latency predictor, which this version does not have; \
+             use 'prefillThroughput'",
+        ),
+        Some(_) => p.error("ttftSource", "must be 'prefillThroughput' or 'latencyPredictor'"),
+    }
+    let why = "it belongs to the ttftSource 'latencyPredictor'";
+    parameters::without_effect(&mut p, "latencyPredictionInfoProducerName", why);
+    parameters::in_flight_producer(&mut p);
+    p.finish();
+    if max_penalty_ms > 0.0 {
+        build.links.want_in_flight_tokens();
+    }
+    Roles::filter(PrefixCacheAffinityFilter {
+        prefix,
+        threshold,
+        exploration,
+        max_penalty_ms,
+        peak_throughput,
+    })
+}
+
+impl Filter for PrefixCacheAffinityFilter {
+    /// As in llm-d-router main at ebab6879. The time to the first token is what is in flight over
+    /// the throughput; the request's own tokens are not added.
+    fn filter(&self, cycle: &Cycle<'_>, candidates: &mut Vec<u32>) {
+        if candidates.len() <= 1 || self.threshold <= 0.0 {
+            return;
+        }
+        if self.exploration > 0.0 && cycle.with_rng(|rng| rng.f64()) < self.exploration {
+            return;
+        }
+        let Some(found) = cycle.data.prefix(self.prefix) else { return };
+        let is_sticky = |c: u32| found.ratio(c) >= self.threshold;
+        let ttft_ms = |c: u32| {
+            cycle.candidates[c as usize].in_flight_tokens as f64 / self.peak_throughput * 1000.0
+        };
+        // The best of the sticky workers and of the others; infinite where there are none.
+        let (mut sticky, mut other) = (f64::INFINITY, f64::INFINITY);
+        for &c in candidates.iter() {
+            let best = if is_sticky(c) { &mut sticky } else { &mut other };
+            *best = best.min(ttft_ms(c));
+        }
+        let too_busy = self.max_penalty_ms > 0.0 && sticky - other > self.max_penalty_ms;
+        if sticky.is_finite() && !too_busy {
+            candidates.retain(|&c| is_sticky(c));
+        }
+    }
+}

@@ -1,0 +1,149 @@
+//! `prefix-cache-scorer`: the more of the prompt a worker was sent before, the better.
+//!
+//! Its parameters changed with every generation. Today it reads what a producer found; up to
+//! llm-d-inference-scheduler v0.7 it cut and remembered prompts itself. Both are understood:
+//! where a parameter of the older kind is given, the scorer comes with a producer of its own.
+
+use std::sync::Arc;
+
+use super::approx_prefix_cache_producer::{
+    DEFAULT_LRU_CAPACITY, Limit, PrefixCache, PrefixCacheSettings,
+};
+use super::{Build, PluginType, Roles, parameters};
+use crate::config::Fields;
+use crate::datalayer::config::Needs;
+use crate::scheduling::{Cycle, PrefixSlot, Scorer};
+
+pub(super) const TYPE: PluginType = PluginType { name: "prefix-cache-scorer", aliases: &[], build };
+
+const DEFAULT_SCALE_TOKENS: u32 = 8192;
+/// Block size of the older kind where none is given.
+const OLD_BLOCK_BYTES: u32 = 64;
+/// Blocks looked at in the older kind where no limit is given.
+const OLD_MAX_BLOCKS: u32 = 256;
+
+#[derive(Debug)]
+struct PrefixCacheScorer {
+    prefix: PrefixSlot,
+    /// Share of the matched length in the score, 0 to 1; the rest is the matched ratio's.
+    length_weight: f64,
+    /// Matched tokens at which the length counts in full.
+    length_scale: f64,
+}
+
+fn build(build: Build<'_, '_>) -> Roles {
+    let mut p = build.parameters;
+    let producer = p.string("prefixMatchInfoProducerName");
+    let length_weight = p.float("matchLengthWeight").unwrap_or(0.0);
+    if !(0.0..=1.0).contains(&length_weight) {
+        p.error("matchLengthWeight", format!("must be from 0 to 1, found {length_weight}"));
+    }
+    let scale = p.int("matchLengthScaleTokens").unwrap_or(i64::from(DEFAULT_SCALE_TOKENS));
+    if length_weight > 0.0 && scale <= 0 {
+        let message = format!("must be above 0 where matchLengthWeight is, found {scale}");
+        p.error("matchLengthScaleTokens", message);
+    }
+    read_mode(&mut p);
+    let own = own_settings(&mut p);
+    if own.is_some() && producer.is_some() {
+        p.error(
+            "prefixMatchInfoProducerName",
+            "cannot stand together with parameters that cut and remember prompts; \
+             give those to the producer",
+        );
+    }
+    p.finish();
+
+    let prefix = build.links.prefix(if own.is_some() { Some(build.name) } else { producer });
+    let scorer = PrefixCacheScorer { prefix, length_weight, length_scale: scale as f64 };
+    let mut roles = Roles::scorer(scorer);
+    if let Some(settings) = own {
+        roles = roles.reading(Needs { cache: settings.auto_tune, ..Needs::default() });
+        let cache = Arc::new(PrefixCache::new(prefix, settings));
+        roles.producer = Some(cache.clone());
+        roles.observer = Some(cache);
+        roles.is_prefix_producer = true;
+    }
+    roles
+}
+
+/// `mode` chose between an estimate and the workers' own KV-cache events in
+/// llm-d-inference-scheduler v0.2.
+fn read_mode(p: &mut Fields<'_>) {
+    let mode = p.string("mode").unwrap_or_default();
+    let tracking = mode == "cache_tracking";
+    match mode {
+        "" => {}
+        "estimate" => p.warning("mode", "has no effect: the estimate is what this type does"),
+        "cache_tracking" => p.error(
+            "mode",
+            "'cache_tracking' needs an index of KV-cache events, \
+             which this version does not have; use 'estimate'",
+        ),
+        _ => p.error("mode", "must be 'estimate' or 'cache_tracking'"),
+    }
+    for name in ["indexerConfig", "kvEventsConfig"] {
+        if p.node(name).is_some() && !tracking {
+            p.warning(name, "has no effect: it belongs to the mode 'cache_tracking'");
+        }
+    }
+}
+
+/// The parameters of the older kinds, all in bytes of prompt: `hashBlockSize` (GIE v0.5 to
+/// v1.0), `blockSize` and `autoTune` (GIE v1.1 to v1.3), `blockSizeTokens` (GIE v1.4), and
+/// `maxPrefixBlocksToMatch` and `lruCapacityPerServer` (all of them). `None` where none is given.
+///
+/// Blocks may be smaller than 64 tokens, and what is left after the last whole block is dropped,
+/// as it was then. Deliberately not as in GIE v0.5: there the model counted as one more matched
+/// block, so a worker that had ever served the model beat one that had not.
+fn own_settings(p: &mut Fields<'_>) -> Option<PrefixCacheSettings> {
+    const MAX_BLOCK_BYTES: i64 = 1 << 22;
+    let hash_block = p.int_in("hashBlockSize", 1..=MAX_BLOCK_BYTES);
+    let block = p.int_in("blockSize", 1..=MAX_BLOCK_BYTES);
+    let tokens = p.int_in("blockSizeTokens", 1..=MAX_BLOCK_BYTES / 4);
+    let auto_tune = p.bool("autoTune");
+    let given = ["hashBlockSize", "blockSize", "blockSizeTokens", "autoTune"]
+        .into_iter()
+        .chain(["maxPrefixBlocksToMatch", "lruCapacityPerServer"])
+        .any(|name| p.node(name).is_some());
+    let max_blocks = parameters::positive(p, "maxPrefixBlocksToMatch", OLD_MAX_BLOCKS);
+    let lru_capacity = parameters::positive(p, "lruCapacityPerServer", DEFAULT_LRU_CAPACITY);
+    if !given {
+        return None;
+    }
+    let newest = tokens.map(|t| 4 * t).or(block);
+    if newest.is_some() && hash_block.is_some() {
+        p.warning("hashBlockSize", "has no effect beside its successor");
+    }
+    if tokens.is_some() && block.is_some() {
+        p.warning("blockSize", "has no effect beside 'blockSizeTokens'");
+    }
+    let bytes = newest.or(hash_block).and_then(|bytes| u32::try_from(bytes).ok());
+    Some(PrefixCacheSettings {
+        // Came with `blockSize`, on unless switched off.
+        auto_tune: auto_tune.unwrap_or(newest.is_some()),
+        block_bytes: bytes.unwrap_or(OLD_BLOCK_BYTES),
+        min_block_bytes: 1,
+        limit: Limit::Blocks(max_blocks),
+        keep_tail: false,
+        lru_capacity,
+    })
+}
+
+impl Scorer for PrefixCacheScorer {
+    /// `(1-w) * matched/total + w * min(1, matched tokens / scale)^2`; with w = 0, the default,
+    /// the matched ratio alone (llm-d-router main at ebab6879).
+    fn score(&self, cycle: &Cycle<'_>, candidates: &[u32], scores: &mut [f64]) {
+        let Some(found) = cycle.data.prefix(self.prefix) else { return };
+        let w = self.length_weight;
+        let block_tokens = f64::from(found.block_bytes) / 4.0;
+        for (score, &c) in scores.iter_mut().zip(candidates) {
+            *score = (1.0 - w) * found.ratio(c);
+            if w > 0.0 {
+                let tokens = f64::from(found.blocks(c)) * block_tokens;
+                let length = (tokens / self.length_scale).min(1.0);
+                *score += w * length * length;
+            }
+        }
+    }
+}

@@ -1,0 +1,24 @@
+//! `random-picker`: picks at random, whatever the scores.
+
+use super::picking::{at_random, max_endpoints};
+use super::{Build, PluginType, Roles};
+use crate::scheduling::{Cycle, Picker, Picks};
+
+pub(super) const TYPE: PluginType = PluginType { name: "random-picker", aliases: &[], build };
+
+#[derive(Debug)]
+struct RandomPicker {
+    max: usize,
+}
+
+fn build(build: Build<'_, '_>) -> Roles {
+    Roles::picker(RandomPicker { max: max_endpoints(build) })
+}
+
+impl Picker for RandomPicker {
+    /// Deliberately not as in the reference (llm-d-router main at ebab6879), which draws once:
+    /// the target is the less loaded of two drawn.
+    fn pick(&self, cycle: &Cycle<'_>, candidates: &[u32], _totals: &[f64]) -> Picks {
+        at_random(cycle, candidates, self.max)
+    }
+}

@@ -1,0 +1,24 @@
+//! `running-requests-size-scorer`: the fewer requests a worker runs among the candidates, the
+//! better.
+
+use super::min_max::fewest_is_best;
+use super::{Build, PluginType, Roles, parameters};
+use crate::datalayer::config::Needs;
+use crate::scheduling::{Cycle, Scorer};
+
+pub(super) const TYPE: PluginType =
+    PluginType { name: "running-requests-size-scorer", aliases: &[], build };
+
+#[derive(Debug)]
+struct RunningRequestsSizeScorer;
+
+fn build(build: Build<'_, '_>) -> Roles {
+    parameters::none(build.parameters);
+    Roles::scorer(RunningRequestsSizeScorer).reading(Needs { running: true, ..Needs::default() })
+}
+
+impl Scorer for RunningRequestsSizeScorer {
+    fn score(&self, cycle: &Cycle<'_>, candidates: &[u32], scores: &mut [f64]) {
+        fewest_is_best(candidates, scores, |c| cycle.candidates[c as usize].signals.running);
+    }
+}

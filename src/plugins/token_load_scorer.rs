@@ -1,0 +1,37 @@
+//! `token-load-scorer`: the fewer tokens a worker has to work on, this request's included, the
+//! better.
+
+use super::{Build, PluginType, Roles, parameters};
+use crate::scheduling::{Cycle, Scorer};
+
+pub(super) const TYPE: PluginType = PluginType { name: "token-load-scorer", aliases: &[], build };
+
+const DEFAULT_THRESHOLD: u32 = 4_194_304;
+
+#[derive(Debug)]
+struct TokenLoadScorer {
+    /// Tokens in flight at which the score is 0.
+    threshold: f64,
+}
+
+fn build(build: Build<'_, '_>) -> Roles {
+    build.links.want_in_flight_tokens();
+    let mut p = build.parameters;
+    let threshold = parameters::positive(&mut p, "queueThresholdTokens", DEFAULT_THRESHOLD);
+    parameters::in_flight_producer(&mut p);
+    p.finish();
+    Roles::scorer(TokenLoadScorer { threshold: f64::from(threshold) })
+}
+
+impl Scorer for TokenLoadScorer {
+    /// `1 - min(load, threshold) / threshold`, where load is what is in flight plus what this
+    /// request would add there (llm-d-router main at ebab6879).
+    fn score(&self, cycle: &Cycle<'_>, candidates: &[u32], scores: &mut [f64]) {
+        let own = cycle.data.uncached_tokens.as_deref().unwrap_or_default();
+        for (score, &c) in scores.iter_mut().zip(candidates) {
+            let own = own.get(c as usize).copied().unwrap_or(0);
+            let load = cycle.candidates[c as usize].in_flight_tokens + i64::from(own);
+            *score = 1.0 - (load.max(0) as f64).min(self.threshold) / self.threshold;
+        }
+    }
+}

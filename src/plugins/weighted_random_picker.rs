@@ -1,0 +1,64 @@
+//! `weighted-random-picker`: picks at random, each candidate as likely as its score is high.
+
+use smallvec::SmallVec;
+
+use super::picking::{at_random, load_now, max_endpoints};
+use super::{Build, PluginType, Roles};
+use crate::scheduling::{Cycle, Picker, Picks};
+
+pub(super) const TYPE: PluginType =
+    PluginType { name: "weighted-random-picker", aliases: &[], build };
+
+#[derive(Debug)]
+struct WeightedRandomPicker {
+    max: usize,
+}
+
+fn build(build: Build<'_, '_>) -> Roles {
+    Roles::picker(WeightedRandomPicker { max: max_endpoints(build) })
+}
+
+struct Drawn {
+    key: f64,
+    candidate: u32,
+    total: f64,
+}
+
+impl Picker for WeightedRandomPicker {
+    /// A-Res sampling without replacement (Efraimidis and Spirakis 2006), as in the reference
+    /// (llm-d-router main at ebab6879): order by `u^(1/score)` with u uniform in (0, 1]. We
+    /// compare the logarithm, `ln(u)/score`, which keeps the order and does not vanish for small
+    /// scores. Candidates without a positive score come last; if there are no others, the draw is
+    /// that of `random-picker`.
+    ///
+    /// Not in the reference: the target gives way to another candidate of exactly its score,
+    /// drawn at random, if that one is less loaded. How likely each score is stays the same.
+    fn pick(&self, cycle: &Cycle<'_>, candidates: &[u32], totals: &[f64]) -> Picks {
+        // False for what is not a number, too.
+        let weighs = |total: f64| total > 0.0;
+        if !totals.iter().any(|&t| weighs(t)) {
+            return at_random(cycle, candidates, self.max);
+        }
+        let mut drawn: SmallVec<[Drawn; 64]> = cycle.with_rng(|rng| {
+            let draw = |(&candidate, &total): (&u32, &f64)| {
+                let key =
+                    if weighs(total) { (1.0 - rng.f64()).ln() / total } else { f64::NEG_INFINITY };
+                Drawn { key, candidate, total }
+            };
+            candidates.iter().zip(totals).map(draw).collect()
+        });
+        drawn.sort_unstable_by(|a, b| b.key.total_cmp(&a.key));
+        let equals = drawn.iter().filter(|d| d.total == drawn[0].total).count() - 1;
+        if equals > 0 {
+            let nth = cycle.with_rng(|rng| rng.usize(..equals));
+            let is_equal = |d: &Drawn| d.total == drawn[0].total;
+            let other = (1..drawn.len()).filter(|&i| is_equal(&drawn[i])).nth(nth);
+            if let Some(i) = other
+                && load_now(cycle, drawn[i].candidate) < load_now(cycle, drawn[0].candidate)
+            {
+                drawn.swap(0, i);
+            }
+        }
+        drawn.iter().take(self.max).map(|d| d.candidate).collect()
+    }
+}

@@ -1,0 +1,18 @@
+//! What `epp` tells about itself: metrics for Prometheus, logs, and the last decisions.
+
+mod buckets;
+mod cardinality;
+mod decisions;
+mod exposition;
+mod families;
+mod histogram;
+pub mod logging;
+mod metrics;
+mod pool;
+mod process;
+mod series;
+
+pub use decisions::{DecisionLog, DecisionRecord};
+pub use metrics::{BuildInfo, Metrics};
+pub use pool::{MeanAndDeviation, PoolReading, PoolSource, ScrapeErrors};
+pub use series::{Completion, RequestSeries};

@@ -1,0 +1,224 @@
+//! The metrics of the pool, worked out from its present state whenever somebody scrapes.
+
+use std::sync::Arc;
+
+use prometheus::proto::MetricFamily;
+
+use super::exposition::{AtScrape, Info};
+use crate::endpoints::Pool;
+
+/// Mean and sample standard deviation of a signal over the endpoints with fresh metrics.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct MeanAndDeviation {
+    pub mean: f64,
+    pub deviation: f64,
+}
+
+/// The averages published for a pool.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct PoolReading {
+    /// Endpoints whose metrics are fresh.
+    pub ready: usize,
+    /// Share of the KV cache in use, 0 to 1.
+    pub kv_usage: MeanAndDeviation,
+    /// Requests waiting.
+    pub queue: MeanAndDeviation,
+    /// Requests running.
+    pub running: MeanAndDeviation,
+}
+
+/// How many scrapes of workers went wrong since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ScrapeErrors {
+    /// The worker did not answer, or not with metrics.
+    pub poll: u64,
+    /// The answer lacked a metric or had an unusable value.
+    pub extract: u64,
+}
+
+/// Where the numbers of the pool come from.
+pub struct PoolSource {
+    /// The pool's name, the `name` label.
+    pub name: String,
+    pub pool: Arc<Pool>,
+    /// Averages of now.
+    pub reading: Box<dyn Fn() -> PoolReading + Send + Sync>,
+    pub scrape_errors: Box<dyn Fn() -> ScrapeErrors + Send + Sync>,
+}
+
+impl std::fmt::Debug for PoolSource {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PoolSource").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+/// A number of a [`PoolReading`] and the names it is published under.
+struct Average {
+    current: Info,
+    older: Option<Info>,
+    read: fn(&PoolReading) -> f64,
+}
+
+static AVERAGES: [Average; 7] = [
+    Average {
+        current: Info::gauge(
+            "llm_d_epp_average_kv_cache_utilization",
+            "Mean share of the KV cache in use, over endpoints with fresh metrics.",
+        ),
+        older: Some(Info::gauge(
+            "inference_pool_average_kv_cache_utilization",
+            "[Deprecated: use llm_d_epp_average_kv_cache_utilization] Mean share of the KV cache \
+             in use.",
+        )),
+        read: |r| r.kv_usage.mean,
+    },
+    Average {
+        current: Info::gauge(
+            "llm_d_epp_average_queue_size",
+            "Mean number of requests waiting at an endpoint, over endpoints with fresh metrics.",
+        ),
+        older: Some(Info::gauge(
+            "inference_pool_average_queue_size",
+            "[Deprecated: use llm_d_epp_average_queue_size] Mean number of requests waiting.",
+        )),
+        read: |r| r.queue.mean,
+    },
+    Average {
+        current: Info::gauge(
+            "llm_d_epp_average_running_requests",
+            "Mean number of requests an endpoint runs, over endpoints with fresh metrics.",
+        ),
+        older: Some(Info::gauge(
+            "inference_pool_average_running_requests",
+            "[Deprecated: use llm_d_epp_average_running_requests] Mean number of requests run.",
+        )),
+        read: |r| r.running.mean,
+    },
+    Average {
+        current: Info::gauge(
+            "llm_d_epp_std_dev_kv_cache_utilization",
+            "Sample standard deviation of the share of the KV cache in use.",
+        ),
+        older: None,
+        read: |r| r.kv_usage.deviation,
+    },
+    Average {
+        current: Info::gauge(
+            "llm_d_epp_std_dev_queue_size",
+            "Sample standard deviation of the number of requests waiting.",
+        ),
+        older: None,
+        read: |r| r.queue.deviation,
+    },
+    Average {
+        current: Info::gauge(
+            "llm_d_epp_std_dev_running_requests",
+            "Sample standard deviation of the number of requests run.",
+        ),
+        older: None,
+        read: |r| r.running.deviation,
+    },
+    Average {
+        current: Info::gauge("llm_d_epp_ready_endpoints", "Endpoints with fresh metrics."),
+        older: Some(Info::gauge(
+            "inference_pool_ready_pods",
+            "[Deprecated: use llm_d_epp_ready_endpoints] Endpoints with fresh metrics.",
+        )),
+        read: |r| r.ready as f64,
+    },
+];
+
+const QUEUE: Info = Info::gauge(
+    "llm_d_epp_per_endpoint_queue_size",
+    "Requests waiting at an endpoint, as it last told.",
+);
+const OLD_QUEUE: Info = Info::gauge(
+    "inference_pool_per_pod_queue_size",
+    "[Deprecated: use llm_d_epp_per_endpoint_queue_size] Requests waiting at an endpoint.",
+);
+const IN_FLIGHT_REQUESTS: Info = Info::gauge(
+    "llm_d_epp_inflight_requests",
+    "Requests sent to an endpoint whose exchange has not ended.",
+);
+const IN_FLIGHT_TOKENS: Info = Info::gauge(
+    "llm_d_epp_inflight_tokens",
+    "Prompt tokens sent to an endpoint that it has not answered yet.",
+);
+const POLL_ERRORS: Info = Info::counter(
+    "llm_d_epp_datalayer_poll_errors_total",
+    "Scrapes of a worker that failed, by data source.",
+);
+const OLD_POLL_ERRORS: Info = Info::counter(
+    "llm_d_inference_scheduler_datalayer_poll_errors_total",
+    "[Deprecated: use llm_d_epp_datalayer_poll_errors_total] Scrapes that failed.",
+);
+const EXTRACT_ERRORS: Info = Info::counter(
+    "llm_d_epp_datalayer_extract_errors_total",
+    "Answers of a worker that lacked a metric or had an unusable value.",
+);
+const OLD_EXTRACT_ERRORS: Info = Info::counter(
+    "llm_d_inference_scheduler_datalayer_extract_errors_total",
+    "[Deprecated: use llm_d_epp_datalayer_extract_errors_total] Answers not fully read.",
+);
+const SINGLE: [Info; 8] = [
+    QUEUE,
+    OLD_QUEUE,
+    IN_FLIGHT_REQUESTS,
+    IN_FLIGHT_TOKENS,
+    POLL_ERRORS,
+    OLD_POLL_ERRORS,
+    EXTRACT_ERRORS,
+    OLD_EXTRACT_ERRORS,
+];
+
+pub(super) fn collector(
+    source: PoolSource,
+) -> prometheus::Result<impl prometheus::core::Collector> {
+    let averages = AVERAGES.iter().flat_map(|a| [Some(&a.current), a.older.as_ref()]).flatten();
+    AtScrape::new(averages.chain(&SINGLE), move || collect(&source))
+}
+
+fn collect(source: &PoolSource) -> Vec<MetricFamily> {
+    let reading = (source.reading)();
+    let name = ("name", source.name.as_str());
+    let mut families = Vec::new();
+    for average in &AVERAGES {
+        for info in [Some(&average.current), average.older.as_ref()].into_iter().flatten() {
+            families.push(info.family(vec![info.sample(&[name], (average.read)(&reading))]));
+        }
+    }
+
+    let endpoints = source.pool.snapshot();
+    let mut queue = Vec::with_capacity(endpoints.endpoints.len());
+    let mut old_queue = Vec::with_capacity(endpoints.endpoints.len());
+    let mut requests = Vec::with_capacity(endpoints.endpoints.len());
+    let mut tokens = Vec::with_capacity(endpoints.endpoints.len());
+    for endpoint in &endpoints.endpoints {
+        let waiting = f64::from(endpoint.signals.load().waiting);
+        let endpoint_name = endpoint.spec.name.as_str();
+        queue.push(QUEUE.sample(&[("model_server_endpoint", endpoint_name), name], waiting));
+        old_queue.push(OLD_QUEUE.sample(&[("model_server_pod", endpoint_name), name], waiting));
+        let labels =
+            [("endpoint_name", endpoint_name), ("namespace", endpoint.spec.namespace.as_str())];
+        let in_flight = &endpoint.in_flight;
+        requests.push(IN_FLIGHT_REQUESTS.sample(&labels, in_flight.requests() as f64));
+        tokens.push(IN_FLIGHT_TOKENS.sample(&labels, in_flight.tokens() as f64));
+    }
+    families.extend([
+        QUEUE.family(queue),
+        OLD_QUEUE.family(old_queue),
+        IN_FLIGHT_REQUESTS.family(requests),
+        IN_FLIGHT_TOKENS.family(tokens),
+    ]);
+
+    let errors = (source.scrape_errors)();
+    let from = ("source_type", "metrics-data-source");
+    let by = ("extractor_type", "core-metrics-extractor");
+    for info in [POLL_ERRORS, OLD_POLL_ERRORS] {
+        families.push(info.family(vec![info.sample(&[from], errors.poll as f64)]));
+    }
+    for info in [EXTRACT_ERRORS, OLD_EXTRACT_ERRORS] {
+        families.push(info.family(vec![info.sample(&[by, from], errors.extract as f64)]));
+    }
+    families
+}

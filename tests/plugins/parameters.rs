@@ -1,0 +1,278 @@
+//! What plugins say about their parameters.
+
+use epp::plugins::{Links, find, type_names};
+
+use crate::rig::*;
+
+const TYPES: [&str; 22] = [
+    "active-request-scorer",
+    "approx-prefix-cache-producer",
+    "by-label",
+    "decode-filter",
+    "encode-filter",
+    "inflight-load-producer",
+    "kv-cache-utilization-scorer",
+    "label-selector-filter",
+    "load-aware-scorer",
+    "lora-affinity-scorer",
+    "max-score-picker",
+    "no-hit-lru-scorer",
+    "prefill-filter",
+    "prefix-cache-affinity-filter",
+    "prefix-cache-scorer",
+    "queue-scorer",
+    "random-picker",
+    "running-requests-size-scorer",
+    "single-profile-handler",
+    "token-load-scorer",
+    "token-producer",
+    "weighted-random-picker",
+];
+
+/// Types that the reference gives no parameters: it does not look at them.
+const WITHOUT_PARAMETERS: [&str; 8] = [
+    "decode-filter",
+    "encode-filter",
+    "kv-cache-utilization-scorer",
+    "lora-affinity-scorer",
+    "prefill-filter",
+    "queue-scorer",
+    "running-requests-size-scorer",
+    "single-profile-handler",
+];
+
+#[test]
+fn all_types_are_there_under_all_their_names() {
+    for name in TYPES {
+        assert_eq!(find(name).map(|t| t.name), Some(name));
+        assert!(type_names().any(|t| t == name));
+    }
+    let aliases = [
+        ("kv-cache-scorer", "kv-cache-utilization-scorer"),
+        ("by-label-selector", "label-selector-filter"),
+        ("tokenizer", "token-producer"),
+    ];
+    for (alias, name) in aliases {
+        assert_eq!(find(alias).map(|t| t.name), Some(name));
+    }
+    assert!(find("no-such-type").is_none());
+}
+
+#[test]
+fn nothing_is_said_where_no_parameters_are_given() {
+    for name in TYPES.into_iter().filter(|n| *n != "by-label") {
+        assert_eq!(build(name, "").findings, [""; 0], "{name}");
+    }
+}
+
+#[test]
+fn an_unknown_parameter_is_an_error_unless_the_type_takes_none() {
+    for name in TYPES {
+        let findings = build(name, "noSuchParameter: 1").findings;
+        if WITHOUT_PARAMETERS.contains(&name) {
+            assert_eq!(findings.len(), 1, "{name}");
+            assert!(findings[0].starts_with("Warning : this type takes no"), "{findings:?}");
+        } else {
+            let named = findings.iter().filter(|f| f.starts_with("Error noSuchParameter: unknown"));
+            assert_eq!(named.count(), 1, "{name}: {findings:?}");
+        }
+    }
+}
+
+/// (type, parameters, the findings: severity, field, and words of the message)
+#[test]
+fn mistakes_and_things_of_the_past() {
+    const E: &str = "Error";
+    const W: &str = "Warning";
+    type Case = (&'static str, &'static str, &'static [(&'static str, &'static str, &'static str)]);
+    let cases: &[Case] = &[
+        ("load-aware-scorer", "threshold: 2.5", &[(E, "threshold", "an integer")]),
+        ("load-aware-scorer", "threshold: '2'", &[(E, "threshold", "an integer")]),
+        ("load-aware-scorer", "Threshold: 2", &[]),
+        ("load-aware-scorer", "threshhold: 2", &[(E, "threshhold", "did you mean 'threshold'")]),
+        ("max-score-picker", "maxNumOfEndpoints: many", &[(E, "maxNumOfEndpoints", "an integer")]),
+        (
+            "active-request-scorer",
+            "{requestTimeout: 2m, maxBusyScore: 2}",
+            &[(W, "requestTimeout", "no effect"), (W, "maxBusyScore", "1 is used")],
+        ),
+        ("active-request-scorer", "inFlightLoadProducerName: inflight-load-producer", &[]),
+        (
+            "token-load-scorer",
+            "inFlightLoadProducerName: mine",
+            &[(W, "inFlightLoadProducerName", "one record")],
+        ),
+        (
+            "no-hit-lru-scorer",
+            "{prefixPluginName: a, prefixPluginType: b}",
+            &[(W, "prefixPluginName", "no effect"), (W, "prefixPluginType", "no effect")],
+        ),
+        ("prefix-cache-scorer", "mode: estimate", &[(W, "mode", "no effect")]),
+        ("prefix-cache-scorer", "mode: ''", &[]),
+        ("prefix-cache-scorer", "mode: guess", &[(E, "mode", "must be")]),
+        (
+            "prefix-cache-scorer",
+            "{mode: cache_tracking, kvEventsConfig: {}, indexerConfig: {}}",
+            &[(E, "mode", "index of KV-cache events")],
+        ),
+        ("prefix-cache-scorer", "kvEventsConfig: {}", &[(W, "kvEventsConfig", "no effect")]),
+        ("prefix-cache-scorer", "hashBlockSize: 0", &[(E, "hashBlockSize", "from 1")]),
+        ("prefix-cache-scorer", "matchLengthWeight: 1.5", &[(E, "matchLengthWeight", "0 to 1")]),
+        (
+            "prefix-cache-scorer",
+            "{matchLengthWeight: 0.5, matchLengthScaleTokens: 0}",
+            &[(E, "matchLengthScaleTokens", "above 0")],
+        ),
+        ("prefix-cache-scorer", "matchLengthScaleTokens: 0", &[]),
+        (
+            "prefix-cache-scorer",
+            "{hashBlockSize: 64, prefixMatchInfoProducerName: x}",
+            &[(E, "prefixMatchInfoProducerName", "cannot stand together")],
+        ),
+        (
+            "prefix-cache-scorer",
+            "{hashBlockSize: 64, blockSize: 64, blockSizeTokens: 16}",
+            &[(W, "hashBlockSize", "successor"), (W, "blockSize", "blockSizeTokens")],
+        ),
+        ("approx-prefix-cache-producer", "blockSizeTokens: 0", &[]),
+        (
+            "approx-prefix-cache-producer",
+            "{autoTune: false, blockSizeTokens: 0}",
+            &[(E, "blockSizeTokens", "at least 1")],
+        ),
+        (
+            "approx-prefix-cache-producer",
+            "maxPrefixTokensToMatch: -1",
+            &[(E, "maxPrefixTokensToMatch", "at least 0")],
+        ),
+        ("approx-prefix-cache-producer", "blockSize: 32", &[(W, "blockSize", "as tokens")]),
+        (
+            "approx-prefix-cache-producer",
+            "{blockSize: 32, blockSizeTokens: 128}",
+            &[(W, "blockSize", "ignored")],
+        ),
+        (
+            "approx-prefix-cache-producer",
+            "maxPrefixBlocksToMatch: 256",
+            &[(W, "maxPrefixBlocksToMatch", "must be 0")],
+        ),
+        ("inflight-load-producer", "outputRatio: -1", &[(E, "outputRatio", "negative")]),
+        (
+            "inflight-load-producer",
+            "syncCrossReplicaState: true",
+            &[(W, "syncCrossReplicaState", "replicas")],
+        ),
+        ("inflight-load-producer", "syncCrossReplicaState: false", &[]),
+        ("token-producer", "modelName: m", &[(W, "modelName", "no model")]),
+        ("token-producer", "vllm: {url: 'http://x'}", &[(E, "vllm", "does not exist")]),
+        ("tokenizer", "udsTokenizerConfig: {}", &[(E, "udsTokenizerConfig", "does not exist")]),
+        ("token-producer", "estimate: {}", &[]),
+        (
+            "token-producer",
+            "estimate: {image: {mode: static}, sound: {}}",
+            &[(W, "estimate.image", "default sizes"), (E, "estimate.sound", "unknown field")],
+        ),
+        ("by-label", "validValues: [a]", &[(E, "label", "required")]),
+        ("by-label", "label: a", &[(E, "validValues", "must not be empty")]),
+        (
+            "prefix-cache-affinity-filter",
+            "{affinityThreshold: 1.1, explorationProbability: 2, peakPrefillThroughput: 0}",
+            &[
+                (E, "affinityThreshold", "at most 1"),
+                (E, "explorationProbability", "from 0 to 1"),
+                (E, "peakPrefillThroughput", "above 0"),
+            ],
+        ),
+        (
+            "prefix-cache-affinity-filter",
+            "{ttftSource: latencyPredictor, latencyPredictionInfoProducerName: p}",
+            &[
+                (E, "ttftSource", "latency predictor"),
+                (W, "latencyPredictionInfoProducerName", "no effect"),
+            ],
+        ),
+        ("prefix-cache-affinity-filter", "ttftSource: x", &[(E, "ttftSource", "must be")]),
+        (
+            "label-selector-filter",
+            "matchExpressions: [{key: a, operator: in, values: [x]}]",
+            &[(E, "matchExpressions[0].operator", "did you mean 'In'")],
+        ),
+        (
+            "label-selector-filter",
+            "matchExpressions: [{key: a, operator: In}, {key: a, operator: Exists, values: [x]}]",
+            &[
+                (E, "matchExpressions[0].values", "must not be empty"),
+                (E, "matchExpressions[1].values", "must be empty"),
+            ],
+        ),
+        ("label-selector-filter", "matchLabels: {a b: x}", &[(E, "matchLabels", "no label key")]),
+        ("label-selector-filter", "matchLabels: {A_b/c: x}", &[(E, "matchLabels", "DNS name")]),
+        ("label-selector-filter", "matchLabels: {a: x-}", &[(E, "matchLabels", "no label value")]),
+        ("label-selector-filter", "matchLabels: {llm-d.ai/role: both}", &[]),
+    ];
+    for (kind, parameters, expected) in cases {
+        let findings = build(kind, parameters).findings;
+        assert_eq!(findings.len(), expected.len(), "{kind} {parameters}: {findings:?}");
+        for (severity, field, words) in *expected {
+            let start = format!("{severity} {field}: ");
+            let found = findings.iter().any(|f| f.starts_with(&start) && f.contains(words));
+            assert!(found, "{kind} {parameters}: no {start}...{words} in {findings:?}");
+        }
+    }
+}
+
+#[test]
+fn consumers_ask_for_their_producers() {
+    // (type, parameters, prefix producers asked for, in-flight tokens asked for)
+    type Case = (&'static str, &'static str, &'static [&'static str], bool);
+    const DEFAULT: &str = epp::plugins::DEFAULT_PREFIX_PRODUCER;
+    let cases: [Case; 11] = [
+        ("prefix-cache-scorer", "", &[DEFAULT], false),
+        ("prefix-cache-scorer", "prefixMatchInfoProducerName: p", &["p"], false),
+        ("prefix-cache-scorer", "hashBlockSize: 64", &["prefix-cache-scorer"], false),
+        ("no-hit-lru-scorer", "", &[DEFAULT], false),
+        ("prefix-cache-affinity-filter", "", &[DEFAULT], true),
+        ("prefix-cache-affinity-filter", "maxTTFTPenaltyMs: 0", &[DEFAULT], false),
+        ("token-load-scorer", "", &[], true),
+        ("active-request-scorer", "", &[], false),
+        ("inflight-load-producer", "", &[], false),
+        ("inflight-load-producer", "prefixMatchInfoProducerName: p", &["p"], false),
+        ("queue-scorer", "", &[], false),
+    ];
+    for (kind, parameters, prefix, in_flight) in cases {
+        let built = build(kind, parameters);
+        let asked: Vec<&str> = built.links.prefix_producers().collect();
+        assert_eq!(
+            (asked.as_slice(), built.links.wants_in_flight()),
+            (prefix, in_flight),
+            "{kind}"
+        );
+    }
+}
+
+#[test]
+fn prefix_producers_are_those_that_consumers_can_name() {
+    let cases = [
+        ("approx-prefix-cache-producer", "", true),
+        ("prefix-cache-scorer", "hashBlockSize: 64", true),
+        ("prefix-cache-scorer", "", false),
+        ("inflight-load-producer", "", false),
+    ];
+    for (kind, parameters, expected) in cases {
+        let roles = build(kind, parameters).roles;
+        assert_eq!(roles.is_prefix_producer, expected, "{kind}");
+        assert_eq!(roles.producer.is_some(), expected || kind == "inflight-load-producer");
+    }
+    // A consumer and its producer meet in one slot, whichever is built first.
+    let mut links = Links::default();
+    build_in(&mut links, "prefix-cache-scorer", "s", "prefixMatchInfoProducerName: p");
+    build_in(&mut links, "approx-prefix-cache-producer", "p", "");
+    assert_eq!(links.prefix_producers().collect::<Vec<_>>(), ["p"]);
+}
+
+#[test]
+fn the_single_profile_handler_wants_one_profile() {
+    let handler = build("single-profile-handler", "").roles.profile_handler.unwrap();
+    assert!(handler.check_profiles(1).is_ok());
+    assert!(handler.check_profiles(2).unwrap_err().contains("has 2"));
+}

@@ -1,0 +1,166 @@
+//! Scores, against the formulas of the reference and, for the states used here, against what a
+//! running llm-d-router (main at ebab6879) answered.
+
+use std::sync::Arc;
+
+use epp::endpoints::{Endpoint, Reservation};
+
+use crate::rig::*;
+
+/// The state that the reference's answers were recorded under.
+fn state_a() -> Vec<Arc<Endpoint>> {
+    loaded(&[(1, 0, 0.1), (2, 1, 0.25), (3, 2, 0.5), (4, 8, 0.9)])
+}
+
+#[test]
+fn load_scorers_under_state_a() {
+    type Case = (&'static [(&'static str, &'static str, f64)], [f64; 4]);
+    let cases: [Case; 9] = [
+        (&[("queue-scorer", "", 1.0)], [1.0, 0.875, 0.75, 0.0]),
+        (&[("kv-cache-utilization-scorer", "", 1.0)], [0.9, 0.75, 0.5, 0.1]),
+        (&[("kv-cache-scorer", "", 1.0)], [0.9, 0.75, 0.5, 0.1]),
+        (&[("running-requests-size-scorer", "", 1.0)], [1.0, 2.0 / 3.0, 1.0 / 3.0, 0.0]),
+        (&[("load-aware-scorer", "", 1.0)], [0.5, 0.49609375, 0.4921875, 0.46875]),
+        (&[("load-aware-scorer", "threshold: 10", 1.0)], [0.5, 0.45, 0.4, 0.1]),
+        (&[("load-aware-scorer", "threshold: 4", 1.0)], [0.5, 0.375, 0.25, 0.0]),
+        (&[("load-aware-scorer", "threshold: -1", 1.0)], [0.5, 0.49609375, 0.4921875, 0.46875]),
+        (
+            &[
+                ("queue-scorer", "", 2.0),
+                ("kv-cache-utilization-scorer", "", 2.0),
+                ("running-requests-size-scorer", "", 0.5),
+            ],
+            [4.3, 3.25 + 1.0 / 3.0, 2.5 + 1.0 / 6.0, 0.2],
+        ),
+    ];
+    for (plugins, expected) in cases {
+        assert_scores(&Rig::new(plugins).scores(&prompt("hi"), &state_a()), &expected);
+    }
+}
+
+#[test]
+fn load_scorers_at_their_edges() {
+    // (scorer, worker states, scores)
+    type Case = (&'static str, &'static [(u32, u32, f64)], &'static [f64]);
+    let cases: [Case; 6] = [
+        ("queue-scorer", &[(0, 7, 0.0)], &[1.0]),
+        ("queue-scorer", &[(0, 3, 0.0), (0, 3, 0.0)], &[1.0, 1.0]),
+        ("queue-scorer", &[(0, 0, 0.0), (0, u32::MAX, 0.0)], &[1.0, 0.0]),
+        ("running-requests-size-scorer", &[(5, 0, 0.0), (5, 9, 0.0)], &[1.0, 1.0]),
+        ("kv-cache-utilization-scorer", &[(0, 0, 1.2), (0, 0, -0.5)], &[0.0, 1.0]),
+        ("kv-cache-utilization-scorer", &[(0, 0, f64::NAN), (0, 0, 1.0)], &[0.0, 0.0]),
+    ];
+    for (scorer, state, expected) in cases {
+        let rig = Rig::new(&[(scorer, "", 1.0)]);
+        assert_scores(&rig.scores(&prompt("hi"), &loaded(state)), expected);
+    }
+}
+
+#[test]
+fn lora_affinity() {
+    let all = with_adapters(&[("ab", "", 2), ("c", "", 2), ("", "", 2), ("cd", "a", 2)]);
+    let rig = Rig::new(&[("lora-affinity-scorer", "", 1.0)]);
+    assert_scores(&rig.scores(&request_for("a", "x"), &all), &[1.0, 0.8, 0.8, 0.6]);
+    assert_scores(&rig.scores(&request_for("zz", "x"), &all), &[0.0, 0.8, 0.8, 0.0]);
+    // A worker with room that waits for the adapter counts as one with room.
+    let roomy = with_adapters(&[("b", "a", 3)]);
+    assert_scores(&rig.scores(&request_for("a", "x"), &roomy), &[0.8]);
+    // Nothing reported about adapters.
+    assert_scores(&rig.scores(&request_for("a", "x"), &workers(2)), &[0.0, 0.0]);
+}
+
+/// Requests in flight to four workers, by count.
+fn held(workers: &[Arc<Endpoint>], counts: [usize; 4]) -> Vec<Reservation> {
+    let of = |(w, n): (&Arc<Endpoint>, usize)| {
+        (0..n).map(|_| Reservation::new(w.clone(), 0)).collect::<Vec<_>>()
+    };
+    workers.iter().zip(counts).flat_map(of).collect()
+}
+
+#[test]
+fn active_requests() {
+    // (parameters, requests in flight, scores)
+    let cases = [
+        ("", [0, 0, 0, 0], [1.0, 1.0, 1.0, 1.0]),
+        ("", [0, 3, 1, 0], [1.0, 0.0, 2.0 / 3.0, 1.0]),
+        ("", [2, 2, 2, 2], [0.0, 0.0, 0.0, 0.0]),
+        ("idleThreshold: 1", [0, 4, 1, 2], [1.0, 0.0, 1.0, 0.5]),
+        ("idleThreshold: -5", [0, 4, 1, 2], [1.0, 0.0, 0.75, 0.5]),
+        ("maxBusyScore: 0.5", [0, 4, 1, 2], [1.0, 0.0, 0.375, 0.25]),
+        ("maxBusyScore: 0", [0, 4, 1, 2], [1.0, 0.0, 0.0, 0.0]),
+        ("maxBusyScore: 1.5", [0, 4, 1, 2], [1.0, 0.0, 0.75, 0.5]),
+        ("requestTimeout: 2m", [0, 4, 1, 2], [1.0, 0.0, 0.75, 0.5]),
+    ];
+    for (parameters, counts, expected) in cases {
+        let all = workers(4);
+        let rig = Rig::new(&[("active-request-scorer", parameters, 1.0)]);
+        let requests = held(&all, counts);
+        assert_scores(&rig.scores(&prompt("hi"), &all), &expected);
+        drop(requests);
+        assert_scores(&rig.scores(&prompt("hi"), &all), &[1.0; 4]);
+    }
+    // The maximum is taken over the candidates alone.
+    let all = workers(4);
+    let _requests = held(&all, [0, 9, 2, 4]);
+    let rig = Rig::new(&[("active-request-scorer", "", 1.0)]);
+    assert_scores(&rig.scores(&prompt("hi"), &all[2..]), &[0.5, 0.0]);
+}
+
+#[test]
+fn token_load_counts_what_is_in_flight_and_this_request() {
+    let all = workers(3);
+    let rig = Rig::new(&[("token-load-scorer", "queueThresholdTokens: 1000", 1.0)]);
+    let _busy = [Reservation::new(all[1].clone(), 400), Reservation::new(all[2].clone(), 5000)];
+    assert_scores(&rig.scores(&prompt(&tokens(1, 100)), &all), &[0.9, 0.5, 0.0]);
+    // No prompt and nothing in flight is no load at all.
+    assert_scores(&rig.scores(&prompt(""), &all), &[1.0, 0.6, 0.0]);
+}
+
+#[test]
+fn tokens_in_flight_are_those_not_cached() {
+    let all = workers(2);
+    let producers = [
+        ("token-load-scorer", "queueThresholdTokens: 1000", 1.0),
+        ("approx-prefix-cache-producer", "", 1.0),
+    ];
+    let rig = Rig::new(&producers);
+    let text = tokens(1, 200);
+    rig.send_to(&prompt(&text), &all[0]);
+    // 128 of the 200 tokens are whole blocks that the first worker holds, as is the tail.
+    assert_scores(&rig.scores(&prompt(&text), &all), &[1.0, 0.8]);
+    let longer = format!("{text}{}", tokens(2, 40));
+    // The tail block is another one now: 192 of 240 tokens match.
+    assert_scores(&rig.scores(&prompt(&longer), &all[..1]), &[1.0 - 48.0 / 1000.0]);
+}
+
+#[test]
+fn tokens_beyond_the_limit_of_the_prefix_producer_count_as_uncached() {
+    let all = workers(1);
+    let rig = Rig::new(&[
+        ("token-load-scorer", "queueThresholdTokens: 1000", 1.0),
+        ("approx-prefix-cache-producer", "maxPrefixTokensToMatch: 128", 1.0),
+    ]);
+    let request = prompt(&tokens(1, 300));
+    assert_scores(&rig.scores(&request, &all), &[0.7]);
+    assert_scores(&rig.scores(&request, &all), &[1.0 - 172.0 / 1000.0]);
+}
+
+#[test]
+fn estimated_output_is_reserved_too() {
+    // (parameters, tokens reserved for a prompt of 100 tokens)
+    let cases = [
+        ("", 100),
+        ("addEstimatedOutputTokens: true", 250),
+        ("{addEstimatedOutputTokens: true, outputRatio: 0.5}", 150),
+        ("{addEstimatedOutputTokens: true, maxEstimatedOutputTokens: 20}", 120),
+        ("outputRatio: 7", 100),
+    ];
+    for (parameters, expected) in cases {
+        let all = workers(1);
+        let rig = Rig::new(&[("inflight-load-producer", parameters, 1.0)]);
+        let decision = rig.send(&prompt(&tokens(1, 100)), &all);
+        assert_eq!(all[0].in_flight.tokens(), expected, "{parameters}");
+        drop(decision);
+        assert_eq!(all[0].in_flight.tokens(), 0);
+    }
+}
