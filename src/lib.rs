@@ -15,8 +15,11 @@
 //! Around it: [`config`] and [`pipeline`] turn an `EndpointPickerConfig` into a scheduler,
 //! [`discovery`] fills the pool, [`telemetry`] counts and logs, [`cli`] reads the flags.
 
+pub mod api;
+pub mod app;
 #[cfg(feature = "bench")]
 pub mod bench;
+pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod datalayer;
@@ -24,12 +27,14 @@ pub mod director;
 pub mod discovery;
 pub mod endpoints;
 pub mod error;
+pub mod ext_proc;
 pub mod flow_control;
 pub mod objectives;
 pub mod pipeline;
 pub mod plugins;
 pub mod prefix;
 pub mod scheduling;
+pub mod server;
 #[cfg(feature = "sim")]
 pub mod sim;
 pub mod telemetry;

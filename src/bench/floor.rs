@@ -2,10 +2,11 @@
 //!
 //! It speaks the protocol and sends every body back, as any picker must, but reads no body and
 //! always names the same worker. What it costs is what the gRPC server costs; what a real
-//! picker costs beyond it is the picking.
+//! picker costs beyond it is the picking. The listener is the one `epp` has.
 
 use std::net::SocketAddr;
 use std::pin::Pin;
+use std::sync::Arc;
 
 use async_stream::try_stream;
 use envoy_types::pb::envoy::config::core::v3::{HeaderValue, HeaderValueOption};
@@ -20,7 +21,10 @@ use envoy_types::pb::envoy::service::ext_proc::v3::{
     ProcessingRequest, ProcessingResponse, StreamedBodyResponse, TrailersResponse,
 };
 use tokio_stream::{Stream, StreamExt};
+use tonic::service::Routes;
 use tonic::{Request, Response, Status, Streaming};
+
+use crate::server::{Incoming, ServingKey, TlsPolicy, serve_grpc, server_config};
 
 /// A picker that decides nothing, to measure others against.
 #[derive(Clone, Debug, clap::Args)]
@@ -31,6 +35,9 @@ pub struct FloorArgs {
     /// The worker every request is sent to.
     #[arg(long, default_value = "127.0.0.1:8000", value_name = "IP:PORT")]
     pub endpoint: String,
+    /// Serve TLS, with a certificate of its own making.
+    #[arg(long)]
+    pub tls: bool,
 }
 
 /// Serves until the process is told to end.
@@ -43,38 +50,33 @@ pub fn run(args: &FloorArgs) -> Result<(), String> {
         let listener = tokio::net::TcpListener::bind(args.listen)
             .await
             .map_err(|e| format!("cannot listen on {}: {e}", args.listen))?;
-        let addr = listener.local_addr().map_err(|e| e.to_string())?;
-        println!("listening on {addr}");
-        serve(listener, &args.endpoint, shutdown()).await
+        let tls = args.tls.then(tls).transpose()?;
+        let incoming = Incoming::start(listener, tls).map_err(|e| e.to_string())?;
+        println!("listening on {}", incoming.local_addr());
+        serve_grpc(incoming, routes(&args.endpoint), interrupted())
+            .await
+            .map_err(|e| format!("the server failed: {e}"))
     })
 }
 
-async fn shutdown() {
-    // Without a handler the signal ends the process as well, only less politely.
-    let _ = tokio::signal::ctrl_c().await;
+/// The floor's service, which sends every request to `endpoint`.
+fn routes(endpoint: &str) -> Routes {
+    let floor = Floor { endpoint: endpoint.as_bytes().to_vec() };
+    // As much as any picker is asked to take.
+    let service = ExternalProcessorServer::new(floor).max_decoding_message_size(64 << 20);
+    Routes::new(service)
 }
 
-/// Serves on `listener` until `shutdown` is over.
-///
-/// # Errors
-/// Where the server fails as a whole, with a text for the user.
-pub async fn serve(
-    listener: tokio::net::TcpListener,
-    endpoint: &str,
-    shutdown: impl Future<Output = ()>,
-) -> Result<(), String> {
-    let service = ExternalProcessorServer::new(Floor { endpoint: endpoint.as_bytes().to_vec() });
-    tonic::transport::Server::builder()
-        .initial_stream_window_size(1 << 20)
-        .initial_connection_window_size(16 << 20)
-        .tcp_nodelay(true)
-        .add_service(service)
-        .serve_with_incoming_shutdown(
-            tonic::transport::server::TcpIncoming::from(listener).with_nodelay(Some(true)),
-            shutdown,
-        )
-        .await
-        .map_err(|e| format!("the server failed: {e}"))
+fn tls() -> Result<Arc<rustls::ServerConfig>, String> {
+    let key = Arc::new(ServingKey::self_signed().map_err(|e| e.to_string())?);
+    let config =
+        server_config(&TlsPolicy::default(), key, None, &[b"h2"]).map_err(|e| e.to_string())?;
+    Ok(Arc::new(config))
+}
+
+async fn interrupted() {
+    // Without a handler the signal ends the process as well, only less politely.
+    let _ = tokio::signal::ctrl_c().await;
 }
 
 /// The service.

@@ -3,7 +3,12 @@
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use epp::bench::{extproc, floor};
+use epp::bench::allocations::Counting;
+use epp::bench::{cluster, extproc, floor, picker, replay};
+
+/// Counts allocations, which `picker` reports; costs a nanosecond each.
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
 
 /// Measures endpoint pickers: what a decision costs, and what it is worth.
 #[derive(Debug, Parser)]
@@ -15,14 +20,20 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Cluster(cluster::ClusterArgs),
     Extproc(extproc::ExtProcArgs),
     Floor(floor::FloorArgs),
+    Picker(picker::PickerArgs),
+    Replay(replay::ReplayArgs),
 }
 
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
+        Command::Cluster(args) => cluster::run(&args),
         Command::Extproc(args) => extproc::run(&args),
         Command::Floor(args) => floor::run(&args),
+        Command::Picker(args) => picker::run(&args),
+        Command::Replay(args) => replay::run(&args),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,7 +1,7 @@
 //! A model of a vLLM worker: what a router needs one for, without a GPU.
 //!
 //! [`Engine`] is the model itself. It runs on whatever clock it is handed, so the benchmark
-//! harness replays hours of traffic in seconds, and `worker` puts the same engine behind
+//! harness replays hours of traffic in seconds, and [`worker`] puts the same engine behind
 //! vLLM's HTTP interface in real time. Read `engine.rs`, then `step.rs`.
 
 mod blocks;
@@ -14,6 +14,7 @@ mod sequence;
 mod step;
 #[cfg(test)]
 mod tests;
+pub mod worker;
 
 pub use config::{ConfigError, EngineConfig};
 pub use cost::{CostModel, PROFILES};

@@ -249,3 +249,19 @@ fn configurations_no_engine_runs_with_are_refused() {
         assert_eq!(Engine::new(config).err(), Some(error));
     }
 }
+
+/// What keeps a replay of a million requests short: callers need not look at every step.
+#[test]
+fn a_batch_that_only_decodes_is_looked_at_rarely() {
+    let mut engine = Engine::new(measured()).expect("valid");
+    for i in 0..10 {
+        engine.submit(0, request(100_000 * i, 512, 2000)).expect("fits");
+    }
+    let mut looks = 0;
+    while let Some(at) = engine.next_event_at() {
+        engine.advance(at, &mut |_| {});
+        looks += 1;
+    }
+    assert_eq!(engine.stats().totals.generated_tokens, 20_000);
+    assert!(looks < 30, "{looks} times for 2000 steps");
+}
