@@ -86,6 +86,12 @@ pub fn whole_body(
     body_reply(direction, common(headers, mutation, false))
 }
 
+/// The answer to a buffered request body: where it goes, and the body if it changed.
+pub fn routed_body(headers: HeaderMutation, replacement: Option<Bytes>) -> ProcessingResponse {
+    let mutation = replacement.map(|b| BodyMutation { mutation: Some(Mutation::Body(b)) });
+    body_reply(Direction::Request, common(Some(headers), mutation, true))
+}
+
 pub fn trailers(direction: Direction) -> ProcessingResponse {
     message(match direction {
         Direction::Request => Outgoing::RequestTrailers(TrailersResponse {}),

@@ -18,7 +18,7 @@ enum Phase {
     /// No response yet.
     #[default]
     Start,
-    Body(Body),
+    Body(Box<Body>),
     /// The end of the body was seen.
     Ended,
 }
@@ -62,15 +62,15 @@ impl ResponseSide {
             let streaming = sse
                 || routed.as_ref().is_some_and(|r| r.stream)
                 || common.modes.response == BodyMode::PassThrough;
-            self.phase = Phase::Body(Body {
+            self.phase = Phase::Body(Box::new(Body {
                 streaming,
                 held: BytesMut::new(),
                 reader: routed.as_ref().map(|r| r.response_reader(sse)),
                 renamer: routed.as_ref().and_then(|r| r.renamer()),
-            });
+            }));
         }
         let mut mutation = headers::response_mutation(list);
-        let renaming = matches!(&self.phase, Phase::Body(Body { renamer: Some(_), .. }));
+        let renaming = matches!(&self.phase, Phase::Body(body) if body.renamer.is_some());
         if renaming && common.modes.response == BodyMode::PassThrough {
             // The length of what is still to come is not known any more.
             mutation.remove_headers.push(Bytes::from_static(b"content-length"));

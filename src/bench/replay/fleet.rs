@@ -26,6 +26,9 @@ pub struct Worker {
     pub alive: bool,
 }
 
+/// What the workers told at one moment.
+type Reading = Vec<(Arc<Endpoint>, SignalValues)>;
+
 /// All workers, and the router's pool of them.
 #[derive(Debug)]
 pub struct Fleet {
@@ -36,7 +39,7 @@ pub struct Fleet {
     /// Worker by endpoint instance.
     by_instance: HashMap<u64, usize>,
     /// Readings on their way to the router.
-    under_way: VecDeque<(Nanos, Vec<(Arc<Endpoint>, SignalValues)>)>,
+    under_way: VecDeque<(Nanos, Reading)>,
 }
 
 impl Fleet {
