@@ -10,10 +10,16 @@
 //!    pool in [`endpoints`], with what [`prefix`] remembers and what [`datalayer`] scraped.
 //! 4. [`ext_proc`] answers, and [`api`] reads the usage off the response as it streams by.
 //!
+//! Beside it: `sim`, a model of a vLLM worker for tests and benchmarks.
+//!
 //! Around it: [`config`] and [`pipeline`] turn an `EndpointPickerConfig` into a scheduler,
 //! [`discovery`] fills the pool, [`telemetry`] counts and logs, [`cli`] reads the flags.
 
 pub mod api;
+pub mod app;
+#[cfg(feature = "bench")]
+pub mod bench;
+pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod datalayer;
@@ -21,10 +27,14 @@ pub mod director;
 pub mod discovery;
 pub mod endpoints;
 pub mod error;
+pub mod ext_proc;
 pub mod flow_control;
 pub mod objectives;
 pub mod pipeline;
 pub mod plugins;
 pub mod prefix;
 pub mod scheduling;
+pub mod server;
+#[cfg(feature = "sim")]
+pub mod sim;
 pub mod telemetry;

@@ -360,7 +360,8 @@ mod tests {
 
     #[test]
     fn metric_specs() {
-        let cases: &[(&str, Result<(&str, &[(&str, &str)]), &str>)] = &[
+        type Spec = (&'static str, &'static [(&'static str, &'static str)]);
+        let cases: &[(&str, Result<Spec, &str>)] = &[
             ("vllm:num_requests_waiting", Ok(("vllm:num_requests_waiting", &[]))),
             ("  up  ", Ok(("up", &[]))),
             ("up{}", Ok(("up", &[]))),

@@ -289,3 +289,139 @@ fn unescape(raw: &[u8]) -> Cow<'_, [u8]> {
         };
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Value and timestamp of every sample, or `None` for a malformed line.
+    fn samples(text: &str, name: &str) -> Option<Vec<Option<(f64, Option<f64>)>>> {
+        let family = FamilyName::new(name).find(text.as_bytes(), 0)?;
+        let samples = family.samples().map(|s| s.ok().map(|s| (s.value, s.timestamp)));
+        Some(samples.collect())
+    }
+
+    #[test]
+    fn values_and_timestamps() {
+        let one = |value| Some(vec![Some((value, None))]);
+        let cases: &[(&str, Option<Vec<Option<(f64, Option<f64>)>>>)] = &[
+            ("up 1\n", one(1.0)),
+            ("up 4.591837184e+09\n", one(4.591837184e+09)),
+            ("up +Inf\n", one(f64::INFINITY)),
+            ("up\t 1 \r\n", one(1.0)),
+            ("up{} 1\n", one(1.0)),
+            ("up {a=\"b\"} 1\n", one(1.0)),
+            ("up{a=\"b\"}1\n", one(1.0)),
+            ("up{a=\"b\",} 1\n", one(1.0)),
+            ("up{ a = \"b\" , c=\"d\" } 1\n", one(1.0)),
+            ("up{a=\"} 7\\\"\"} 1\n", one(1.0)),
+            ("up{\"a.b\"=\"c\"} 1\n", one(1.0)),
+            ("up 1 1700000000000\n", Some(vec![Some((1.0, Some(1.7e12)))])),
+            ("up 1 -5\n", Some(vec![Some((1.0, Some(-5.0)))])),
+            ("up 1 # {trace_id=\"a\"} 0.5 1.5\n", one(1.0)),
+            ("up 1 2 # {} 3\n", Some(vec![Some((1.0, Some(2.0)))])),
+            ("# HELP up Is it?\n# TYPE up gauge\nup 1\n# EOF\n", one(1.0)),
+            ("a 1\nup 1\nb 2\n", one(1.0)),
+            ("\nup 1\n", one(1.0)),
+            (
+                "up{a=\"1\"} 1\n\n# a remark\nup{a=\"2\"} 2\n",
+                Some(vec![Some((1.0, None)), Some((2.0, None))]),
+            ),
+            ("up{a=\"1\"} 1\n# TYPE b gauge\nup{a=\"2\"} 2\n", one(1.0)),
+            ("up{a=\"1\"} 1\nb 3\nup{a=\"2\"} 2\n", one(1.0)),
+            // Not this family.
+            ("", None),
+            ("up", None),
+            ("up\n", None),
+            ("up_total 1\n", None),
+            ("startup 1\n", None),
+            (" up 1\n", None),
+            ("# HELP up 1\n", None),
+            ("a{b=\"\\nup 1\"} 1\n", None),
+            // The last line may be cut.
+            ("up 1", None),
+            ("up{a=\"1\"} 1\nup{a=\"2\"} 2", one(1.0)),
+            // Malformed.
+            ("up \n", Some(vec![None])),
+            ("up one\n", Some(vec![None])),
+            ("up 1 2 3\n", Some(vec![None])),
+            ("up 1 soon\n", Some(vec![None])),
+            ("up 1 NaN\n", Some(vec![None])),
+            ("up{a=\"b\" 1\n", Some(vec![None])),
+            ("up{a=b} 1\n", Some(vec![None])),
+            ("up{a} 1\n", Some(vec![None])),
+            ("up{a=\"b\\\"} 1\n", Some(vec![None])),
+            ("up{a=\"b\"c=\"d\"} 1\n", Some(vec![None])),
+            (
+                "up{a=\"b\"} 1\nup{ 2\nup 3\n",
+                Some(vec![Some((1.0, None)), None, Some((3.0, None))]),
+            ),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(samples(text, "up"), *expected, "{text:?}");
+        }
+    }
+
+    #[test]
+    fn labels_without_their_escapes() {
+        let text = br#"up{a="x",b="q\"\\\n\t}",c="",a="second","d.e"="f"} 1
+"#;
+        let family = FamilyName::new("up").find(text, 0).expect("there");
+        let labels = family.samples().next().expect("one").expect("well-formed").labels;
+        let cases = [
+            ("a", Some("x")),
+            ("b", Some("q\"\\\n\\t}")),
+            ("c", Some("")),
+            ("d.e", Some("f")),
+            ("e", None),
+            ("", None),
+        ];
+        for (name, value) in cases {
+            assert_eq!(labels.get(name).as_deref(), value, "{name}");
+            let wanted = [(name.to_owned(), value.unwrap_or_default().to_owned())];
+            assert_eq!(labels.matches(&wanted), value.is_some(), "{name}");
+        }
+        assert!(labels.matches(&[]));
+        assert!(!labels.matches(&[("a".into(), "x".into()), ("c".into(), "x".into())]));
+    }
+
+    #[test]
+    fn where_a_family_begins_and_whether_it_is_over() {
+        // Text, where to begin, where the family begins, where the line after it ends.
+        let cases = [
+            ("up 1\n", 0, Some((0, None))),
+            ("up 1\nb", 0, Some((0, None))),
+            ("up 1\nb 1\n", 0, Some((0, Some(9)))),
+            ("up 1\n#\nb 1\n", 0, Some((0, Some(11)))),
+            ("up 1\n# TYPE b gauge\nb 1\n", 0, Some((0, Some(20)))),
+            ("up 1\nupper 1\n", 0, Some((0, Some(13)))),
+            ("aa 1\nup 1\n", 0, Some((5, None))),
+            ("aa 1\nup 1\n", 4, Some((5, None))),
+            ("aa 1\nup 1\n", 5, Some((5, None))),
+            ("aa 1\nup 1\n", 6, None),
+            ("aa 1\nup 1\n", 99, None),
+        ];
+        for (text, from, expected) in cases {
+            let family = FamilyName::new("up").find(text.as_bytes(), from);
+            assert_eq!(family.map(|f| (f.start, f.closed_at)), expected, "{text:?} from {from}");
+        }
+    }
+
+    #[test]
+    fn the_type_line_above_tells_distributions_apart() {
+        let cases = [
+            ("up{quantile=\"0.5\"} 1\n", false),
+            ("# TYPE up gauge\nup 1\n", false),
+            ("# TYPE up counter\nup 1\n", false),
+            ("# TYPE up untyped\nup 1\n", false),
+            ("# TYPE up summary\nup{quantile=\"0.5\"} 1\n", true),
+            ("#  TYPE\tup  histogram \nup 1\n", true),
+            ("# TYPE upper summary\nup 1\n", false),
+            ("# TYPE up summary\n# HELP up Is it?\nup 1\n", false),
+        ];
+        for (text, expected) in cases {
+            let family = FamilyName::new("up").find(text.as_bytes(), 0).expect("there");
+            assert_eq!(family.is_distribution, expected, "{text:?}");
+        }
+    }
+}

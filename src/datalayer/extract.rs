@@ -385,3 +385,6 @@ impl Reading {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

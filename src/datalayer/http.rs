@@ -306,3 +306,192 @@ impl Body {
         Ok(())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// What a reader sees of an answer.
+    #[derive(Debug, PartialEq)]
+    struct Seen {
+        status: u16,
+        keep_alive: bool,
+        payload: String,
+    }
+
+    /// Reads `answer` in parts; with `drop_payload`, what may be thrown away unread is.
+    fn read(answer: &[u8], part: usize, drop_payload: bool) -> Result<Seen, HttpError> {
+        let mut buffer = Buffer::default();
+        let mut head: Option<Head> = None;
+        let mut dropped = 0;
+        let mut rest = answer;
+        while !rest.is_empty() {
+            let mut n = part.min(rest.len());
+            match &mut head {
+                Some(head) if drop_payload && head.body.droppable() > 0 => {
+                    n = n.min(head.body.droppable() as usize);
+                    head.body.passed(n as u64)?;
+                    dropped += n;
+                }
+                _ => {
+                    buffer.room(n).copy_from_slice(&rest[..n]);
+                    buffer.filled(n);
+                }
+            }
+            rest = &rest[n..];
+            if head.is_none() {
+                head = buffer.head()?;
+            }
+            if let Some(head) = &mut head {
+                head.body.decode(&mut buffer)?;
+            }
+        }
+        let mut head = head.ok_or(HttpError::Truncated)?;
+        head.body.closed()?;
+        assert!(head.body.is_over());
+        let mut payload = String::from_utf8_lossy(buffer.payload()).into_owned();
+        payload.extend(std::iter::repeat_n('.', dropped));
+        Ok(Seen { status: head.status, keep_alive: head.keep_alive, payload })
+    }
+
+    #[test]
+    fn answers() {
+        let seen = |status, keep_alive, payload: &str| {
+            Ok(Seen { status, keep_alive, payload: payload.to_owned() })
+        };
+        let not_http = |why| Err(HttpError::NotHttp(why));
+        let cases = [
+            ("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello", seen(200, true, "hello")),
+            ("HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n", seen(200, true, "")),
+            (
+                "HTTP/1.1 200\r\ncontent-length:5\r\nCONNECTION: Close\r\n\r\nhello",
+                seen(200, false, "hello"),
+            ),
+            ("HTTP/1.0 200 OK\r\nContent-Length: 5\r\n\r\nhello", seen(200, false, "hello")),
+            (
+                "HTTP/1.0 200 OK\r\nContent-Length: 5\r\nConnection: keep-alive\r\n\r\nhello",
+                seen(200, true, "hello"),
+            ),
+            ("HTTP/1.1 200 OK\r\n\r\nhello", seen(200, false, "hello")),
+            ("HTTP/1.1 503 Busy\r\nContent-Length: 2\r\n\r\nno", seen(503, true, "no")),
+            (
+                "HTTP/1.1 200 OK\r\nContent-Encoding: identity\r\nContent-Length: 1\r\n\r\nx",
+                seen(200, true, "x"),
+            ),
+            // Chunks.
+            (
+                "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
+                seen(200, true, "hello"),
+            ),
+            (
+                "HTTP/1.1 200 OK\r\nTransfer-Encoding: Chunked\r\n\r\n2;a=b\r\nhe\r\n003\r\nllo\r\n0\r\nx: y\r\n\r\n",
+                seen(200, true, "hello"),
+            ),
+            ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n", seen(200, true, "")),
+            (
+                "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Length: 9\r\n\r\n1\r\nx\r\n0\r\n\r\n",
+                seen(200, false, "x"),
+            ),
+            // Broken.
+            ("", Err(HttpError::Truncated)),
+            ("HTTP/1.1 200 OK\r\nContent-Le", Err(HttpError::Truncated)),
+            ("HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nhello", Err(HttpError::Truncated)),
+            (
+                "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhel",
+                Err(HttpError::Truncated),
+            ),
+            (
+                "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n",
+                Err(HttpError::Truncated),
+            ),
+            (
+                "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nhello",
+                not_http("more bytes than announced"),
+            ),
+            (
+                "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhello\r\n0\r\n\r\n",
+                not_http("a chunk longer than announced"),
+            ),
+            (
+                "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nfive\r\nhello\r\n",
+                not_http("malformed chunk size"),
+            ),
+            (
+                "HTTP/1.1 200 OK\r\nContent-Length: five\r\n\r\nhello",
+                not_http("content-length is no number"),
+            ),
+            (
+                "HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\nhello",
+                not_http("content-length is no number"),
+            ),
+            (
+                "HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nhello",
+                not_http("two different content-lengths"),
+            ),
+            (
+                "HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip, chunked\r\n\r\n",
+                not_http("a transfer coding other than chunked"),
+            ),
+            ("HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\n\r\n", Err(HttpError::Compressed)),
+            ("HTTP/1.1 200 OK\r\nContent-Length: 16777217\r\n\r\n", Err(HttpError::BodyTooLarge)),
+            ("SSH-2.0-OpenSSH_9.6\r\n", not_http("malformed head")),
+        ];
+        for (answer, expected) in cases {
+            for part in [1, 2, 3, 7, 4096] {
+                assert_eq!(read(answer.as_bytes(), part, false), expected, "{answer:?} by {part}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_head_without_end_is_refused() {
+        let endless = format!("HTTP/1.1 200 OK\r\nX: {}", "x".repeat(MAX_HEAD));
+        assert_eq!(read(endless.as_bytes(), 4096, false), Err(HttpError::HeadTooLarge));
+        let many = format!("HTTP/1.1 200 OK\r\n{}\r\n", "a: b\r\n".repeat(MAX_HEADERS + 1));
+        assert_eq!(read(many.as_bytes(), 4096, false), Err(HttpError::HeadTooLarge));
+    }
+
+    #[test]
+    fn a_body_without_end_is_refused() {
+        let chunk = format!("{:x}\r\n{}\r\n", 1 << 20, "x".repeat(1 << 20));
+        for head in ["Transfer-Encoding: chunked\r\n\r\n", "\r\n"] {
+            let answer = format!("HTTP/1.1 200 OK\r\n{head}{}", chunk.repeat(17));
+            for drop_payload in [false, true] {
+                let result = read(answer.as_bytes(), 1 << 16, drop_payload);
+                assert_eq!(result, Err(HttpError::BodyTooLarge), "{head:?}");
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn any_bytes_are_read_or_refused(bytes: Vec<u8>, part in 1usize..64, drop_payload: bool) {
+            let _ = read(&bytes, part, drop_payload);
+            let with_head = [&b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"[..], &bytes].concat();
+            let _ = read(&with_head, part, drop_payload);
+        }
+
+        #[test]
+        fn however_it_is_cut_and_chunked_the_payload_is_the_same(
+            chunks in proptest::collection::vec("[a-z]{1,40}", 0..8),
+            part in 1usize..200,
+        ) {
+            let payload = chunks.concat();
+            let mut chunked = "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n".to_owned();
+            for chunk in &chunks {
+                chunked.push_str(&format!("{:x}\r\n{chunk}\r\n", chunk.len()));
+            }
+            chunked.push_str("0\r\n\r\n");
+            let plain =
+                format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n{payload}", payload.len());
+            for answer in [chunked, plain] {
+                let seen = read(answer.as_bytes(), part, false);
+                prop_assert_eq!(seen.map(|s| s.payload), Ok(payload.clone()));
+                let dropped = read(answer.as_bytes(), part, true);
+                prop_assert_eq!(dropped.map(|s| s.payload.len()), Ok(payload.len()));
+            }
+        }
+    }
+}

@@ -329,7 +329,8 @@ mod tests {
         // What is written (`None`: the file is removed), whether it is refused, who is there.
         let good = endpoints(&["a"]);
         let too_large = format!("# {}\n{good}", "x".repeat(MAX_FILE_BYTES as usize));
-        let steps: &[(Option<&[u8]>, bool, &[&str])] = &[
+        type Step<'a> = (Option<&'a [u8]>, bool, &'a [&'a str]);
+        let steps: &[Step<'_>] = &[
             (None, true, &[]),
             (Some(good.as_bytes()), false, &["a"]),
             (Some(b"endpoints: ["), true, &["a"]),

@@ -53,7 +53,8 @@ mod tests {
 
     #[test]
     fn lists() {
-        let cases: &[(&str, Result<&[&str], &[&str]>)] = &[
+        type Outcome = Result<&'static [&'static str], &'static [&'static str]>;
+        let cases: &[(&str, Outcome)] = &[
             ("10.0.0.1:8000", Ok(&["10.0.0.1:8000"])),
             (" 10.0.0.1:8000 , [fd00::1]:80,", Ok(&["10.0.0.1:8000", "[fd00::1]:80"])),
             ("[FD00:0::1]:80", Ok(&["[fd00::1]:80"])),

@@ -2,6 +2,8 @@
 
 mod endpoints_file;
 mod file;
+#[cfg(feature = "kubernetes")]
+pub mod kubernetes;
 mod list;
 mod watch;
 

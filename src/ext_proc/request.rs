@@ -264,17 +264,13 @@ impl RequestSide {
             collected.generated_id,
         );
         if duplex {
-            let mut message = reply::message(Outgoing::RequestHeaders(reply::common(
-                Some(mutation),
-                None,
-                true,
-            )));
+            let mut message =
+                reply::message(Outgoing::RequestHeaders(reply::common(Some(mutation), None, true)));
             message.dynamic_metadata = Some(metadata);
             common.send(message);
             reply::streamed_body(Direction::Request, body, end_of_stream, |m| common.send(m));
         } else {
-            let mut message =
-                reply::whole_body(Direction::Request, body_changed.then_some(body));
+            let mut message = reply::whole_body(Direction::Request, body_changed.then_some(body));
             if let Some(Outgoing::RequestBody(reply)) = &mut message.response {
                 if let Some(response) = &mut reply.response {
                     response.header_mutation = Some(mutation);

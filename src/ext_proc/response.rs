@@ -125,7 +125,8 @@ impl ResponseSide {
         if let Phase::Body(body) = &mut self.phase {
             let held = body.held.split().freeze();
             let rest = body.rename(held, true);
-            if common.modes.response == BodyMode::FullDuplex && (!body.streaming || !rest.is_empty())
+            if common.modes.response == BodyMode::FullDuplex
+                && (!body.streaming || !rest.is_empty())
             {
                 reply::streamed_body(Direction::Response, rest, false, |m| common.send(m));
             }
@@ -136,7 +137,9 @@ impl ResponseSide {
     }
 
     fn end(&mut self, routed: Option<&mut Routed>) {
-        let Phase::Body(mut body) = std::mem::replace(&mut self.phase, Phase::Ended) else { return };
+        let Phase::Body(mut body) = std::mem::replace(&mut self.phase, Phase::Ended) else {
+            return;
+        };
         if let (Some(routed), Some(reader)) = (routed, &mut body.reader) {
             reader.finish();
             routed.on_complete(reader.usage(), body.streaming);

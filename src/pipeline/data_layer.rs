@@ -76,28 +76,21 @@ pub(super) fn plan_discovery(
     instances: &mut Instances<'_>,
 ) -> Option<(usize, FileDiscoveryConfig)> {
     let reference = section.discovery.as_ref()?;
-    // One whose parameters are wrong has no configuration, which was reported.
-    let is_discovery = |roles: &Roles| roles.discovery.clone();
-    let known = instances.find(&reference.name).map(|i| instances.list[i].plugin_type);
-    if known == Some("file-discovery") {
-        let index = instances.resolve(reference)?;
-        return is_discovery(&instances.list[index].roles).map(|config| (index, config));
-    }
-    instances.resolve_role(reference, "discovery plugin", is_discovery)
+    instances.resolve_role(reference, "discovery plugin", |roles| roles.discovery.clone())
 }
 
 /// How to scrape where the parameters do not say: as the flags do, and these else by default.
 pub(super) fn scrape_defaults(options: &LoadOptions) -> ScrapeConfig {
     let default = ScrapeConfig::default();
-    let path = options.model_server_metrics_path.clone().filter(|path| !path.is_empty());
+    let path = options.model_server_metrics_path.as_ref().filter(|path| !path.is_empty());
     ScrapeConfig {
         scheme: options.model_server_metrics_scheme.unwrap_or(default.scheme),
-        path: path.unwrap_or(default.path),
+        path: path.unwrap_or(&default.path).clone(),
         port: options.model_server_metrics_port.filter(|port| *port != 0),
         insecure_skip_verify: options
             .model_server_metrics_https_insecure_skip_verify
             .unwrap_or(default.insecure_skip_verify),
-        ..ScrapeConfig { path: String::new(), ..default }
+        ..default
     }
 }
 

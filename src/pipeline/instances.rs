@@ -76,13 +76,25 @@ impl<'d> Instances<'d> {
         }
     }
 
-    /// The plugin that has the name of its type, made with no parameters if there is none.
+    /// The plugin of this type that has its type's name, made with no parameters if there is
+    /// none.
     pub fn default_of(&mut self, plugin_type: &str) -> Option<usize> {
-        self.find(plugin_type).or_else(|| self.add(plugin_type, None))
+        self.first(|i| i.name == plugin_type && i.plugin_type == plugin_type)
+            .or_else(|| self.add(plugin_type, None))
     }
 
-    /// Makes a plugin that the configuration does not list, named as its type is.
+    /// Makes a plugin that the configuration does not list, named as its type is. Reports a
+    /// name that is taken.
     pub fn add(&mut self, plugin_type: &str, parameters: Option<&Node>) -> Option<usize> {
+        if let Some(taken) = self.find(plugin_type) {
+            let Instance { at, path, plugin_type: other, .. } = &self.list[taken];
+            let message = format!(
+                "a plugin of type '{other}' has the name of type '{plugin_type}', which must be \
+                 added under that name; give it another"
+            );
+            self.diagnostics.error(*at, path, message);
+            return None;
+        }
         let place = Place {
             at: None,
             type_at: None,
@@ -169,14 +181,11 @@ impl<'d> Instances<'d> {
         self.broken.contains(name)
     }
 
-    /// The plugin that `reference` names, now used. Reports a name that no plugin has.
-    pub fn resolve(&mut self, reference: &Reference) -> Option<usize> {
+    /// The plugin that `reference` names. Reports a name that no plugin has.
+    pub fn resolve(&self, reference: &Reference) -> Option<usize> {
         let name = &reference.name;
-        if let Some(index) = self.find(name) {
-            self.list[index].used = true;
-            return Some(index);
-        }
-        if !self.broken.contains(name) {
+        let found = self.find(name);
+        if found.is_none() && !self.broken.contains(name) {
             let names = self.list.iter().map(|i| i.name.as_str());
             let mut hint = did_you_mean(name, names);
             if plugins::find(name).is_some() {
@@ -185,10 +194,11 @@ impl<'d> Instances<'d> {
             let message = format!("no plugin is called '{name}'{hint}");
             self.diagnostics.error(reference.at, &reference.path, message);
         }
-        None
+        found
     }
 
-    /// What `get` finds in the plugin that `reference` names; reports a plugin that is no `role`.
+    /// What `get` finds in the plugin that `reference` names, which is used by that; reports a
+    /// plugin that is no `role`.
     pub fn resolve_role<T>(
         &mut self,
         reference: &Reference,
@@ -202,6 +212,7 @@ impl<'d> Instances<'d> {
             let message = format!("plugin '{name}' of type '{plugin_type}' is not a {role}");
             self.diagnostics.error(reference.at, &reference.path, message);
         }
+        self.list[index].used |= found.is_some();
         found.map(|found| (index, found))
     }
 

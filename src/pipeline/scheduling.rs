@@ -71,6 +71,7 @@ fn plan_profile(
             let message = format!("the weight has no effect: plugin '{name}' is not a scorer");
             instances.diagnostics.warning(at, path, message);
         }
+        instances.list[index].used |= instances.list[index].is_for_profiles();
         plan.plugins.push((index, plugin.weight));
     }
     if !check_pickers(&plan, entry.at, &entry.path, instances)

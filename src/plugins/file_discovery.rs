@@ -22,6 +22,6 @@ fn build(build: Build<'_, '_>) -> Roles {
         _ => {}
     }
     parameters.finish();
-    let discovery = path.map(|path| FileDiscoveryConfig { path: PathBuf::from(path), watch });
-    Roles { discovery, ..Roles::default() }
+    let path = PathBuf::from(path.unwrap_or_default());
+    Roles { discovery: Some(FileDiscoveryConfig { path, watch }), ..Roles::default() }
 }

@@ -5,7 +5,8 @@ use jiff::Timestamp;
 use parking_lot::Mutex;
 use serde::Serialize;
 
-use crate::scheduling::Explanation;
+use crate::endpoints::Endpoint;
+use crate::scheduling::{Explanation, InferenceRequest};
 
 /// One request and every step of how its endpoint was chosen.
 #[derive(Debug, Serialize)]
@@ -13,9 +14,12 @@ pub struct DecisionRecord {
     #[serde(serialize_with = "as_text")]
     pub time: Timestamp,
     pub request_id: String,
+    /// The model as the worker is asked for it.
     pub model: String,
-    /// `ip:port` of the endpoint chosen; `None` where none was.
-    pub endpoint: Option<String>,
+    /// `namespace/name` of the endpoint chosen.
+    pub endpoint: String,
+    /// Its `ip:port`.
+    pub address: String,
     pub explanation: Explanation,
 }
 
@@ -43,22 +47,17 @@ impl DecisionLog {
     }
 
     /// Adds a decision, forgetting the oldest one where the log is full.
-    pub fn push(
-        &self,
-        request_id: &str,
-        model: &str,
-        endpoint: Option<&str>,
-        explanation: Explanation,
-    ) {
+    pub fn push(&self, request: &InferenceRequest, endpoint: &Endpoint, explanation: &Explanation) {
         if !self.is_on() {
             return;
         }
         let record = Arc::new(DecisionRecord {
             time: Timestamp::now(),
-            request_id: request_id.to_owned(),
-            model: model.to_owned(),
-            endpoint: endpoint.map(str::to_owned),
-            explanation,
+            request_id: request.id.clone(),
+            model: request.target_model.clone(),
+            endpoint: endpoint.id.to_string(),
+            address: endpoint.host_port.to_string(),
+            explanation: explanation.clone(),
         });
         let mut records = self.records.lock();
         let oldest = if records.len() == self.capacity { records.pop_front() } else { None };
@@ -77,12 +76,24 @@ impl DecisionLog {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::endpoints::test_support::endpoint;
+
+    fn push(log: &DecisionLog, id: &str) {
+        let request = InferenceRequest {
+            id: id.to_owned(),
+            target_model: "m".to_owned(),
+            ..InferenceRequest::default()
+        };
+        let explanation =
+            Explanation { candidates: vec!["127.0.0.1:8000".into()], profiles: Vec::new() };
+        log.push(&request, &endpoint("w", 1), &explanation);
+    }
 
     #[test]
     fn the_newest_are_kept() {
         let log = DecisionLog::new(2);
         for id in ["1", "2", "3"] {
-            log.push(id, "m", Some("127.0.0.1:8000"), Explanation::default());
+            push(&log, id);
         }
         let ids: Vec<String> = log.recent().iter().map(|r| r.request_id.clone()).collect();
         assert_eq!(ids, ["3", "2"]);
@@ -91,19 +102,20 @@ mod tests {
     #[test]
     fn a_log_without_size_keeps_nothing() {
         let log = DecisionLog::new(0);
-        log.push("1", "m", None, Explanation::default());
+        push(&log, "1");
         assert!(!log.is_on() && log.recent().is_empty());
     }
 
     #[test]
     fn a_record_reads_as_json() {
         let log = DecisionLog::new(1);
-        let explanation = Explanation { candidates: vec!["a:1".into()], profiles: Vec::new() };
-        log.push("id", "m", None, explanation);
+        push(&log, "id");
         let json = serde_json::to_value(&*log.recent()[0]).unwrap();
         assert_eq!(json["request_id"], "id");
-        assert_eq!(json["endpoint"], serde_json::Value::Null);
-        assert_eq!(json["explanation"]["candidates"][0], "a:1");
+        assert_eq!(json["model"], "m");
+        assert_eq!(json["endpoint"], "default/w");
+        assert_eq!(json["address"], "127.0.0.1:8000");
+        assert_eq!(json["explanation"]["candidates"][0], "127.0.0.1:8000");
         assert!(json["time"].as_str().unwrap().ends_with('Z'));
     }
 }

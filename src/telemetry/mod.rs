@@ -1,6 +1,5 @@
 //! What `epp` tells about itself: metrics for Prometheus, logs, and the last decisions.
 
-mod access;
 mod buckets;
 mod cardinality;
 mod decisions;
@@ -13,7 +12,6 @@ mod pool;
 mod process;
 mod series;
 
-pub use access::{Handled, request_handled};
 pub use decisions::{DecisionLog, DecisionRecord};
 pub use metrics::{BuildInfo, Metrics};
 pub use pool::{MeanAndDeviation, PoolReading, PoolSource, ScrapeErrors};

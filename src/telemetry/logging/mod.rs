@@ -22,8 +22,8 @@ pub use encode::{Encoder, TimeEncoding};
 use encode::{Line, Scratch};
 pub use sink::Sink;
 
-/// The target of the line written per request, which is switched apart from the others.
-pub const ACCESS_TARGET: &str = "epp::access";
+/// Where the lines written per request come from; they are switched apart from the others.
+const ACCESS_TARGET: &str = "epp::ext_proc";
 
 /// The `-v` of the first level that logs every request, as in v0.2.0.
 const ACCESS_VERBOSITY: u8 = 2;
@@ -60,7 +60,7 @@ impl LogOptions {
             LevelFilter::TRACE => LevelFilter::DEBUG,
             level => level.min(LevelFilter::WARN),
         };
-        let access = if self.access { LevelFilter::INFO } else { LevelFilter::OFF };
+        let access = if self.access { self.level } else { self.level.min(LevelFilter::WARN) };
         Targets::new()
             .with_default(libraries)
             .with_target("epp", self.level)
@@ -139,7 +139,7 @@ pub struct Logger {
 
 impl Logger {
     pub fn new(options: LogOptions, sink: Arc<Sink>) -> Self {
-        let max_level = options.level.max(LevelFilter::INFO);
+        let max_level = options.level;
         let LogOptions { encoder, time, .. } = options;
         Self { targets: options.targets(), max_level, encoder, time, sink }
     }
@@ -272,25 +272,26 @@ mod tests {
             tracing::info!(target: "epp::x", "I");
             tracing::debug!(target: "epp::x", "D");
             tracing::trace!(target: "epp::x", "T");
-            tracing::info!(target: ACCESS_TARGET, "A");
+            tracing::info!(target: "epp::ext_proc::routed", "A");
+            tracing::warn!(target: "epp::ext_proc::routed", "a");
             tracing::info!(target: "h2::server", "L");
             tracing::debug!(target: "h2::server", "l");
             tracing::warn!(target: "h2::server", "W");
         };
         // (-v, --zap-log-level, --access-log) and what appears.
         for (v, zap, access, expected) in [
-            (0, None, None, "EIW"),
-            (1, None, None, "EIW"),
-            (2, None, None, "EIAW"),
-            (2, None, Some(false), "EIW"),
-            (0, None, Some(true), "EIAW"),
-            (3, None, None, "EIAW"),
-            (4, None, None, "EIDAW"),
-            (5, None, None, "EIDTALlW"),
-            (9, None, None, "EIDTALlW"),
-            (5, Some("info"), None, "EIW"),
-            (0, Some("debug"), None, "EIDAW"),
-            (0, Some("3"), None, "EIAW"),
+            (0, None, None, "EIaW"),
+            (1, None, None, "EIaW"),
+            (2, None, None, "EIAaW"),
+            (2, None, Some(false), "EIaW"),
+            (0, None, Some(true), "EIAaW"),
+            (3, None, None, "EIAaW"),
+            (4, None, None, "EIDAaW"),
+            (5, None, None, "EIDTAaLlW"),
+            (9, None, None, "EIDTAaLlW"),
+            (5, Some("info"), None, "EIaW"),
+            (0, Some("debug"), None, "EIDAaW"),
+            (0, Some("3"), None, "EIAaW"),
             (0, Some("error"), None, "E"),
         ] {
             let zap = zap.map(|text: &str| text.parse().unwrap());

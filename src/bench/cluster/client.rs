@@ -1,0 +1,243 @@
+//! Envoy's clients.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use http_body_util::{BodyExt, Full};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
+use indicatif::ProgressBar;
+use parking_lot::Mutex;
+use serde::Deserialize;
+use tokio::task::JoinSet;
+
+use super::ClusterArgs;
+use super::tally::{Answer, Tally};
+use crate::bench::trace::{Session, Spans, Trace, TraceRequest};
+use crate::endpoints::Nanos;
+
+/// What the workers call their model.
+pub const MODEL: &str = "m";
+
+type Http = Client<HttpConnector, Full<Bytes>>;
+
+fn http() -> Http {
+    let mut connector = HttpConnector::new();
+    connector.set_nodelay(true);
+    Client::builder(TokioExecutor::new()).build(connector)
+}
+
+/// The status of a GET; `None` where nobody answers.
+pub async fn status(url: &str) -> Option<u16> {
+    let response = http().get(url.parse().ok()?).await.ok()?;
+    Some(response.status().as_u16())
+}
+
+/// What all sessions share.
+struct Shared {
+    http: Http,
+    url: String,
+    begin: Instant,
+    /// No request starts after it.
+    end: Instant,
+    rate: f64,
+    timeout: Duration,
+    tally: Mutex<Tally>,
+    bar: ProgressBar,
+}
+
+/// Plays the trace against `gateway`.
+///
+/// # Errors
+/// Where a session's task failed.
+pub async fn drive(
+    gateway: &str,
+    trace: &Trace,
+    args: &ClusterArgs,
+    bar: &ProgressBar,
+) -> Result<Tally, String> {
+    let begin = Instant::now();
+    let shared = Arc::new(Shared {
+        http: http(),
+        url: format!("http://{gateway}/v1/completions"),
+        begin,
+        end: begin + args.duration,
+        rate: args.rate,
+        timeout: args.timeout,
+        tally: Mutex::default(),
+        bar: bar.clone(),
+    });
+    let mut sessions = JoinSet::new();
+    for session in &trace.sessions {
+        if shared.starts(session) > shared.end {
+            break;
+        }
+        sessions.spawn(play(Arc::clone(&shared), session.clone()));
+    }
+    while let Some(ended) = sessions.join_next().await {
+        ended.map_err(|e| format!("a client failed: {e}"))?;
+    }
+    Ok(std::mem::take(&mut *shared.tally.lock()))
+}
+
+impl Shared {
+    fn starts(&self, session: &Session) -> Instant {
+        self.begin + nanos(session.starts).div_f64(self.rate)
+    }
+}
+
+fn nanos(n: Nanos) -> Duration {
+    Duration::from_nanos(n)
+}
+
+async fn play(shared: Arc<Shared>, session: Session) {
+    let begin = shared.starts(&session);
+    let mut answered = begin;
+    for request in &session.requests {
+        let at = (begin + nanos(request.earliest)).max(answered + nanos(request.think));
+        if at > shared.end {
+            return;
+        }
+        tokio::time::sleep_until(at.into()).await;
+        let asked = ask(&shared, request);
+        let result = tokio::time::timeout(shared.timeout, asked)
+            .await
+            .unwrap_or_else(|_| Err("timeout".to_owned()));
+        answered = Instant::now();
+        shared.tally.lock().record(result);
+        shared.bar.inc(1);
+    }
+}
+
+async fn ask(shared: &Shared, request: &TraceRequest) -> Result<Answer, String> {
+    let body = serde_json::json!({
+        "model": MODEL,
+        "prompt": text(&request.prompt),
+        "max_tokens": request.output_tokens,
+        "stream": true,
+        "stream_options": {"include_usage": true},
+    });
+    let call = http::Request::post(&shared.url)
+        .header("content-type", "application/json")
+        .body(Full::new(Bytes::from(body.to_string())))
+        .map_err(|e| e.to_string())?;
+    let begin = Instant::now();
+    let response = shared.http.request(call).await.map_err(|e| format!("no answer: {e}"))?;
+    let status = response.status();
+    if status != http::StatusCode::OK {
+        return Err(format!("HTTP {}", status.as_u16()));
+    }
+    let mut answer = Answer {
+        worker: response
+            .headers()
+            .get("x-sim-worker")
+            .map(|w| String::from_utf8_lossy(w.as_bytes()).into_owned())
+            .unwrap_or_default(),
+        ..Default::default()
+    };
+    let mut body = response.into_body();
+    let mut events = Events::default();
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|e| format!("the answer broke off: {e}"))?;
+        let Ok(data) = frame.into_data() else { continue };
+        if answer.ttft.is_zero() && !data.is_empty() {
+            answer.ttft = begin.elapsed();
+        }
+        events.take(&data);
+    }
+    answer.total = begin.elapsed();
+    let usage = events.usage.ok_or("an answer without usage")?;
+    answer.prompt_tokens = usage.prompt_tokens;
+    answer.output_tokens = usage.completion_tokens;
+    answer.cached_tokens = usage.prompt_tokens_details.map_or(0, |d| d.cached_tokens);
+    Ok(answer)
+}
+
+/// Text of four letters a token, equal where tokens are equal.
+fn text(prompt: &Spans) -> String {
+    let mut bytes = Vec::new();
+    prompt.write_tokens(&mut bytes);
+    bytes.into_iter().map(|b| char::from(b'a' + (b & 15))).collect()
+}
+
+/// The usage out of server-sent events, however they are cut.
+#[derive(Debug, Default)]
+struct Events {
+    line: Vec<u8>,
+    usage: Option<Usage>,
+}
+
+#[derive(Debug, Deserialize, PartialEq, Eq)]
+struct Usage {
+    prompt_tokens: u64,
+    completion_tokens: u64,
+    prompt_tokens_details: Option<Details>,
+}
+
+#[derive(Debug, Deserialize, PartialEq, Eq)]
+struct Details {
+    #[serde(default)]
+    cached_tokens: u64,
+}
+
+#[derive(Deserialize)]
+struct Event {
+    usage: Option<Usage>,
+}
+
+impl Events {
+    fn take(&mut self, data: &[u8]) {
+        for piece in data.split_inclusive(|&b| b == b'\n') {
+            self.line.extend_from_slice(piece);
+            if self.line.ends_with(b"\n") {
+                if let Some(event) = self.line.strip_prefix(b"data: ")
+                    && let Ok(Event { usage: Some(usage) }) = serde_json::from_slice(event)
+                {
+                    self.usage = Some(usage);
+                }
+                self.line.clear();
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn usage_is_found_however_events_are_cut() {
+        let stream = b"data: {\"choices\":[],\"usage\":null}\n\n\
+            data: {\"usage\":{\"prompt_tokens\":9,\"completion_tokens\":2,\
+            \"prompt_tokens_details\":{\"cached_tokens\":8}}}\r\n\r\ndata: [DONE]\n\n";
+        for cut in 1..stream.len() {
+            let mut events = Events::default();
+            stream.chunks(cut).for_each(|piece| events.take(piece));
+            let usage = events.usage.unwrap();
+            assert_eq!((usage.prompt_tokens, usage.completion_tokens), (9, 2));
+            assert_eq!(usage.prompt_tokens_details, Some(Details { cached_tokens: 8 }));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn arbitrary_answers_never_panic(data: Vec<u8>) {
+            Events::default().take(&data);
+        }
+    }
+
+    #[test]
+    fn prompts_are_plain_text_of_four_letters_a_token() {
+        let mut spans = Spans::default();
+        spans.push_stream(3, 10);
+        let short = text(&spans);
+        spans.push_stream(4, 5);
+        let long = text(&spans);
+        assert_eq!((short.len(), long.len()), (40, 60));
+        assert!(long.starts_with(&short) && long.bytes().all(|b| b.is_ascii_lowercase()));
+    }
+}

@@ -1,0 +1,280 @@
+//! `epp-bench replay`: a workload through the real pipeline against simulated engines, in
+//! virtual time.
+//!
+//! [`simulation`] is the loop of events; [`fleet`] holds the engines and shows the router what
+//! workers would show it; [`policy`] decides where a request goes: the pipeline of a
+//! configuration, or a baseline; [`outcome`] counts, [`summary`] tells. Every pair of policy and
+//! rate is a simulation of its own, so they run on all cores.
+
+mod faults;
+mod fleet;
+mod outcome;
+mod policy;
+mod simulation;
+mod summary;
+#[cfg(test)]
+mod tests;
+
+use std::path::PathBuf;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use clap::builder::PossibleValuesParser;
+
+use super::args::{OutputArgs, duration};
+use super::trace::{self, Trace, TraceArgs};
+use super::{process, progress};
+use crate::pipeline::{self, LoadOptions};
+use crate::sim::{EngineConfig, PROFILES};
+use faults::{Faults, Loss};
+use fleet::Signalling;
+use outcome::{Outcome, Slo};
+use policy::{Baseline, Policy};
+use simulation::Simulation;
+
+/// Replay a workload through the real pipeline against simulated workers, in virtual time.
+///
+/// Every configuration and baseline meets the same requests at every rate. The result does not
+/// depend on this machine, only on the arguments and the seed.
+#[derive(Clone, Debug, clap::Args)]
+pub struct ReplayArgs {
+    #[command(flatten)]
+    pub trace: TraceArgs,
+    /// An EndpointPickerConfig, as FILE or NAME=FILE; repeatable. Without any, the default of a
+    /// picker that is given none.
+    #[arg(long, value_name = "[NAME=]FILE")]
+    pub config: Vec<String>,
+    /// Policies to compare with.
+    #[arg(long, value_enum, value_delimiter = ',', value_name = "NAMES",
+          default_values_t = [Baseline::Random, Baseline::RoundRobin, Baseline::LeastRequests, Baseline::Oracle])]
+    pub baselines: Vec<Baseline>,
+    /// No baselines.
+    #[arg(long)]
+    pub no_baselines: bool,
+    /// Rate factors: 2 means sessions start twice as often as in the trace.
+    #[arg(long, value_delimiter = ',', value_name = "FACTORS", default_values_t = [1.0])]
+    pub rate: Vec<f64>,
+    #[command(flatten)]
+    pub fleet: FleetArgs,
+    #[command(flatten)]
+    pub trouble: TroubleArgs,
+    /// A request is good if its first token comes within this time ...
+    #[arg(long, default_value = "2s", value_parser = duration, help_heading = "Goal")]
+    pub slo_ttft: Duration,
+    /// ... and its later tokens come within this time of each other on average.
+    #[arg(long, default_value = "50ms", value_parser = duration, help_heading = "Goal")]
+    pub slo_itl: Duration,
+    /// Simulations at once; the number of cores if not given.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub jobs: Option<u16>,
+    #[command(flatten)]
+    pub output: OutputArgs,
+}
+
+/// The simulated workers.
+#[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = "Workers")]
+pub struct FleetArgs {
+    /// Number of workers.
+    #[arg(long, default_value_t = 8, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub workers: u16,
+    /// The measured server they behave like.
+    #[arg(long, default_value = PROFILES[0], value_parser = PossibleValuesParser::new(PROFILES))]
+    pub profile: String,
+    /// How many times as fast as that they are.
+    #[arg(long, default_value_t = 1.0, value_name = "FACTOR")]
+    pub speed: f64,
+    /// KV-cache blocks of each, instead of the profile's.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub num_blocks: Option<u32>,
+    /// Longest prompt and answer together, in tokens; what the KV cache holds if not given.
+    #[arg(long, value_name = "TOKENS", value_parser = clap::value_parser!(u32).range(2..))]
+    pub max_model_len: Option<u32>,
+    /// Requests that run at once on each, instead of the profile's.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub max_num_seqs: Option<u32>,
+    /// How often the router reads the workers' metrics.
+    #[arg(long, default_value = "50ms", value_parser = duration)]
+    pub metrics_interval: Duration,
+}
+
+/// What goes wrong.
+#[derive(Clone, Debug, clap::Args)]
+#[command(next_help_heading = "Trouble")]
+pub struct TroubleArgs {
+    /// Metrics reach the router so much late.
+    #[arg(long, default_value = "0", value_parser = duration)]
+    pub metrics_delay: Duration,
+    /// So many workers never show metrics.
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    pub blind_workers: u16,
+    /// A worker dies at START and is back, empty, after DOWN; repeatable, each takes the next worker.
+    #[arg(long, value_name = "START,DOWN", value_parser = faults::loss)]
+    pub lose_worker: Vec<Loss>,
+    /// Sessions that start within this time of each other start at once.
+    #[arg(long, default_value = "0", value_parser = duration, value_name = "TIME")]
+    pub waves: Duration,
+}
+
+/// # Errors
+/// With a text for the user.
+pub fn run(args: &ReplayArgs) -> Result<(), String> {
+    if let Some(bad) = args.rate.iter().find(|r| !(r.is_finite() && **r > 0.0)) {
+        return Err(format!("--rate {bad}: expected a number above 0"));
+    }
+    let engine = engine(&args.fleet)?;
+    let contestants = contestants(args)?;
+    let trace = trace::open(&args.trace)?;
+    let ceiling = trace.ceiling(engine.block_size);
+    let cells: Vec<(usize, f64)> =
+        args.rate.iter().flat_map(|&rate| (0..contestants.len()).map(move |c| (c, rate))).collect();
+
+    let bar = progress::bar(
+        (trace.len() * cells.len()) as u64,
+        &format!("{}: {} simulations", trace.name, cells.len()),
+        args.output.quiet,
+    );
+    let next = AtomicUsize::new(0);
+    let results = Mutex::new(Vec::new());
+    let jobs = args.jobs.map_or_else(process::cores, usize::from).min(cells.len());
+    std::thread::scope(|scope| {
+        for _ in 0..jobs {
+            scope.spawn(|| {
+                while let Some(&(contestant, rate)) =
+                    cells.get(next.fetch_add(1, Ordering::Relaxed))
+                {
+                    let outcome =
+                        simulate(args, &engine, &trace, &contestants[contestant], rate, &bar);
+                    let mut results = results.lock().unwrap_or_else(|e| e.into_inner());
+                    results.push((contestant, rate, outcome));
+                }
+            });
+        }
+    });
+    bar.finish_and_clear();
+    let mut outcomes = Vec::new();
+    for (contestant, rate, outcome) in results.into_inner().unwrap_or_else(|e| e.into_inner()) {
+        outcomes.push((contestant, rate, outcome?));
+    }
+    outcomes.sort_by(|a, b| a.1.total_cmp(&b.1).then(a.0.cmp(&b.0)));
+    let outcomes: Vec<summary::Row> = outcomes
+        .into_iter()
+        .map(|(c, rate, outcome)| summary::Row {
+            policy: contestants[c].name.clone(),
+            rate,
+            outcome,
+        })
+        .collect();
+    summary::report(args, &trace, ceiling, &outcomes).emit(&args.output)
+}
+
+fn simulate(
+    args: &ReplayArgs,
+    engine: &EngineConfig,
+    trace: &Trace,
+    contestant: &Contestant,
+    rate: f64,
+    bar: &indicatif::ProgressBar,
+) -> Result<Outcome, String> {
+    let simulation = Simulation {
+        trace,
+        rate,
+        engine: engine.clone(),
+        workers: usize::from(args.fleet.workers),
+        signalling: Signalling {
+            interval: nanos(args.fleet.metrics_interval).max(1),
+            delay: nanos(args.trouble.metrics_delay),
+            blind: usize::from(args.trouble.blind_workers),
+        },
+        faults: Faults {
+            losses: args.trouble.lose_worker.clone(),
+            waves: nanos(args.trouble.waves),
+        },
+        slo: Slo { ttft: nanos(args.slo_ttft), itl: nanos(args.slo_itl) },
+    };
+    simulation.run(contestant.policy(args.trace.seed)?, &mut |n| bar.inc(n))
+}
+
+fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
+}
+
+fn engine(args: &FleetArgs) -> Result<EngineConfig, String> {
+    let mut config = EngineConfig::profile(&args.profile)
+        .ok_or_else(|| format!("no profile '{}'", args.profile))?
+        .at_speed(args.speed)
+        .map_err(|e| e.to_string())?;
+    if let Some(n) = args.num_blocks {
+        config.num_blocks = n;
+    }
+    if let Some(n) = args.max_num_seqs {
+        config.max_num_seqs = n;
+    }
+    config.max_model_len =
+        args.max_model_len.unwrap_or_else(|| config.num_blocks.saturating_mul(config.block_size));
+    config.validate().map_err(|e| e.to_string())?;
+    Ok(config)
+}
+
+/// Something that decides where requests go.
+#[derive(Debug)]
+struct Contestant {
+    name: String,
+    kind: ContestantKind,
+}
+
+#[derive(Debug)]
+enum ContestantKind {
+    Baseline(Baseline),
+    Config { file: String, text: Option<String> },
+}
+
+impl Contestant {
+    /// A fresh policy, with nothing learnt.
+    fn policy(&self, seed: u64) -> Result<Policy, String> {
+        match &self.kind {
+            ContestantKind::Baseline(baseline) => Ok(Policy::baseline(*baseline, seed)),
+            ContestantKind::Config { file, text } => {
+                let options =
+                    LoadOptions { allow_experimental_plugins: true, ..Default::default() };
+                let (pipeline, diagnostics) = pipeline::load(file, text.as_deref(), &options);
+                pipeline.map(|p| Policy::pipeline(p, seed)).ok_or_else(|| diagnostics.to_string())
+            }
+        }
+    }
+}
+
+fn contestants(args: &ReplayArgs) -> Result<Vec<Contestant>, String> {
+    let mut all = Vec::new();
+    for given in &args.config {
+        let (name, file) = match given.split_once('=') {
+            Some((name, file)) => (name.to_owned(), file),
+            None => {
+                let stem = PathBuf::from(given);
+                let stem = stem.file_stem().map_or(given.clone(), |s| s.to_string_lossy().into());
+                (stem, given.as_str())
+            }
+        };
+        let text = std::fs::read_to_string(file).map_err(|e| format!("cannot read {file}: {e}"))?;
+        let kind = ContestantKind::Config { file: file.to_owned(), text: Some(text) };
+        all.push(Contestant { name, kind });
+    }
+    if args.config.is_empty() {
+        let kind = ContestantKind::Config { file: "the default configuration".into(), text: None };
+        all.push(Contestant { name: "default".into(), kind });
+    }
+    if !args.no_baselines {
+        all.extend(
+            args.baselines.iter().map(|&b| Contestant {
+                name: b.name().to_owned(),
+                kind: ContestantKind::Baseline(b),
+            }),
+        );
+    }
+    // What cannot be loaded is told before anything runs.
+    for contestant in &all {
+        contestant.policy(0)?;
+    }
+    Ok(all)
+}

@@ -1,0 +1,144 @@
+//! What came of a simulation.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use crate::bench::latency::{Latencies, Percentiles};
+use crate::endpoints::Nanos;
+
+/// What makes a request a good one.
+#[derive(Clone, Copy, Debug)]
+pub struct Slo {
+    pub ttft: Nanos,
+    /// Mean time between tokens after the first.
+    pub itl: Nanos,
+}
+
+/// Counted while a simulation runs.
+#[derive(Debug, Default)]
+pub struct Counts {
+    pub ttft: Latencies,
+    pub itl: Latencies,
+    pub e2e: Latencies,
+    pub input_tokens: u64,
+    pub cached_tokens: u64,
+    pub output_tokens: u64,
+    pub finished: u64,
+    pub good: u64,
+    pub preemptions: u64,
+    pub errors: BTreeMap<String, u64>,
+    /// Prompt tokens computed by each worker.
+    pub computed: Vec<u64>,
+    pub requests: Vec<u64>,
+    /// Sum of what the policy believed cached, weighted by prompt tokens.
+    pub believed_tokens: f64,
+    pub has_belief: bool,
+    pub last_end: Nanos,
+}
+
+/// One finished request.
+#[derive(Clone, Copy, Debug)]
+pub struct Finished {
+    pub worker: usize,
+    pub asked_at: Nanos,
+    pub first_token_at: Nanos,
+    pub at: Nanos,
+    pub prompt_tokens: u32,
+    pub cached_tokens: u32,
+    pub output_tokens: u32,
+    pub preemptions: u32,
+}
+
+impl Counts {
+    pub fn new(workers: usize) -> Self {
+        Self { computed: vec![0; workers], requests: vec![0; workers], ..Default::default() }
+    }
+
+    pub fn finished(&mut self, f: Finished, slo: Slo) {
+        let ttft = f.first_token_at.saturating_sub(f.asked_at);
+        let later = u64::from(f.output_tokens.saturating_sub(1));
+        let itl = f.at.saturating_sub(f.first_token_at).checked_div(later);
+        self.ttft.record_nanos(ttft);
+        self.e2e.record_nanos(f.at.saturating_sub(f.asked_at));
+        if let Some(itl) = itl {
+            self.itl.record_nanos(itl);
+        }
+        self.finished += 1;
+        self.good += u64::from(ttft <= slo.ttft && itl.is_none_or(|itl| itl <= slo.itl));
+        self.input_tokens += u64::from(f.prompt_tokens);
+        self.cached_tokens += u64::from(f.cached_tokens);
+        self.output_tokens += u64::from(f.output_tokens);
+        self.preemptions += u64::from(f.preemptions);
+        self.computed[f.worker] += u64::from(f.prompt_tokens.saturating_sub(f.cached_tokens));
+        self.requests[f.worker] += 1;
+        self.last_end = self.last_end.max(f.at);
+    }
+
+    pub fn failed(&mut self, kind: &str) {
+        match self.errors.get_mut(kind) {
+            Some(n) => *n += 1,
+            None => drop(self.errors.insert(kind.to_owned(), 1)),
+        }
+    }
+
+    pub fn outcome(self) -> Outcome {
+        let seconds = (self.last_end as f64 / 1e9).max(f64::MIN_POSITIVE);
+        let failed: u64 = self.errors.values().sum();
+        let tokens = (self.input_tokens as f64).max(1.0);
+        Outcome {
+            seconds,
+            finished: self.finished,
+            failed,
+            hit_rate: self.cached_tokens as f64 / tokens,
+            believed_hit_rate: self.has_belief.then_some(self.believed_tokens / tokens),
+            ttft: self.ttft.summary(),
+            itl: self.itl.summary(),
+            e2e: self.e2e.summary(),
+            requests_per_second: self.finished as f64 / seconds,
+            output_tokens_per_second: self.output_tokens as f64 / seconds,
+            good_per_second: self.good as f64 / seconds,
+            good_share: self.good as f64 / ((self.finished + failed) as f64).max(1.0),
+            preemptions: self.preemptions,
+            computed_imbalance: imbalance(&self.computed),
+            request_imbalance: imbalance(&self.requests),
+            errors: self.errors,
+        }
+    }
+}
+
+/// The largest over the mean; 1 is perfectly even.
+fn imbalance(values: &[u64]) -> f64 {
+    let sum: u64 = values.iter().sum();
+    let largest = values.iter().copied().max().unwrap_or(0);
+    if sum == 0 { 1.0 } else { largest as f64 * values.len() as f64 / sum as f64 }
+}
+
+/// A simulation's figures. Times are virtual.
+#[derive(Clone, Debug, Serialize)]
+pub struct Outcome {
+    /// From the first arrival to the last token.
+    pub seconds: f64,
+    pub finished: u64,
+    pub failed: u64,
+    /// Requests that failed, by kind.
+    pub errors: BTreeMap<String, u64>,
+    /// Share of prompt tokens that workers found in their caches.
+    pub hit_rate: f64,
+    /// The share that the policy believed in when it picked; `None` where it has no belief.
+    pub believed_hit_rate: Option<f64>,
+    pub ttft: Percentiles,
+    /// Of each request's mean time between tokens.
+    pub itl: Percentiles,
+    pub e2e: Percentiles,
+    pub requests_per_second: f64,
+    pub output_tokens_per_second: f64,
+    /// Requests per second that met the goal.
+    pub good_per_second: f64,
+    /// Share of all requests, failed ones too, that met the goal.
+    pub good_share: f64,
+    pub preemptions: u64,
+    /// Prompt tokens computed: the busiest worker over the mean.
+    pub computed_imbalance: f64,
+    pub request_imbalance: f64,
+}

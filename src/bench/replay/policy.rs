@@ -1,0 +1,184 @@
+//! Who decides where a request goes.
+
+use std::cell::RefCell;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use smallvec::{SmallVec, smallvec};
+
+use super::fleet::Fleet;
+use crate::bench::trace::Spans;
+use crate::endpoints::{Endpoint, Nanos, Reservation};
+use crate::error::RequestError;
+use crate::pipeline::Pipeline;
+use crate::scheduling::{Candidate, InferenceRequest, PromptBuilder, Wants};
+use crate::sim::Prompt;
+
+/// Policies to compare with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Baseline {
+    /// Any worker.
+    Random,
+    /// One after the other.
+    RoundRobin,
+    /// The worker with the fewest requests in progress.
+    LeastRequests,
+    /// The worker that has the least to compute, known from its true cache and queue.
+    Oracle,
+}
+
+impl Baseline {
+    pub fn name(self) -> &'static str {
+        match self {
+            Baseline::Random => "random",
+            Baseline::RoundRobin => "round robin",
+            Baseline::LeastRequests => "least requests",
+            Baseline::Oracle => "oracle",
+        }
+    }
+}
+
+/// What the oracle counts a request in progress for, in prompt tokens. Each decoding sequence
+/// slows the steps of all others; over an answer of 200 tokens on the measured H200 that is the
+/// time of about 400 prompt tokens.
+const REQUEST_TOKENS: u64 = 400;
+
+/// The policy of one simulation, with what it has learnt so far.
+#[derive(Debug)]
+pub struct Policy {
+    kind: Kind,
+    rng: RefCell<fastrand::Rng>,
+}
+
+#[derive(Debug)]
+enum Kind {
+    Baseline { baseline: Baseline, turn: usize },
+    Pipeline(Box<Pipeline>),
+}
+
+/// A request on its way to a policy.
+#[derive(Clone, Copy, Debug)]
+pub struct Ask<'a> {
+    pub number: u64,
+    pub prompt: &'a Spans,
+    /// The same, as an engine names it.
+    pub blocks: &'a Prompt,
+    pub output_tokens: u32,
+    pub now: Nanos,
+}
+
+/// Where it goes.
+#[derive(Debug)]
+pub struct Pick {
+    pub endpoint: Arc<Endpoint>,
+    pub reservations: SmallVec<[Reservation; 1]>,
+    /// Share of the prompt that the policy believes cached there, if it has a belief.
+    pub believed_cached: Option<f64>,
+}
+
+impl Policy {
+    pub fn baseline(baseline: Baseline, seed: u64) -> Self {
+        Self { kind: Kind::Baseline { baseline, turn: 0 }, rng: rng(seed) }
+    }
+
+    pub fn pipeline(pipeline: Pipeline, seed: u64) -> Self {
+        Self { kind: Kind::Pipeline(Box::new(pipeline)), rng: rng(seed) }
+    }
+
+    /// Picks a worker. `pending` holds, by worker, the prompt tokens it has still to compute.
+    ///
+    /// # Errors
+    /// The pipeline's, or 503 where no worker is alive.
+    pub fn pick(
+        &mut self,
+        ask: Ask<'_>,
+        fleet: &Fleet,
+        pending: &[u64],
+    ) -> Result<Pick, RequestError> {
+        let snapshot = fleet.pool.snapshot();
+        let endpoints = &snapshot.endpoints;
+        match &mut self.kind {
+            Kind::Pipeline(pipeline) => {
+                let candidates: Vec<Candidate<'_>> = endpoints.iter().map(Candidate::new).collect();
+                let request = request(ask, pipeline.wants_prompt);
+                let wants = Wants::default();
+                let decision = pipeline.scheduler.schedule(
+                    &request,
+                    &candidates,
+                    ask.now,
+                    &self.rng,
+                    wants,
+                )?;
+                let endpoint =
+                    decision.endpoints.first().cloned().ok_or_else(RequestError::no_candidates)?;
+                Ok(Pick {
+                    endpoint,
+                    reservations: decision.reservations,
+                    believed_cached: decision
+                        .prefix_blocks
+                        .filter(|(_, all)| *all > 0)
+                        .map(|(cached, all)| f64::from(cached) / f64::from(all)),
+                })
+            }
+            Kind::Baseline { baseline, turn } => {
+                *turn += 1;
+                let rng = &mut *self.rng.borrow_mut();
+                let endpoint = match baseline {
+                    Baseline::Random => rng.choice(endpoints),
+                    Baseline::RoundRobin => endpoints.get((*turn - 1) % endpoints.len().max(1)),
+                    Baseline::LeastRequests => {
+                        least(endpoints, rng, |e| e.in_flight.requests().unsigned_abs())
+                    }
+                    Baseline::Oracle => {
+                        least(endpoints, rng, |e| true_cost(e, ask.blocks, fleet, pending))
+                    }
+                };
+                let endpoint = endpoint.cloned().ok_or_else(RequestError::no_candidates)?;
+                let reservations = smallvec![Reservation::new(endpoint.clone(), 0)];
+                Ok(Pick { endpoint, reservations, believed_cached: None })
+            }
+        }
+    }
+}
+
+fn rng(seed: u64) -> RefCell<fastrand::Rng> {
+    RefCell::new(fastrand::Rng::with_seed(seed))
+}
+
+/// The endpoint with the least `cost`, any of several.
+fn least<'e>(
+    endpoints: &'e [Arc<Endpoint>],
+    rng: &mut fastrand::Rng,
+    cost: impl Fn(&Endpoint) -> u64,
+) -> Option<&'e Arc<Endpoint>> {
+    endpoints.iter().min_by_key(|e| (cost(e), rng.u32(..)))
+}
+
+/// Prompt tokens until the request's first token would come, and the weight of those that run.
+fn true_cost(endpoint: &Endpoint, blocks: &Prompt, fleet: &Fleet, pending: &[u64]) -> u64 {
+    let Some(worker) = fleet.worker_of(endpoint) else { return u64::MAX };
+    let cached = fleet.workers[worker].engine.cached_prefix_tokens(blocks);
+    let uncached = u64::from(blocks.len_tokens.saturating_sub(cached));
+    let requests = endpoint.in_flight.requests().unsigned_abs();
+    uncached + pending[worker] + requests * REQUEST_TOKENS
+}
+
+fn request(ask: Ask<'_>, wants_prompt: bool) -> InferenceRequest {
+    let mut request = InferenceRequest {
+        id: ask.number.to_string(),
+        target_model: "model".into(),
+        stream: true,
+        max_output_tokens: Some(u64::from(ask.output_tokens)),
+        body_len: ask.prompt.tokens() as usize * 4,
+        ..Default::default()
+    };
+    if wants_prompt {
+        let mut tokens = Vec::new();
+        ask.prompt.write_tokens(&mut tokens);
+        let body = Bytes::from(tokens);
+        let mut builder = PromptBuilder::new(body.clone());
+        builder.text(&body);
+        request.prompt = builder.finish();
+    }
+    request
+}

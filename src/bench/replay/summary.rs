@@ -1,0 +1,170 @@
+//! What a replay found, as tables, plots and JSON.
+
+use serde::Serialize;
+
+use super::ReplayArgs;
+use super::outcome::Outcome;
+use crate::bench::report::{
+    Plot, Report, Scale, Series, Table, count, factor, millis, optional, percent,
+};
+use crate::bench::trace::{Ceiling, Trace};
+
+/// One simulation.
+#[derive(Debug, Serialize)]
+pub struct Row {
+    pub policy: String,
+    /// Rate factor.
+    pub rate: f64,
+    #[serde(flatten)]
+    pub outcome: Outcome,
+}
+
+#[derive(Serialize)]
+struct Data<'a> {
+    trace: &'a str,
+    requests: usize,
+    input_tokens: u64,
+    output_tokens: u64,
+    ceiling: Ceiling,
+    workers: u16,
+    seed: u64,
+    simulations: &'a [Row],
+}
+
+pub fn report(args: &ReplayArgs, trace: &Trace, ceiling: Ceiling, rows: &[Row]) -> Report {
+    let data = Data {
+        trace: &trace.name,
+        requests: trace.len(),
+        input_tokens: trace.input_tokens(),
+        output_tokens: trace.output_tokens(),
+        ceiling,
+        workers: args.fleet.workers,
+        seed: args.trace.seed,
+        simulations: rows,
+    };
+    let json = serde_json::to_value(&data).unwrap_or_default();
+    let mut report = Report::new(format!("Replay of {}", trace.name), json);
+    report.tables.push(trace_table(trace, ceiling));
+    let mut rates: Vec<f64> = rows.iter().map(|r| r.rate).collect();
+    rates.dedup();
+    for rate in rates {
+        let of_rate: Vec<&Row> = rows.iter().filter(|r| r.rate == rate).collect();
+        report.tables.push(table(rate, &of_rate, ceiling));
+    }
+    report.tables.extend(error_table(rows));
+    report.plots = plots(rows);
+    report
+}
+
+fn trace_table(trace: &Trace, ceiling: Ceiling) -> Table {
+    let columns = ["trace", "sessions", "requests", "prompt tokens", "answer tokens", "ceiling"];
+    let mut table = Table::new("Workload; ceiling: hit rate of one cache without limits", &columns);
+    table.rows.push(vec![
+        trace.name.clone(),
+        count(trace.sessions.len() as f64),
+        count(trace.len() as f64),
+        count(trace.input_tokens() as f64),
+        count(trace.output_tokens() as f64),
+        percent(ceiling.hit_rate()),
+    ]);
+    table
+}
+
+fn table(rate: f64, rows: &[&Row], ceiling: Ceiling) -> Table {
+    let columns = [
+        "policy",
+        "hits",
+        "of ceiling",
+        "believed",
+        "TTFT p50 ms",
+        "p90",
+        "p99",
+        "ITL p50",
+        "p99",
+        "E2E p50 ms",
+        "p99",
+        "good/s",
+        "good",
+        "work max/mean",
+        "requests max/mean",
+        "failed",
+    ];
+    let mut table = Table::new(format!("Rate x {rate}"), &columns);
+    let best = ceiling.hit_rate();
+    for row in rows {
+        let o = &row.outcome;
+        table.rows.push(vec![
+            row.policy.clone(),
+            percent(o.hit_rate),
+            optional((best > 0.0).then(|| o.hit_rate / best), percent),
+            optional(o.believed_hit_rate, percent),
+            millis(o.ttft.p50_ms),
+            millis(o.ttft.p90_ms),
+            millis(o.ttft.p99_ms),
+            millis(o.itl.p50_ms),
+            millis(o.itl.p99_ms),
+            millis(o.e2e.p50_ms),
+            millis(o.e2e.p99_ms),
+            format!("{:.2}", o.good_per_second),
+            percent(o.good_share),
+            factor(o.computed_imbalance),
+            factor(o.request_imbalance),
+            o.failed.to_string(),
+        ]);
+    }
+    table
+}
+
+fn error_table(rows: &[Row]) -> Option<Table> {
+    let mut table = Table::new("Failed requests", &["policy", "rate", "kind", "requests"]);
+    for row in rows {
+        for (kind, n) in &row.outcome.errors {
+            let rate = format!("x {}", row.rate);
+            table.rows.push(vec![row.policy.clone(), rate, kind.clone(), n.to_string()]);
+        }
+    }
+    (!table.rows.is_empty()).then_some(table)
+}
+
+/// A figure of a simulation, and how to plot it.
+type Figure = (&'static str, &'static str, Scale, fn(&Outcome) -> f64);
+
+fn plots(rows: &[Row]) -> Vec<Plot> {
+    let figures: [Figure; 6] = [
+        ("Prefix hit rate", "%", Scale::Linear, |o| o.hit_rate * 100.0),
+        ("Time to first token, p50", "ms", Scale::Log, |o| o.ttft.p50_ms),
+        ("Time to first token, p99", "ms", Scale::Log, |o| o.ttft.p99_ms),
+        ("Time between tokens, p99", "ms", Scale::Log, |o| o.itl.p99_ms),
+        ("Requests that meet the goal", "%", Scale::Linear, |o| o.good_share * 100.0),
+        ("Computed prompt tokens, busiest worker over mean", "x", Scale::Linear, |o| {
+            o.computed_imbalance
+        }),
+    ];
+    let mut policies: Vec<&str> = Vec::new();
+    for row in rows {
+        if !policies.contains(&row.policy.as_str()) {
+            policies.push(&row.policy);
+        }
+    }
+    figures
+        .into_iter()
+        .map(|(title, unit, y_scale, figure)| Plot {
+            title: title.into(),
+            x_label: "rate factor".into(),
+            y_label: unit.into(),
+            x_scale: Scale::Linear,
+            y_scale,
+            series: policies
+                .iter()
+                .map(|&policy| Series {
+                    name: policy.into(),
+                    points: rows
+                        .iter()
+                        .filter(|r| r.policy == policy)
+                        .map(|r| (r.rate, figure(&r.outcome)))
+                        .collect(),
+                })
+                .collect(),
+        })
+        .collect()
+}

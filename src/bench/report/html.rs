@@ -1,0 +1,77 @@
+//! The report as one HTML page that needs nothing beside it.
+
+use std::fmt::Write;
+
+use super::{Report, Table};
+
+const STYLE: &str = "
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 1100px; margin: 2em auto; padding: 0 1em; }
+table { border-collapse: collapse; margin: 0 0 2em; }
+th, td { padding: .25em .9em; border-bottom: 1px solid #ddd; text-align: right; }
+th:first-child, td:first-child { text-align: left; }
+dl { display: grid; grid-template-columns: max-content 1fr; gap: 0 1.5em; color: #555; }
+dd { margin: 0; overflow-wrap: anywhere; }
+figure { margin: 0 0 2em; }
+svg { max-width: 100%; height: auto; }
+";
+
+/// # Errors
+/// Where a plot cannot be drawn.
+pub fn page(report: &Report) -> Result<String, String> {
+    let title = escape(&report.title);
+    let mut out = format!(
+        "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
+         <title>{title}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<h1>{title}</h1>\n<dl>\n"
+    );
+    for (name, value) in &report.facts {
+        let _ = writeln!(out, "<dt>{}</dt><dd>{}</dd>", escape(name), escape(value));
+    }
+    out.push_str("</dl>\n");
+    for t in &report.tables {
+        table(&mut out, t);
+    }
+    for plot in &report.plots {
+        let _ = writeln!(out, "<figure>{}</figure>", plot.svg()?);
+    }
+    out.push_str("</body>\n</html>\n");
+    Ok(out)
+}
+
+fn table(out: &mut String, table: &Table) {
+    let _ = writeln!(out, "<h2>{}</h2>\n<table>", escape(&table.title));
+    row(out, "th", &table.columns);
+    for cells in &table.rows {
+        row(out, "td", cells);
+    }
+    out.push_str("</table>\n");
+}
+
+fn row(out: &mut String, tag: &str, cells: &[String]) {
+    out.push_str("<tr>");
+    for cell in cells {
+        let _ = write!(out, "<{tag}>{}</{tag}>", escape(cell));
+    }
+    out.push_str("</tr>\n");
+}
+
+fn escape(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_from_outside_becomes_markup() {
+        let mut report = Report::new("<t>", serde_json::Value::Null);
+        report.facts = vec![("a\"b".into(), "<script>".into())];
+        let mut t = Table::new("x & y", &["name", "n"]);
+        t.rows.push(vec!["<td>".into(), "1".into()]);
+        report.tables.push(t);
+        let html = page(&report).unwrap();
+        assert!(!html.contains("<script>") && !html.contains("<td><td>"));
+        assert!(html.contains("x &amp; y") && html.contains("&lt;td&gt;"));
+        assert!(!html.contains("http://") && !html.contains("https://"), "needs nothing else");
+    }
+}

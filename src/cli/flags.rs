@@ -1,0 +1,246 @@
+//! Every flag there is, with its help. Names are the reference's of today; the older spellings
+//! are brought to them by [`super::spelling`].
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Parser, Subcommand};
+
+use crate::config::{parse_duration, parse_quantity};
+use crate::telemetry::logging::{Encoder, TimeEncoding, ZapLevel};
+
+/// Picks the worker that serves a request: Envoy asks over ext_proc, epp answers.
+///
+/// Flags may be written as the reference picker's, of any version: --pool-name, --poolName,
+/// -poolName. A flag that is on or off takes its value after an equals sign only:
+/// --secure-serving=false.
+#[derive(Debug, Parser)]
+#[command(name = "epp", version = super::VERSION, disable_help_subcommand = true)]
+#[command(args_override_self = true)]
+pub(super) struct Flags {
+    #[command(subcommand)]
+    pub command: Option<Command>,
+
+    /// File with the EndpointPickerConfig; without one, built-in defaults pick by queue depth,
+    /// KV-cache usage and cached prefix
+    #[arg(long, value_name = "FILE", help_heading = "Configuration")]
+    pub config_file: Option<PathBuf>,
+    /// The EndpointPickerConfig itself
+    #[arg(long, value_name = "YAML", help_heading = "Configuration")]
+    pub config_text: Option<String>,
+    /// Accept plugin types that are marked experimental
+    #[arg(long, default_value_t = false, help_heading = "Configuration")]
+    pub allow_experimental_plugins: bool,
+
+    /// InferencePool to serve [env: POOL_NAME]
+    #[arg(long, value_name = "NAME", help_heading = "Where the workers are")]
+    pub pool_name: Option<String>,
+    /// Its namespace [env: POOL_NAMESPACE, NAMESPACE] [default: default]
+    #[arg(long, value_name = "NAMESPACE", help_heading = "Where the workers are")]
+    pub pool_namespace: Option<String>,
+    /// API group of the InferencePool: inference.networking.k8s.io or
+    /// inference.networking.x-k8s.io [default: whichever the cluster has]
+    #[arg(long, value_name = "GROUP", help_heading = "Where the workers are")]
+    pub pool_group: Option<String>,
+    /// Label selector of the workers, where there is no InferencePool
+    #[arg(long, value_name = "SELECTOR", help_heading = "Where the workers are")]
+    pub endpoint_selector: Option<String>,
+    /// Ports of the workers that the selector finds, 1 to 8
+    #[arg(
+        long,
+        value_name = "PORTS",
+        value_delimiter = ',',
+        help_heading = "Where the workers are"
+    )]
+    pub endpoint_target_ports: Vec<String>,
+    /// The workers themselves, as ip:port,ip:port; no Kubernetes
+    #[arg(long, value_name = "LIST", help_heading = "Where the workers are")]
+    pub endpoints: Option<String>,
+    /// Use all workers whatever subset the gateway allows
+    #[arg(long, default_value_t = false, help_heading = "Where the workers are")]
+    pub disable_endpoint_subset_filter: bool,
+    /// Configuration of the Kubernetes client [default: the pod's own, else ~/.kube/config]
+    #[arg(long, value_name = "FILE", help_heading = "Where the workers are")]
+    pub kubeconfig: Option<PathBuf>,
+    /// One replica serves, the others wait: only the leader is ready
+    #[arg(long, default_value_t = false, help_heading = "Where the workers are")]
+    pub ha_enable_leader_election: bool,
+
+    /// Address to listen on [default: all, IPv6 and IPv4]
+    #[arg(long, value_name = "IP", help_heading = "Listening")]
+    pub bind_address: Option<IpAddr>,
+    /// Port of the ext_proc service and of the health service [env: GRPC_PORT]
+    #[arg(long, value_name = "PORT", default_value_t = 9002, help_heading = "Listening")]
+    pub grpc_port: u16,
+    /// Port of the health service alone, without TLS [env: GRPC_HEALTH_PORT]
+    #[arg(long, value_name = "PORT", default_value_t = 9003, help_heading = "Listening")]
+    pub grpc_health_port: u16,
+    /// Port of metrics and debug pages, HTTP
+    #[arg(long, value_name = "PORT", default_value_t = 9090, help_heading = "Listening")]
+    pub metrics_port: u16,
+    /// Largest gRPC message taken, as 4Mi [default: what a request body may need]
+    #[arg(long, value_name = "SIZE", value_parser = size, help_heading = "Listening")]
+    pub grpc_max_recv_msg_size: Option<usize>,
+    /// Largest gRPC message sent [default: unlimited]
+    #[arg(long, value_name = "SIZE", value_parser = size, help_heading = "Listening")]
+    pub grpc_max_send_msg_size: Option<usize>,
+    /// Largest request body; more is answered with 413
+    #[arg(long, value_name = "SIZE", value_parser = size, default_value = "32Mi",
+        help_heading = "Listening")]
+    pub max_request_body_bytes: usize,
+    /// How long to go on serving after SIGTERM, while the gateway learns of it; then requests in
+    /// progress may finish
+    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "30s",
+        help_heading = "Listening")]
+    pub drain_timeout: Duration,
+    /// Accepted; the health service is always on the ext_proc port too
+    #[arg(long, default_value_t = false, help_heading = "Listening")]
+    pub health_checking: bool,
+
+    /// TLS on the ext_proc port [env: SECURE_SERVING]
+    #[arg(long, default_value_t = true, help_heading = "TLS")]
+    pub secure_serving: bool,
+    /// Directory with tls.crt and tls.key [default: a self-signed certificate]
+    #[arg(long, value_name = "DIR", help_heading = "TLS")]
+    pub cert_path: Option<PathBuf>,
+    /// Follow changes of the certificate
+    #[arg(long, default_value_t = false, help_heading = "TLS")]
+    pub enable_cert_reload: bool,
+    /// VersionTLS12 or VersionTLS13
+    #[arg(long, value_name = "VERSION", help_heading = "TLS")]
+    pub tls_min_version: Option<String>,
+    /// TLS 1.2 cipher suites by their IANA names
+    #[arg(long, value_name = "NAMES", value_delimiter = ',', help_heading = "TLS")]
+    pub tls_cipher_suites: Vec<String>,
+
+    /// Time between two scrapes of a worker, 50ms at least [env: REFRESH_METRICS_INTERVAL]
+    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "50ms",
+        help_heading = "Metrics of the workers")]
+    pub refresh_metrics_interval: Duration,
+    /// Age at which a worker's metrics no longer count in the pool's averages
+    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "2s",
+        help_heading = "Metrics of the workers")]
+    pub metrics_staleness_threshold: Duration,
+    /// Accepted; the pool's averages are worked out whenever they are asked for
+    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "5s",
+        help_heading = "Metrics of the workers")]
+    pub refresh_prometheus_metrics_interval: Duration,
+    /// Before v0.10, now a parameter of metrics-data-source: http or https
+    #[arg(long, value_name = "SCHEME", help_heading = "Metrics of the workers")]
+    pub model_server_metrics_scheme: Option<String>,
+    /// Before v0.10, likewise: the path [env: MODEL_SERVER_METRICS_PATH]
+    #[arg(long, value_name = "PATH", help_heading = "Metrics of the workers")]
+    pub model_server_metrics_path: Option<String>,
+    /// Before v0.10, likewise: the port, 0 for the serving port [env: MODEL_SERVER_METRICS_PORT]
+    #[arg(long, value_name = "PORT", help_heading = "Metrics of the workers")]
+    pub model_server_metrics_port: Option<u16>,
+    /// Before v0.10, likewise: accept any certificate
+    #[arg(long, help_heading = "Metrics of the workers")]
+    pub model_server_metrics_https_insecure_skip_verify: Option<bool>,
+    /// Before v0.10, now a parameter of core-metrics-extractor: requests waiting
+    #[arg(long, value_name = "METRIC", help_heading = "Metrics of the workers")]
+    pub total_queued_requests_metric: Option<String>,
+    /// Before v0.10, likewise: requests running
+    #[arg(long, value_name = "METRIC", help_heading = "Metrics of the workers")]
+    pub total_running_requests_metric: Option<String>,
+    /// Before v0.10, likewise: KV-cache usage
+    #[arg(long, value_name = "METRIC", help_heading = "Metrics of the workers")]
+    pub kv_cache_usage_percentage_metric: Option<String>,
+    /// Before v0.10, likewise: LoRA adapters
+    #[arg(long, value_name = "METRIC", help_heading = "Metrics of the workers")]
+    pub lora_info_metric: Option<String>,
+    /// Before v0.10, likewise: geometry of the KV cache
+    #[arg(long, value_name = "METRIC", help_heading = "Metrics of the workers")]
+    pub cache_info_metric: Option<String>,
+
+    /// Verbosity: 1 without a line per request, 2 or 3 with one, 4 debug, 5 trace
+    #[arg(
+        short,
+        long,
+        value_name = "N",
+        default_value_t = 2,
+        help_heading = "Telling what goes on"
+    )]
+    pub v: u8,
+    /// json or console [default: console on a terminal, else json]
+    #[arg(long, value_name = "ENCODER", value_parser = encoder,
+        help_heading = "Telling what goes on")]
+    pub zap_encoder: Option<Encoder>,
+    /// debug, info, error, panic or a verbosity; overrides -v
+    #[arg(long, value_name = "LEVEL", help_heading = "Telling what goes on")]
+    pub zap_log_level: Option<ZapLevel>,
+    /// epoch, millis, nano, iso8601, rfc3339 or rfc3339nano
+    #[arg(
+        long,
+        value_name = "ENCODING",
+        default_value = "rfc3339",
+        help_heading = "Telling what goes on"
+    )]
+    pub zap_time_encoding: TimeEncoding,
+    /// A line per request [default: on from -v 2]
+    #[arg(long, help_heading = "Telling what goes on")]
+    pub access_log: Option<bool>,
+    /// Keep the last N decisions with every step, for /debug/decisions
+    #[arg(long, value_name = "N", default_value_t = 0, help_heading = "Telling what goes on")]
+    pub explain_decisions: usize,
+    /// Tell the gateway the scores of all workers in dynamic metadata
+    #[arg(long, default_value_t = false, help_heading = "Telling what goes on")]
+    pub emit_endpoint_scores: bool,
+    /// Ask Kubernetes who may read the metrics port
+    #[arg(long, default_value_t = true, help_heading = "Telling what goes on")]
+    pub metrics_endpoint_auth: bool,
+    /// Directory with tls.crt and tls.key of the metrics port [default: no TLS there]
+    #[arg(long, value_name = "DIR", help_heading = "Telling what goes on")]
+    pub metrics_cert_dir: Option<PathBuf>,
+    /// Certificates of the authority that clients of the metrics port must be signed by
+    #[arg(long, value_name = "FILE", help_heading = "Telling what goes on")]
+    pub metrics_client_ca_file: Option<PathBuf>,
+    /// Metrics of ext_proc streams
+    #[arg(long, default_value_t = false, help_heading = "Telling what goes on")]
+    pub enable_grpc_stream_metrics: bool,
+
+    // What follows means something to the reference and nothing here: see `Options`.
+    #[arg(long, hide = true)]
+    pub enable_pprof: Option<bool>,
+    #[arg(long, hide = true)]
+    pub tracing: Option<bool>,
+    #[arg(long, hide = true)]
+    pub zap_devel: Option<bool>,
+    #[arg(long, hide = true)]
+    pub zap_stacktrace_level: Option<String>,
+    #[arg(long, hide = true)]
+    pub destination_endpoint_hint_key: Option<String>,
+    #[arg(long, hide = true)]
+    pub destination_endpoint_hint_metadata_namespace: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Command {
+    /// Says whether a configuration file is right, without starting anything
+    Check {
+        /// Print the configuration as it is after all defaults
+        #[arg(long, default_value_t = false)]
+        effective: bool,
+        /// The EndpointPickerConfig
+        file: PathBuf,
+    },
+}
+
+fn size(text: &str) -> Result<usize, String> {
+    parse_quantity(text)
+        .and_then(|n| usize::try_from(n).ok())
+        .ok_or_else(|| "expected a size such as 4194304, 4Mi or 4MiB".into())
+}
+
+fn duration(text: &str) -> Result<Duration, String> {
+    parse_duration(text).ok_or_else(|| "expected a duration such as 50ms, 2s or 1m30s".into())
+}
+
+fn encoder(text: &str) -> Result<Encoder, String> {
+    match text {
+        "json" => Ok(Encoder::Json),
+        "console" => Ok(Encoder::Text),
+        _ => Err("expected json or console".into()),
+    }
+}

@@ -1,0 +1,466 @@
+//! Brings an argument list to one spelling before `clap` sees it.
+//!
+//! Deployments pass flags the way their version of the reference picker wanted them: Go's `flag`
+//! package takes one dash or two and camelCase names (up to v0.2.0), pflag takes two dashes and
+//! names with dashes (since v1.3). In both a boolean flag never takes the next argument as its
+//! value. Charts also leave empty arguments behind where a template was false.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use clap::builder::ValueParser;
+use clap::{Arg, ArgAction, Command};
+
+use crate::config::nearest;
+
+/// Whether a flag takes a value.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Takes {
+    Value,
+    /// `--flag` or `--flag=false`.
+    Bool,
+    /// `--help`.
+    Nothing,
+}
+
+/// The flags of a command line, by their long names.
+#[derive(Debug)]
+pub(super) struct Known {
+    flags: BTreeMap<String, Takes>,
+    /// Subcommands and the flags that only they have.
+    subcommands: BTreeMap<String, BTreeMap<String, Takes>>,
+}
+
+/// An argument list in one spelling: `--name=value`, then the subcommand with its own.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(super) struct Arguments {
+    pub flags: Vec<(String, String)>,
+    /// Flags without values: help and version.
+    pub switches: Vec<String>,
+    /// The subcommand, its flags, and what it is applied to.
+    pub rest: Vec<String>,
+}
+
+impl Arguments {
+    pub fn has(&self, flag: &str) -> bool {
+        self.flags.iter().any(|(name, _)| name == flag)
+    }
+
+    /// The list for `clap`, without the flags in `except`. A flag that was last given empty, as
+    /// templates do for "not set", counts as not given.
+    pub fn to_list(&self, except: &BTreeSet<String>) -> Vec<String> {
+        let is_emptied_later = |i: usize, name: &str| {
+            self.flags[i..].iter().any(|(other, value)| other == name && value.is_empty())
+        };
+        let flags = self
+            .flags
+            .iter()
+            .enumerate()
+            .filter(|(i, (name, _))| !except.contains(name) && !is_emptied_later(*i, name));
+        std::iter::once("epp".to_owned())
+            .chain(self.switches.iter().map(|name| format!("--{name}")))
+            .chain(flags.map(|(_, (name, value))| format!("--{name}={value}")))
+            .chain(self.rest.iter().cloned())
+            .collect()
+    }
+}
+
+/// Makes every boolean of `command` take its value only after an equals sign, true being the
+/// value without one.
+pub(super) fn with_bare_booleans(command: Command) -> Command {
+    let bool_id = ValueParser::bool().type_id();
+    command
+        .mut_args(|arg| {
+            let is_bool = arg.get_value_parser().type_id() == bool_id;
+            if !is_bool || matches!(arg.get_action(), ArgAction::Help | ArgAction::Version) {
+                return arg;
+            }
+            arg.action(ArgAction::Set)
+                .value_parser(ValueParser::bool())
+                .num_args(0..=1)
+                .require_equals(true)
+                .default_missing_value("true")
+                .value_name("BOOL")
+                .hide_possible_values(true)
+        })
+        .mut_subcommands(with_bare_booleans)
+}
+
+impl Known {
+    /// The flags of `command`, as [`with_bare_booleans`] left it.
+    pub fn of(command: &mut Command) -> Self {
+        command.build();
+        let flags = takes(command.get_arguments());
+        let subcommands = command
+            .get_subcommands()
+            .map(|sub| (sub.get_name().to_owned(), takes(sub.get_arguments())))
+            .collect();
+        Self { flags, subcommands }
+    }
+
+    /// Brings `arguments` (without the program's name) to one spelling; every mistake is told.
+    pub fn read(&self, arguments: &[String]) -> Result<Arguments, Vec<String>> {
+        let mut read = Arguments::default();
+        let mut mistakes = Vec::new();
+        let mut of_subcommand = Vec::new();
+        let mut only_words = false;
+        let mut bare_bool: Option<String> = None;
+        let mut arguments = arguments.iter();
+        while let Some(argument) = arguments.next() {
+            let after_bool = bare_bool.take();
+            if argument.is_empty() {
+                continue;
+            }
+            if !only_words && argument == "--" {
+                only_words = true;
+                continue;
+            }
+            if only_words || argument == "-" || !argument.starts_with('-') {
+                let mut mistake = match &read.rest[..] {
+                    [] if self.subcommands.contains_key(argument) => None,
+                    [] => Some(format!("unexpected argument '{argument}'")),
+                    _ => None,
+                };
+                if let (Some(mistake), Some(flag), Some(_)) =
+                    (&mut mistake, after_bool, parse_bool(argument))
+                {
+                    mistake.push_str(&format!("; write --{flag}={argument}"));
+                }
+                match mistake {
+                    Some(mistake) => mistakes.push(mistake),
+                    None => read.rest.push(argument.clone()),
+                }
+                continue;
+            }
+            let (written, given) = match argument.split_once('=') {
+                Some((name, value)) => (name, Some(value)),
+                None => (argument.as_str(), None),
+            };
+            let Some((name, takes, own, attached)) = self.find(written) else {
+                mistakes.push(self.unknown(written));
+                continue;
+            };
+            let value = match (takes, given.or(attached)) {
+                (Takes::Nothing, None) => {
+                    if read.rest.is_empty() {
+                        read.switches.push(name);
+                    } else {
+                        read.rest.push(format!("--{name}"));
+                    }
+                    continue;
+                }
+                (Takes::Nothing, Some(_)) => {
+                    mistakes.push(format!("--{name} takes no value"));
+                    continue;
+                }
+                (Takes::Bool, None) => {
+                    bare_bool = Some(name.clone());
+                    "true".to_owned()
+                }
+                (Takes::Bool, Some(text)) => match parse_bool(text) {
+                    Some(value) => value.to_string(),
+                    None => {
+                        mistakes.push(format!("--{name}: '{text}' is neither true nor false"));
+                        continue;
+                    }
+                },
+                (Takes::Value, Some(value)) => value.to_owned(),
+                (Takes::Value, None) => match arguments.clone().next() {
+                    Some(next) if !self.is_flag(next) => {
+                        arguments.next();
+                        next.clone()
+                    }
+                    Some(next) => {
+                        mistakes.push(format!("--{name} needs a value, but '{next}' follows"));
+                        continue;
+                    }
+                    None => {
+                        mistakes.push(format!("--{name} needs a value"));
+                        continue;
+                    }
+                },
+            };
+            if own {
+                read.flags.push((name, value));
+            } else {
+                of_subcommand.push((name, value));
+            }
+        }
+        for (name, value) in of_subcommand {
+            let subcommand = read.rest.first().and_then(|word| self.subcommands.get(word));
+            if subcommand.is_some_and(|flags| flags.contains_key(&name)) {
+                read.rest.insert(1, format!("--{name}={value}"));
+            } else {
+                mistakes.push(self.unknown(&format!("--{name}")));
+            }
+        }
+        if mistakes.is_empty() { Ok(read) } else { Err(mistakes) }
+    }
+
+    /// A flag as written, with its dashes: its long name, what it takes, whether it is the main
+    /// command's, and the value attached to it (`-v4`).
+    fn find<'a>(&self, written: &'a str) -> Option<(String, Takes, bool, Option<&'a str>)> {
+        let bare = written.strip_prefix("--").or_else(|| written.strip_prefix('-'))?;
+        let (name, attached) = match bare {
+            "h" => ("help".to_owned(), None),
+            "V" => ("version".to_owned(), None),
+            _ => match bare.strip_prefix('v') {
+                Some(n) if !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()) => {
+                    ("v".to_owned(), Some(n))
+                }
+                _ => (kebab(bare), None),
+            },
+        };
+        if let Some(&takes) = self.flags.get(&name) {
+            return Some((name, takes, true, attached));
+        }
+        let takes = self.subcommands.values().find_map(|flags| flags.get(&name)).copied()?;
+        Some((name, takes, false, attached))
+    }
+
+    /// True where `argument` can only be meant as a flag.
+    fn is_flag(&self, argument: &str) -> bool {
+        let name = argument.split_once('=').map_or(argument, |(name, _)| name);
+        name.starts_with('-') && self.find(name).is_some()
+    }
+
+    fn unknown(&self, written: &str) -> String {
+        let names = self.flags.keys().map(String::as_str);
+        match nearest(&kebab(written.trim_start_matches('-')), names) {
+            Some(near) => format!("unknown flag '{written}'; did you mean '--{near}'?"),
+            None => format!("unknown flag '{written}'"),
+        }
+    }
+}
+
+/// A camelCase name in today's spelling; any other name as it is.
+fn kebab(name: &str) -> String {
+    let mut out = String::with_capacity(name.len() + 8);
+    for c in name.chars() {
+        if c.is_ascii_uppercase() {
+            if !out.is_empty() && !out.ends_with('-') {
+                out.push('-');
+            }
+            out.push(c.to_ascii_lowercase());
+        } else {
+            out.push(c);
+        }
+    }
+    out
+}
+
+/// The spellings Go takes for a boolean.
+fn parse_bool(text: &str) -> Option<bool> {
+    match text {
+        "1" | "t" | "T" | "true" | "TRUE" | "True" => Some(true),
+        "0" | "f" | "F" | "false" | "FALSE" | "False" => Some(false),
+        _ => None,
+    }
+}
+
+fn takes<'a>(arguments: impl Iterator<Item = &'a Arg>) -> BTreeMap<String, Takes> {
+    arguments
+        .filter_map(|arg| {
+            let range = arg.get_num_args().unwrap_or_default();
+            let takes = match (range.min_values(), range.max_values()) {
+                (_, 0) => Takes::Nothing,
+                (0, _) => Takes::Bool,
+                _ => Takes::Value,
+            };
+            Some((arg.get_long()?.to_owned(), takes))
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+    use proptest::prelude::*;
+
+    use super::super::flags::Flags;
+    use super::*;
+
+    fn known() -> Known {
+        Known::of(&mut with_bare_booleans(Flags::command()))
+    }
+
+    /// The flags read from arguments that have no mistake, as `name=value`, then the rest.
+    fn read(arguments: &[&str]) -> Vec<String> {
+        let arguments: Vec<String> = arguments.iter().map(|a| (*a).to_owned()).collect();
+        let read = known().read(&arguments).unwrap_or_else(|m| panic!("{arguments:?}: {m:?}"));
+        let flags = read.flags.iter().map(|(name, value)| format!("{name}={value}"));
+        read.switches.iter().cloned().chain(flags).chain(read.rest.iter().cloned()).collect()
+    }
+
+    fn mistakes(arguments: &[&str]) -> Vec<String> {
+        let arguments: Vec<String> = arguments.iter().map(|a| (*a).to_owned()).collect();
+        known().read(&arguments).unwrap_err()
+    }
+
+    #[test]
+    fn every_spelling_of_a_flag_is_understood() {
+        for (arguments, expected) in [
+            (&["--pool-name", "p"][..], &["pool-name=p"][..]),
+            (&["--pool-name=p"], &["pool-name=p"]),
+            (&["-pool-name", "p"], &["pool-name=p"]),
+            (&["-pool-name=p"], &["pool-name=p"]),
+            (&["--poolName", "p"], &["pool-name=p"]),
+            (&["--poolName=p"], &["pool-name=p"]),
+            (&["-poolName", "p"], &["pool-name=p"]),
+            (&["-poolName=a=b"], &["pool-name=a=b"]),
+            (&["-v", "4"], &["v=4"]),
+            (&["-v=4"], &["v=4"]),
+            (&["-v4"], &["v=4"]),
+            (&["--v", "4"], &["v=4"]),
+            (&["--v=4"], &["v=4"]),
+            // Booleans take no separate value, whatever follows.
+            (&["--secureServing", "--certPath", "/c"], &["secure-serving=true", "cert-path=/c"]),
+            (&["--secure-serving=false"], &["secure-serving=false"]),
+            (
+                &["-secureServing=0", "-enablePprof=F"],
+                &["secure-serving=false", "enable-pprof=false"],
+            ),
+            (&["--healthChecking=TRUE"], &["health-checking=true"]),
+            (&["--secureServing", "check", "f"], &["secure-serving=true", "check", "f"]),
+            // Names with capitals in odd places.
+            (
+                &["--DestinationEndpointHintMetadataNamespace", "envoy.lb"],
+                &["destination-endpoint-hint-metadata-namespace=envoy.lb"],
+            ),
+            (
+                &["--modelServerMetricsHttpsInsecureSkipVerify=false"],
+                &["model-server-metrics-https-insecure-skip-verify=false"],
+            ),
+            // Empty arguments are values where a value is due, and nothing elsewhere.
+            (&["", "--poolName", "p", "", ""], &["pool-name=p"]),
+            (
+                &["--cert-path", "", "--secure-serving=false", ""],
+                &["cert-path=", "secure-serving=false"],
+            ),
+            (&["--config-text", "-\nx: 1"], &["config-text=-\nx: 1"]),
+            (&["--config-text=--pool-name"], &["config-text=--pool-name"]),
+            (&["--", ""], &[]),
+            (&["-h"], &["help"]),
+            (&["-help"], &["help"]),
+            (&["-V"], &["version"]),
+            // The subcommand, with flags before, after and in between.
+            (&["check", "f"], &["check", "f"]),
+            (&["--effective", "check", "f"], &["check", "--effective=true", "f"]),
+            (&["check", "f", "-effective=false"], &["check", "--effective=false", "f"]),
+            (&["check", "--", "-f"], &["check", "-f"]),
+            (&["check", "--help"], &["check", "--help"]),
+            (
+                &["--poolName", "p", "check", "--allow-experimental-plugins", "f"],
+                &["pool-name=p", "allow-experimental-plugins=true", "check", "f"],
+            ),
+        ] {
+            assert_eq!(read(arguments), expected, "{arguments:?}");
+        }
+    }
+
+    #[test]
+    fn the_arguments_of_the_kserve_tutorial() {
+        let arguments = [
+            "--poolName",
+            "llm-inference-pool",
+            "--poolNamespace",
+            "ns",
+            "--zap-encoder",
+            "json",
+            "--grpcPort",
+            "9002",
+            "--grpcHealthPort",
+            "9003",
+            "--secureServing",
+            "--certPath",
+            "/etc/ssl/certs",
+            "--configFile",
+            "/etc/config/endpoint-picker-config.yaml",
+        ];
+        assert_eq!(
+            read(&arguments),
+            [
+                "pool-name=llm-inference-pool",
+                "pool-namespace=ns",
+                "zap-encoder=json",
+                "grpc-port=9002",
+                "grpc-health-port=9003",
+                "secure-serving=true",
+                "cert-path=/etc/ssl/certs",
+                "config-file=/etc/config/endpoint-picker-config.yaml",
+            ]
+        );
+    }
+
+    #[test]
+    fn all_mistakes_are_told() {
+        for (arguments, expected) in [
+            (
+                &["--pool-nam", "p"][..],
+                &[
+                    "unknown flag '--pool-nam'; did you mean '--pool-name'?",
+                    "unexpected argument 'p'",
+                ][..],
+            ),
+            (&["-zzz"], &["unknown flag '-zzz'"]),
+            (&["---v"], &["unknown flag '---v'; did you mean '--v'?"]),
+            (&["--pool-name"], &["--pool-name needs a value"]),
+            (
+                &["--poolName", "--grpcPort=1"],
+                &["--pool-name needs a value, but '--grpcPort=1' follows"],
+            ),
+            (&["--secure-serving=yes"], &["--secure-serving: 'yes' is neither true nor false"]),
+            (
+                &["--secure-serving", "false"],
+                &["unexpected argument 'false'; write --secure-serving=false"],
+            ),
+            (&["--help=1"], &["--help takes no value"]),
+            (&["serve"], &["unexpected argument 'serve'"]),
+            (&["-"], &["unexpected argument '-'"]),
+            (&["--effective"], &["unknown flag '--effective'"]),
+        ] {
+            assert_eq!(mistakes(arguments), expected, "{arguments:?}");
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_panics(arguments in prop::collection::vec("-{0,3}[a-zA-Z=é]{0,12}", 0..8)) {
+            if let Err(mistakes) = known().read(&arguments) {
+                prop_assert!(!mistakes.is_empty());
+            }
+        }
+
+        /// Whatever mix of spellings a deployment uses, the same flags come out.
+        #[test]
+        fn spellings_are_equal(
+            picks in prop::collection::vec((0..6usize, any::<bool>(), any::<bool>(), any::<bool>()), 0..10),
+        ) {
+            let all = [
+                ("pool-name", "poolName", "a b"),
+                ("grpc-port", "grpcPort", "1"),
+                ("secure-serving", "secureServing", "false"),
+                ("enable-pprof", "enablePprof", "true"),
+                ("config-text", "configText", "{a: --v}"),
+                ("kv-cache-usage-percentage-metric", "kvCacheUsagePercentageMetric", ""),
+            ];
+            let mut written = Vec::new();
+            let mut expected = Vec::new();
+            for (i, camel, single, joined) in picks {
+                let (kebab, camel_name, value) = all[i];
+                let dashes = if single { "-" } else { "--" };
+                let name = format!("{dashes}{}", if camel { camel_name } else { kebab });
+                let is_bool = ["true", "false"].contains(&value);
+                if joined || value == "false" {
+                    written.push(format!("{name}={value}"));
+                } else {
+                    written.push(name);
+                    if !is_bool {
+                        written.push(value.to_owned());
+                    }
+                }
+                expected.push((kebab.to_owned(), value.to_owned()));
+            }
+            prop_assert_eq!(known().read(&written).unwrap().flags, expected);
+        }
+    }
+}

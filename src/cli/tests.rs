@@ -1,0 +1,291 @@
+use std::collections::HashMap;
+
+use tracing::level_filters::LevelFilter;
+
+use super::*;
+
+fn parse_with(environment: &[(&str, &str)], arguments: &[&str]) -> Result<Command, Exit> {
+    let environment: HashMap<String, String> =
+        environment.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect();
+    let arguments: Vec<String> = arguments.iter().map(|a| (*a).to_owned()).collect();
+    parse(&arguments, |name| environment.get(name).cloned())
+}
+
+fn options_with(environment: &[(&str, &str)], arguments: &[&str]) -> Options {
+    match parse_with(environment, arguments) {
+        Ok(Command::Serve(options)) => *options,
+        other => panic!("{arguments:?}: {other:?}"),
+    }
+}
+
+fn options(arguments: &[&str]) -> Options {
+    options_with(&[], arguments)
+}
+
+fn mistakes(arguments: &[&str]) -> String {
+    let exit = parse_with(&[], arguments).unwrap_err();
+    assert_eq!(exit.code, 2, "{arguments:?}");
+    exit.text
+}
+
+#[test]
+fn defaults_are_the_references() {
+    let o = options(&[]);
+    assert_eq!(o.config, ConfigSource::BuiltIn);
+    assert_eq!(o.workers, WorkerSource::Configured);
+    assert_eq!(o.namespace, "default");
+    assert_eq!(o.listen, Listen { address: None, grpc: 9002, health: 9003, admin: 9090 });
+    assert!(o.tls.is_some_and(|tls| tls.cert_path.is_none() && !tls.reload));
+    assert_eq!(o.drain_timeout, Duration::from_secs(30));
+    assert_eq!(o.scrape_interval, Duration::from_millis(50));
+    assert_eq!(o.staleness, Duration::from_secs(2));
+    assert!(o.admin.auth);
+    assert!(!o.leader_election && !o.ignore_subset && !o.emit_scores && !o.stream_metrics);
+    assert_eq!((o.log.level, o.log.access), (LevelFilter::INFO, true));
+    assert_eq!(o.warnings, Vec::<String>::new());
+    // Ours: a body up to the limit fits into one message, where the reference stops at 4 MiB.
+    assert_eq!((o.max_request_body, o.max_recv, o.max_send), (32 << 20, 33 << 20, None));
+    assert_eq!(o.explain_decisions, 0);
+}
+
+#[test]
+fn the_kserve_tutorial_starts() {
+    let o = options(&[
+        "--poolName",
+        "p",
+        "--poolNamespace",
+        "ns",
+        "--zap-encoder",
+        "json",
+        "--grpcPort",
+        "9002",
+        "--grpcHealthPort",
+        "9003",
+        "--secureServing",
+        "--certPath",
+        "/etc/ssl/certs",
+        "--configFile",
+        "/etc/config/endpoint-picker-config.yaml",
+    ]);
+    assert_eq!(o.workers, WorkerSource::Pool { name: "p".into(), group: None });
+    assert_eq!(o.namespace, "ns");
+    assert_eq!(o.config, ConfigSource::File("/etc/config/endpoint-picker-config.yaml".into()));
+    assert_eq!(o.tls.unwrap().cert_path, Some("/etc/ssl/certs".into()));
+    assert_eq!(o.log.encoder, crate::telemetry::logging::Encoder::Json);
+    assert_eq!(o.warnings, Vec::<String>::new());
+}
+
+#[test]
+fn empty_values_mean_not_set() {
+    let o = options(&["--cert-path", "", "--config-file=", "--pool-group", "", "--pool-name", "p"]);
+    assert_eq!(o.config, ConfigSource::BuiltIn);
+    assert_eq!(o.workers, WorkerSource::Pool { name: "p".into(), group: None });
+    assert!(o.tls.unwrap().cert_path.is_none());
+}
+
+#[test]
+fn the_last_of_a_repeated_flag_counts_and_lists_grow() {
+    let o = options(&[
+        "-v",
+        "1",
+        "-v=5",
+        "--secure-serving",
+        "--secure-serving=false",
+        "--endpoint-selector",
+        "app=x",
+        "--endpoint-target-ports",
+        "8000,8001",
+        "--endpoint-target-ports=8001",
+        "--endpoint-target-ports=8002",
+    ]);
+    assert_eq!(o.log.level, LevelFilter::TRACE);
+    assert!(o.tls.is_none());
+    let ports = vec![8000, 8001, 8002];
+    assert_eq!(o.workers, WorkerSource::Selector { selector: "app=x".into(), ports });
+}
+
+#[test]
+fn the_environment_stands_in_for_flags_that_are_not_given() {
+    let environment = [
+        ("GRPC_PORT", "1"),
+        ("GRPC_HEALTH_PORT", "2"),
+        ("POOL_NAME", "p"),
+        ("POOL_NAMESPACE", ""),
+        ("NAMESPACE", "of-the-pod"),
+        ("SECURE_SERVING", "false"),
+        ("REFRESH_METRICS_INTERVAL", "1s"),
+        ("MODEL_SERVER_METRICS_PORT", "8080"),
+        ("MODEL_SERVER_METRICS_PATH", "/m"),
+    ];
+    let o = options_with(&environment, &["--grpcPort", "3"]);
+    assert_eq!((o.listen.grpc, o.listen.health), (3, 2));
+    assert_eq!(o.workers, WorkerSource::Pool { name: "p".into(), group: None });
+    assert_eq!(o.namespace, "of-the-pod");
+    assert!(o.tls.is_none());
+    assert_eq!(o.scrape_interval, Duration::from_secs(1));
+    assert_eq!(o.load.model_server_metrics_port, Some(8080));
+    assert_eq!(o.load.model_server_metrics_path.as_deref(), Some("/m"));
+
+    let exit = parse_with(&[("SECURE_SERVING", "maybe"), ("GRPC_PORT", "x")], &[]).unwrap_err();
+    assert!(
+        exit.text.contains("SECURE_SERVING='maybe' is no value for --secure-serving"),
+        "{exit:?}"
+    );
+    assert!(exit.text.contains("--grpc-port: 'x'"), "{exit:?}");
+}
+
+#[test]
+fn flags_that_moved_into_the_configuration_still_work_and_say_so() {
+    let o = options(&[
+        "--totalQueuedRequestsMetric",
+        "q",
+        "--kvCacheUsagePercentageMetric",
+        "",
+        "--modelServerMetricsScheme",
+        "https",
+        "--modelServerMetricsHttpsInsecureSkipVerify=false",
+    ]);
+    assert_eq!(o.load.total_queued_requests_metric.as_deref(), Some("q"));
+    assert_eq!(o.load.kv_cache_usage_percentage_metric, None);
+    assert_eq!(o.load.model_server_metrics_scheme, Some(crate::datalayer::Scheme::Https));
+    assert_eq!(o.load.model_server_metrics_https_insecure_skip_verify, Some(false));
+    assert!(
+        o.warnings.iter().any(|w| w
+            == "--total-queued-requests-metric is deprecated; set it as a parameter of \
+                core-metrics-extractor"),
+        "{:?}",
+        o.warnings
+    );
+}
+
+#[test]
+fn flags_without_effect_are_accepted_with_a_word_where_it_matters() {
+    for (arguments, warnings) in [
+        (&["--enable-pprof=false", "--tracing=false", "--health-checking"][..], 0),
+        (&["--enablePprof"], 1),
+        (&["--tracing"], 1),
+        (&["--refresh-metrics-interval", "20ms"], 1),
+        (&["--refreshPrometheusMetricsInterval", "5s"], 0),
+        (&["--zap-devel=false", "--zap-stacktrace-level", "error"], 1),
+        (&["--destinationEndpointHintKey", "x-gateway-destination-endpoint"], 1),
+        (&["--DestinationEndpointHintMetadataNamespace=envoy.lb"], 1),
+        (&["--tls-min-version", "VersionTLS10"], 1),
+        (&["--enable-cert-reload"], 1),
+    ] {
+        let o = options(arguments);
+        assert_eq!(o.warnings.len(), warnings, "{arguments:?}: {:?}", o.warnings);
+    }
+    assert_eq!(
+        options(&["--refresh-metrics-interval=1ms"]).scrape_interval,
+        Duration::from_millis(50)
+    );
+}
+
+#[test]
+fn sizes_and_durations() {
+    let o = options(&[
+        "--grpc-max-recv-msg-size",
+        "10MiB",
+        "--grpc-max-send-msg-size=25MB",
+        "--max-request-body-bytes",
+        "1Gi",
+        "--drain-timeout",
+        "1m30s",
+    ]);
+    assert_eq!(o.max_recv, 10 << 20);
+    assert_eq!(o.max_send, Some(25_000_000));
+    assert_eq!(o.max_request_body, 1 << 30);
+    assert_eq!(o.drain_timeout, Duration::from_secs(90));
+    assert_eq!(options(&["--drain-timeout=0"]).drain_timeout, Duration::ZERO);
+}
+
+#[test]
+fn every_mistake_is_told_at_once() {
+    let text = mistakes(&[
+        "--grpc-port",
+        "70000",
+        "--drain-timeout=soon",
+        "--zap-encoder",
+        "xml",
+        "--pool-group",
+        "example.com",
+        "--config-file",
+        "a",
+        "--config-text",
+        "b",
+    ]);
+    for part in [
+        "--grpc-port: '70000': 70000 is not in 0..=65535",
+        "--drain-timeout: 'soon': expected a duration such as 50ms, 2s or 1m30s",
+        "--zap-encoder: 'xml': expected json or console",
+        "--pool-group: 'example.com': expected inference.networking.k8s.io or",
+        "--config-file and --config-text exclude each other",
+        "see epp --help",
+    ] {
+        assert!(text.contains(part), "{part}:\n{text}");
+    }
+}
+
+#[test]
+fn what_does_not_go_together() {
+    for (arguments, expected) in [
+        (&["--pool-nam", "p"][..], "unknown flag '--pool-nam'; did you mean '--pool-name'?"),
+        (&["--pool-name=p", "--endpoint-selector=a=b"], "exclude each other"),
+        (&["--pool-name=p", "--endpoints=127.0.0.1:1"], "exclude each other"),
+        (&["--endpoint-selector=a=b"], "needs 1 to 8 ports, not 0"),
+        (
+            &["--endpoint-selector=a=b", "--endpoint-target-ports=1,2,3,4,5,6,7,8,9"],
+            "needs 1 to 8 ports, not 9",
+        ),
+        (&["--endpoint-selector=a=b", "--endpoint-target-ports=0"], "'0' is not a port"),
+        (&["--endpoint-target-ports=1"], "belongs to --endpoint-selector"),
+        (&["--endpoints=127.0.0.1"], "--endpoints: "),
+        (&["--grpc-port=9003"], "--grpc-port and --grpc-health-port are both 9003"),
+        (&["--metrics-client-ca-file=ca"], "needs --metrics-cert-dir"),
+        (&["--metrics-cert-dir=d", "--metrics-endpoint-auth=false"], "encryption alone"),
+        (&["--tls-cipher-suites=x"], "unknown suite 'x'"),
+        (&["--model-server-metrics-scheme=ftp"], "http or https"),
+        (&["--destination-endpoint-hint-key=x"], "is no longer possible"),
+        (&["--zap-log-level=loud"], "expected debug, info"),
+        (&["-v", "-1"], "--v: '-1'"),
+        (&["check"], "<FILE>"),
+        (&["check", "a", "b"], "'b'"),
+    ] {
+        let text = mistakes(arguments);
+        assert!(text.contains(expected), "{arguments:?}: {text}");
+    }
+    // Any port, several times over.
+    options(&["--grpc-port=0", "--grpc-health-port=0", "--metrics-port=0"]);
+}
+
+#[test]
+fn endpoints_are_read_where_they_stand() {
+    let o = options(&["--endpoints", "127.0.0.1:8000,[::1]:8001"]);
+    let WorkerSource::List(specs) = o.workers else { panic!("{:?}", o.workers) };
+    let addresses: Vec<String> = specs.iter().map(|s| s.host_port()).collect();
+    assert_eq!(addresses, ["127.0.0.1:8000", "[::1]:8001"]);
+}
+
+#[test]
+fn checking_a_file() {
+    let arguments = ["--allowExperimentalPlugins", "check", "--effective", "f.yaml"];
+    let Ok(Command::Check(check)) = parse_with(&[], &arguments) else { panic!() };
+    assert_eq!(check.file, PathBuf::from("f.yaml"));
+    assert!(check.effective && check.load.allow_experimental_plugins);
+    let Ok(Command::Check(check)) = parse_with(&[], &["check", "f.yaml"]) else { panic!() };
+    assert!(!check.effective && !check.load.allow_experimental_plugins);
+}
+
+#[test]
+fn help_is_for_people() {
+    for arguments in [&["--help"][..], &["-h"], &["-help"], &["check", "--help"], &["--version"]] {
+        let exit = parse_with(&[], arguments).unwrap_err();
+        assert_eq!(exit.code, 0, "{arguments:?}");
+        assert!(exit.text.contains("epp"), "{arguments:?}: {}", exit.text);
+    }
+    let help = parse_with(&[], &["--help"]).unwrap_err().text;
+    for part in ["Where the workers are:", "TLS:", "--secure-serving", "check"] {
+        assert!(help.contains(part), "{part}");
+    }
+    assert!(!help.contains("--zap-devel"), "flags without effect are not shown");
+}

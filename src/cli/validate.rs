@@ -1,0 +1,328 @@
+//! From flags that could be read to options that make sense together.
+
+use std::io::IsTerminal;
+use std::time::Duration;
+
+use super::flags::{Command as SubCommand, Flags};
+use super::{
+    AdminOptions, CheckOptions, Command, ConfigSource, Listen, Options, TlsOptions, WorkerSource,
+};
+use crate::datalayer::{MIN_TICK, Scheme};
+use crate::discovery::parse_endpoint_list;
+use crate::pipeline::LoadOptions;
+use crate::server::TlsPolicy;
+use crate::telemetry::logging::{Encoder, LogOptions};
+
+/// The API groups that have an InferencePool.
+const POOL_GROUPS: [&str; 2] = ["inference.networking.k8s.io", "inference.networking.x-k8s.io"];
+/// Ports an InferencePool, or a selector, may name.
+const MAX_TARGET_PORTS: usize = 8;
+/// What a message needs besides the body that it carries.
+const MESSAGE_OVERHEAD: usize = 1024 * 1024;
+/// Header and metadata namespace of the destination; GIE v0.5.0 could use others.
+const DESTINATION_KEY: &str = "x-gateway-destination-endpoint";
+const DESTINATION_NAMESPACE: &str = "envoy.lb";
+
+/// Collects what is wrong, and what the operator should know.
+struct Findings {
+    mistakes: Vec<String>,
+    warnings: Vec<String>,
+}
+
+impl Findings {
+    fn mistake(&mut self, text: impl Into<String>) {
+        self.mistakes.push(text.into());
+    }
+
+    fn warn(&mut self, text: impl Into<String>) {
+        self.warnings.push(text.into());
+    }
+}
+
+pub(super) fn command(
+    mut flags: Flags,
+    environment: impl Fn(&str) -> Option<String>,
+    mistakes: Vec<String>,
+) -> Result<Command, Vec<String>> {
+    let mut findings = Findings { mistakes, warnings: Vec::new() };
+    let command = flags.command.take();
+    let load = load_options(&mut flags, &mut findings);
+    let command = match command {
+        Some(SubCommand::Check { effective, file }) => {
+            Command::Check(CheckOptions { file, effective, load })
+        }
+        None => Command::Serve(Box::new(options(flags, load, environment, &mut findings))),
+    };
+    if findings.mistakes.is_empty() { Ok(command) } else { Err(findings.mistakes) }
+}
+
+fn load_options(flags: &mut Flags, findings: &mut Findings) -> LoadOptions {
+    let scheme = flags.model_server_metrics_scheme.take();
+    let moved = [
+        ("model-server-metrics-scheme", scheme.is_some()),
+        ("model-server-metrics-path", flags.model_server_metrics_path.is_some()),
+        ("model-server-metrics-port", flags.model_server_metrics_port.is_some()),
+        (
+            "model-server-metrics-https-insecure-skip-verify",
+            flags.model_server_metrics_https_insecure_skip_verify.is_some(),
+        ),
+        ("total-queued-requests-metric", flags.total_queued_requests_metric.is_some()),
+        ("total-running-requests-metric", flags.total_running_requests_metric.is_some()),
+        ("kv-cache-usage-percentage-metric", flags.kv_cache_usage_percentage_metric.is_some()),
+        ("lora-info-metric", flags.lora_info_metric.is_some()),
+        ("cache-info-metric", flags.cache_info_metric.is_some()),
+    ];
+    for (flag, _) in moved.iter().filter(|(_, given)| *given) {
+        let plugin = match flag.starts_with("model-server") {
+            true => "metrics-data-source",
+            false => "core-metrics-extractor",
+        };
+        findings.warn(format!("--{flag} is deprecated; set it as a parameter of {plugin}"));
+    }
+    let model_server_metrics_scheme = scheme.and_then(|text| {
+        let scheme = Scheme::parse(&text);
+        if scheme.is_none() {
+            findings.mistake(format!("--model-server-metrics-scheme: '{text}': http or https"));
+        }
+        scheme
+    });
+    LoadOptions {
+        allow_experimental_plugins: flags.allow_experimental_plugins,
+        model_server_metrics_scheme,
+        model_server_metrics_path: flags.model_server_metrics_path.take(),
+        model_server_metrics_port: flags.model_server_metrics_port,
+        model_server_metrics_https_insecure_skip_verify: flags
+            .model_server_metrics_https_insecure_skip_verify,
+        total_queued_requests_metric: flags.total_queued_requests_metric.take(),
+        total_running_requests_metric: flags.total_running_requests_metric.take(),
+        kv_cache_usage_percentage_metric: flags.kv_cache_usage_percentage_metric.take(),
+        lora_info_metric: flags.lora_info_metric.take(),
+        cache_info_metric: flags.cache_info_metric.take(),
+    }
+}
+
+fn options(
+    mut flags: Flags,
+    load: LoadOptions,
+    environment: impl Fn(&str) -> Option<String>,
+    findings: &mut Findings,
+) -> Options {
+    report_unused(&flags, &environment, findings);
+    let config = match (flags.config_file.take(), flags.config_text.take()) {
+        (None, None) => ConfigSource::BuiltIn,
+        (Some(file), None) => ConfigSource::File(file),
+        (None, Some(text)) => ConfigSource::Text(text),
+        (Some(_), Some(_)) => {
+            findings.mistake("--config-file and --config-text exclude each other");
+            ConfigSource::BuiltIn
+        }
+    };
+    let workers = workers(&mut flags, findings);
+    let listen = Listen {
+        address: flags.bind_address,
+        grpc: flags.grpc_port,
+        health: flags.grpc_health_port,
+        admin: flags.metrics_port,
+    };
+    let ports = [
+        ("grpc-port", listen.grpc),
+        ("grpc-health-port", listen.health),
+        ("metrics-port", listen.admin),
+    ];
+    for (i, (a, port)) in ports.iter().enumerate() {
+        for (b, other) in &ports[i + 1..] {
+            if port == other && *port != 0 {
+                findings.mistake(format!("--{a} and --{b} are both {port}"));
+            }
+        }
+    }
+    let zap_encoder = flags.zap_encoder.unwrap_or_else(|| {
+        if std::io::stderr().is_terminal() { Encoder::Text } else { Encoder::Json }
+    });
+    Options {
+        config,
+        load,
+        workers,
+        namespace: flags
+            .pool_namespace
+            .take()
+            .or_else(|| environment("NAMESPACE").filter(|name| !name.is_empty()))
+            .unwrap_or_else(|| "default".to_owned()),
+        kubeconfig: flags.kubeconfig.take(),
+        leader_election: flags.ha_enable_leader_election,
+        ignore_subset: flags.disable_endpoint_subset_filter,
+        emit_scores: flags.emit_endpoint_scores,
+        listen,
+        tls: tls(&mut flags, findings),
+        max_recv: flags
+            .grpc_max_recv_msg_size
+            .unwrap_or(flags.max_request_body_bytes.saturating_add(MESSAGE_OVERHEAD)),
+        max_send: flags.grpc_max_send_msg_size,
+        max_request_body: flags.max_request_body_bytes,
+        drain_timeout: flags.drain_timeout,
+        scrape_interval: scrape_interval(flags.refresh_metrics_interval, findings),
+        staleness: flags.metrics_staleness_threshold,
+        admin: admin(&mut flags, findings),
+        stream_metrics: flags.enable_grpc_stream_metrics,
+        explain_decisions: flags.explain_decisions,
+        log: LogOptions::new(
+            flags.v,
+            flags.zap_log_level,
+            flags.access_log,
+            zap_encoder,
+            flags.zap_time_encoding,
+        ),
+        warnings: std::mem::take(&mut findings.warnings),
+    }
+}
+
+fn workers(flags: &mut Flags, findings: &mut Findings) -> WorkerSource {
+    let name = flags.pool_name.take();
+    let selector = flags.endpoint_selector.take();
+    let list = flags.endpoints.take();
+    let group = flags.pool_group.take();
+    if let Some(group) = &group
+        && !POOL_GROUPS.contains(&group.as_str())
+    {
+        let [ga, alpha] = POOL_GROUPS;
+        findings.mistake(format!("--pool-group: '{group}': expected {ga} or {alpha}"));
+    }
+    let ports = target_ports(&flags.endpoint_target_ports, findings);
+    if selector.is_none() && !ports.is_empty() {
+        findings.mistake("--endpoint-target-ports belongs to --endpoint-selector");
+    }
+    match (name, selector, list) {
+        (None, None, None) => WorkerSource::Configured,
+        (Some(name), None, None) => WorkerSource::Pool { name, group },
+        (None, Some(selector), None) => {
+            if !(1..=MAX_TARGET_PORTS).contains(&ports.len()) {
+                findings.mistake(format!(
+                    "--endpoint-target-ports: --endpoint-selector needs 1 to {MAX_TARGET_PORTS} \
+                     ports, not {}",
+                    ports.len()
+                ));
+            }
+            WorkerSource::Selector { selector, ports }
+        }
+        (None, None, Some(list)) => match parse_endpoint_list(&list) {
+            Ok(specs) => WorkerSource::List(specs),
+            Err(mistakes) => {
+                for mistake in mistakes {
+                    findings.mistake(format!("--endpoints: {mistake}"));
+                }
+                WorkerSource::Configured
+            }
+        },
+        _ => {
+            findings.mistake("--pool-name, --endpoint-selector and --endpoints exclude each other");
+            WorkerSource::Configured
+        }
+    }
+}
+
+/// The ports in the order given, each once.
+fn target_ports(given: &[String], findings: &mut Findings) -> Vec<u16> {
+    let mut ports = Vec::new();
+    for text in given.iter().map(|t| t.trim()).filter(|t| !t.is_empty()) {
+        match text.parse::<u16>() {
+            Ok(port) if port > 0 => {
+                if !ports.contains(&port) {
+                    ports.push(port);
+                }
+            }
+            _ => findings.mistake(format!("--endpoint-target-ports: '{text}' is not a port")),
+        }
+    }
+    ports
+}
+
+fn tls(flags: &mut Flags, findings: &mut Findings) -> Option<TlsOptions> {
+    let cert_path = flags.cert_path.take();
+    let suites: Vec<&str> =
+        flags.tls_cipher_suites.iter().map(|s| s.trim()).filter(|s| !s.is_empty()).collect();
+    let version = flags.tls_min_version.take();
+    let policy = TlsPolicy::parse(version.as_deref(), &suites).map(|(policy, warnings)| {
+        findings.warnings.extend(warnings);
+        policy
+    });
+    let policy = policy.unwrap_or_else(|mistakes| {
+        findings.mistakes.extend(mistakes);
+        TlsPolicy::default()
+    });
+    if !flags.secure_serving {
+        return None;
+    }
+    if flags.enable_cert_reload && cert_path.is_none() {
+        findings.warn("--enable-cert-reload does nothing without --cert-path");
+    }
+    Some(TlsOptions { cert_path, reload: flags.enable_cert_reload, policy })
+}
+
+fn admin(flags: &mut Flags, findings: &mut Findings) -> AdminOptions {
+    let admin = AdminOptions {
+        auth: flags.metrics_endpoint_auth,
+        cert_dir: flags.metrics_cert_dir.take(),
+        client_ca: flags.metrics_client_ca_file.take(),
+    };
+    if admin.client_ca.is_some() && admin.cert_dir.is_none() {
+        findings.mistake("--metrics-client-ca-file needs --metrics-cert-dir");
+    }
+    if admin.cert_dir.is_some() && admin.client_ca.is_none() && !admin.auth {
+        findings.mistake(
+            "--metrics-cert-dir needs --metrics-client-ca-file or --metrics-endpoint-auth: \
+             encryption alone keeps nobody out",
+        );
+    }
+    admin
+}
+
+fn scrape_interval(asked: Duration, findings: &mut Findings) -> Duration {
+    if asked < MIN_TICK {
+        findings.warn(format!("--refresh-metrics-interval: {asked:?} is raised to {MIN_TICK:?}"));
+    }
+    asked.max(MIN_TICK)
+}
+
+/// Flags of the reference that change nothing here. One that would change where requests go is a
+/// mistake, as going on without it would be worse than not starting.
+fn report_unused(
+    flags: &Flags,
+    environment: &impl Fn(&str) -> Option<String>,
+    findings: &mut Findings,
+) {
+    for (flag, value, only) in [
+        ("destination-endpoint-hint-key", &flags.destination_endpoint_hint_key, DESTINATION_KEY),
+        (
+            "destination-endpoint-hint-metadata-namespace",
+            &flags.destination_endpoint_hint_metadata_namespace,
+            DESTINATION_NAMESPACE,
+        ),
+    ] {
+        match value.as_deref() {
+            None => {}
+            Some(value) if value == only => {
+                findings.warn(format!("--{flag} is no longer needed; it is always {only}"));
+            }
+            Some(value) => findings
+                .mistake(format!("--{flag}: '{value}' is no longer possible; it is always {only}")),
+        }
+    }
+    if flags.enable_pprof == Some(true) {
+        findings.warn("--enable-pprof: there is no Go runtime to profile; /debug/pprof says so");
+    }
+    if flags.tracing == Some(true) || environment("OTEL_EXPORTER_OTLP_ENDPOINT").is_some() {
+        findings.warn("tracing: this version exports no spans");
+    }
+    if flags.zap_devel.is_some() || flags.zap_stacktrace_level.is_some() {
+        findings.warn("--zap-devel and --zap-stacktrace-level change nothing here");
+    }
+    for variable in
+        ["SD_QUEUE_DEPTH_THRESHOLD", "SD_KV_CACHE_UTIL_THRESHOLD", "SD_METRICS_STALENESS_THRESHOLD"]
+    {
+        if environment(variable).is_some() {
+            findings.warn(format!(
+                "{variable} is not read; set saturationDetector in the configuration"
+            ));
+        }
+    }
+}

@@ -1,0 +1,207 @@
+//! Metrics and debug pages, over HTTP.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Json;
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::http::header::{AUTHORIZATION, CONTENT_TYPE, WWW_AUTHENTICATE};
+use axum::http::{HeaderValue, StatusCode};
+use axum::middleware::{self, Next};
+use axum::response::{Html, IntoResponse, Response};
+use axum::routing::get;
+use serde_json::{Value, json};
+
+use super::{Connection, Incoming, Readiness};
+use crate::clock;
+use crate::endpoints::{Endpoint, Pool};
+use crate::telemetry::{DecisionLog, Metrics};
+
+/// Says who may read this port.
+#[tonic::async_trait]
+pub trait MetricsAuth: std::fmt::Debug + Send + Sync {
+    /// Whether the holder of `token`, the bearer token of the request if it has one, may do
+    /// `method` on `path`; otherwise the HTTP status that says why not.
+    async fn check(&self, token: Option<&str>, path: &str, method: &str) -> Result<(), StatusCode>;
+}
+
+/// What the pages show.
+#[derive(Clone, Debug)]
+pub struct Admin {
+    pub metrics: Arc<Metrics>,
+    pub decisions: Arc<DecisionLog>,
+    pub pool: Arc<Pool>,
+    pub readiness: Arc<Readiness>,
+    /// Age at which an endpoint's metrics are shown as stale.
+    pub staleness: Duration,
+    /// Who may read; `None`: everybody.
+    pub auth: Option<Arc<dyn MetricsAuth>>,
+}
+
+impl Admin {
+    /// Serves the pages until `stop` is ready.
+    ///
+    /// # Errors
+    /// None that a client can bring about.
+    pub async fn serve(
+        self,
+        incoming: Incoming,
+        stop: impl Future<Output = ()> + Send + 'static,
+    ) -> std::io::Result<()> {
+        axum::serve(incoming, self.router()).with_graceful_shutdown(stop).await
+    }
+
+    fn router(self) -> Router {
+        let guarded = Router::new()
+            .route("/", get(|| async { Html(INDEX) }))
+            .route("/metrics", get(metrics))
+            .route("/debug/decisions", get(decisions))
+            .route("/debug/endpoints", get(endpoints))
+            .route("/debug/pprof/{*profile}", get(no_profiles))
+            .route("/debug/pprof", get(no_profiles))
+            .layer(middleware::from_fn_with_state(self.auth.clone(), authorise));
+        Router::new()
+            .route("/healthz", get(|| async { "ok\n" }))
+            .route("/readyz", get(readyz))
+            .merge(guarded)
+            .with_state(Arc::new(self))
+    }
+}
+
+impl axum::serve::Listener for Incoming {
+    type Io = Connection;
+    type Addr = SocketAddr;
+
+    async fn accept(&mut self) -> (Connection, SocketAddr) {
+        match self.next_connection().await {
+            Some(connection) => (connection, Incoming::local_addr(self)),
+            // The accepting task lives as long as we do, so there will be a next one; if it
+            // panicked there is none, and nothing to return.
+            None => std::future::pending().await,
+        }
+    }
+
+    fn local_addr(&self) -> std::io::Result<SocketAddr> {
+        Ok(Incoming::local_addr(self))
+    }
+}
+
+async fn authorise(
+    State(auth): State<Option<Arc<dyn MetricsAuth>>>,
+    request: Request,
+    next: Next,
+) -> Response {
+    if let Some(auth) = auth {
+        let token = request
+            .headers()
+            .get(AUTHORIZATION)
+            .and_then(|value| value.to_str().ok())
+            .and_then(|value| value.strip_prefix("Bearer "))
+            .map(str::trim);
+        let (path, method) = (request.uri().path(), request.method().as_str());
+        if let Err(status) = auth.check(token, path, method).await {
+            let mut response = (status, format!("{status}\n")).into_response();
+            if status == StatusCode::UNAUTHORIZED {
+                let bearer = HeaderValue::from_static("Bearer");
+                response.headers_mut().insert(WWW_AUTHENTICATE, bearer);
+            }
+            return response;
+        }
+    }
+    next.run(request).await
+}
+
+const INDEX: &str = "<!DOCTYPE html>
+<html lang=\"en\"><title>epp</title>
+<h1>epp</h1>
+<ul>
+<li><a href=\"/metrics\">/metrics</a>: for Prometheus
+<li><a href=\"/debug/endpoints\">/debug/endpoints</a>: the workers, what each last told, what is \
+in flight there
+<li><a href=\"/debug/decisions\">/debug/decisions</a>: the last decisions step by step, with \
+--explain-decisions
+<li><a href=\"/healthz\">/healthz</a>: the process runs
+<li><a href=\"/readyz\">/readyz</a>: requests can be served
+</ul>
+";
+
+async fn metrics(State(admin): State<Arc<Admin>>) -> Response {
+    // With thousands of series this takes a while, which exchanges should not wait for.
+    let rendered = tokio::task::spawn_blocking(move || admin.metrics.render()).await;
+    match rendered {
+        Ok(Ok(text)) => ([(CONTENT_TYPE, prometheus::TEXT_FORMAT)], text).into_response(),
+        Ok(Err(error)) => failed(&error),
+        Err(error) => failed(&error),
+    }
+}
+
+fn failed(error: &dyn std::fmt::Display) -> Response {
+    (StatusCode::INTERNAL_SERVER_ERROR, format!("{error}\n")).into_response()
+}
+
+async fn readyz(State(admin): State<Arc<Admin>>) -> Response {
+    match admin.readiness.reason_not_ready() {
+        None => "ok\n".into_response(),
+        Some(reason) => (StatusCode::SERVICE_UNAVAILABLE, format!("{reason}\n")).into_response(),
+    }
+}
+
+async fn no_profiles() -> Response {
+    let text = "There is no Go runtime to profile. Use perf on the process, or the process_* and \
+                *_processing_duration_seconds metrics.\n";
+    (StatusCode::NOT_FOUND, text).into_response()
+}
+
+async fn decisions(State(admin): State<Arc<Admin>>) -> Json<Value> {
+    let records: Vec<Value> = admin.decisions.recent().iter().map(|r| json!(**r)).collect();
+    let mut page = json!({ "decisions": records });
+    if !admin.decisions.is_on() {
+        page["note"] = "nothing is kept: start epp with --explain-decisions=N".into();
+    }
+    Json(page)
+}
+
+async fn endpoints(State(admin): State<Arc<Admin>>) -> Json<Value> {
+    let snapshot = admin.pool.snapshot();
+    let endpoints: Vec<Value> =
+        snapshot.endpoints.iter().map(|e| endpoint(e, admin.staleness)).collect();
+    Json(json!({
+        "synced": admin.pool.is_synced(),
+        "notReady": admin.readiness.reason_not_ready(),
+        "endpoints": endpoints,
+    }))
+}
+
+fn endpoint(endpoint: &Endpoint, staleness: Duration) -> Value {
+    let now = clock::now();
+    let signals = endpoint.signals.load();
+    let age_ms = signals.updated_at.map(|at| now.saturating_sub(at) as f64 / 1e6);
+    let threshold = u64::try_from(staleness.as_nanos()).unwrap_or(u64::MAX);
+    let lora = endpoint.signals.lora();
+    json!({
+        "id": *endpoint.id,
+        "address": *endpoint.host_port,
+        "pod": endpoint.spec.pod_name,
+        "labels": **endpoint.labels(),
+        "inFlight": {
+            "requests": endpoint.in_flight.requests(),
+            "tokens": endpoint.in_flight.tokens(),
+        },
+        "metrics": {
+            "ageMs": age_ms,
+            "stale": signals.is_stale(now, threshold),
+            "waiting": signals.waiting,
+            "running": signals.running,
+            "kvCacheUsage": signals.kv_usage,
+            "blockSize": signals.block_size,
+            "numBlocks": signals.num_blocks,
+            "lora": lora.as_ref().map(|l| json!({
+                "running": l.running,
+                "waiting": l.waiting,
+                "max": l.max,
+            })),
+        },
+    })
+}

@@ -1,0 +1,20 @@
+//! The listeners: ext_proc and health over gRPC, metrics and debug pages over HTTP, TLS for
+//! both, and how all of it ends.
+
+mod admin;
+mod certificate;
+mod connection;
+mod grpc;
+mod health;
+mod incoming;
+mod shutdown;
+mod tls;
+
+pub use admin::{Admin, MetricsAuth};
+pub use certificate::{CertificateError, KeyPairFollower, ServingKey};
+pub use connection::Connection;
+pub use grpc::serve_grpc;
+pub use health::{HealthService, Readiness};
+pub use incoming::{Incoming, bind};
+pub use shutdown::{Shutdown, Stage};
+pub use tls::{TlsPolicy, server_config};

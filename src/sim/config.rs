@@ -1,0 +1,93 @@
+use super::cost::CostModel;
+
+/// An engine's limits and speed. The defaults of the sizes are vLLM's for a server GPU.
+#[derive(Clone, Debug, PartialEq)]
+pub struct EngineConfig {
+    /// Tokens per KV-cache block.
+    pub block_size: u32,
+    /// KV-cache blocks.
+    pub num_blocks: u32,
+    /// Sequences that run at once at most.
+    pub max_num_seqs: u32,
+    /// Tokens computed in one step at most, prompts and decoding together.
+    pub max_num_batched_tokens: u32,
+    /// Prompt and answer together at most, in tokens.
+    pub max_model_len: u32,
+    /// Adapters whose requests run at once at most.
+    pub max_loras: u32,
+    /// Emit an event for every token, not only the first of a request.
+    pub token_events: bool,
+    pub cost: CostModel,
+}
+
+/// A configuration no engine can run with.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ConfigError {
+    #[error("{0} must be at least 1")]
+    Zero(&'static str),
+    #[error(
+        "max_num_batched_tokens ({batched}) must be at least max_num_seqs ({seqs}): every running sequence decodes one token a step"
+    )]
+    BudgetBelowSeqs { batched: u32, seqs: u32 },
+    #[error(
+        "a request of max_model_len ({model_len}) tokens does not fit into the {capacity} tokens of the KV cache"
+    )]
+    CacheBelowModelLen { model_len: u32, capacity: u64 },
+    #[error("speed must be a number above 0, not {0}")]
+    Speed(String),
+}
+
+impl EngineConfig {
+    /// The server that the profile was measured on; `None` where there is no such profile.
+    pub fn profile(name: &str) -> Option<Self> {
+        let cost = CostModel::profile(name)?;
+        Some(Self {
+            block_size: 16,
+            num_blocks: 748_976 / 16,
+            max_num_seqs: 256,
+            max_num_batched_tokens: 8192,
+            max_model_len: 32_000,
+            max_loras: 1,
+            token_events: false,
+            cost,
+        })
+    }
+
+    /// The same engine, `speed` times as fast.
+    pub fn at_speed(mut self, speed: f64) -> Result<Self, ConfigError> {
+        if !speed.is_finite() || speed <= 0.0 {
+            return Err(ConfigError::Speed(speed.to_string()));
+        }
+        self.cost = self.cost.at_speed(speed);
+        Ok(self)
+    }
+
+    /// Checks what vLLM checks when it starts.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        let sizes = [
+            ("block_size", self.block_size),
+            ("num_blocks", self.num_blocks),
+            ("max_num_seqs", self.max_num_seqs),
+            ("max_num_batched_tokens", self.max_num_batched_tokens),
+            ("max_model_len", self.max_model_len),
+            ("max_loras", self.max_loras),
+        ];
+        if let Some((name, _)) = sizes.iter().find(|(_, size)| *size == 0) {
+            return Err(ConfigError::Zero(name));
+        }
+        if self.max_num_batched_tokens < self.max_num_seqs {
+            return Err(ConfigError::BudgetBelowSeqs {
+                batched: self.max_num_batched_tokens,
+                seqs: self.max_num_seqs,
+            });
+        }
+        let capacity = u64::from(self.block_size) * u64::from(self.num_blocks);
+        if u64::from(self.max_model_len) > capacity {
+            return Err(ConfigError::CacheBelowModelLen {
+                model_len: self.max_model_len,
+                capacity,
+            });
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,23 @@
+//! A model of a vLLM worker: what a router needs one for, without a GPU.
+//!
+//! [`Engine`] is the model itself. It runs on whatever clock it is handed, so the benchmark
+//! harness replays hours of traffic in seconds, and [`worker`] puts the same engine behind
+//! vLLM's HTTP interface in real time. Read `engine.rs`, then `step.rs`.
+
+mod blocks;
+mod config;
+mod cost;
+mod engine;
+mod prompt;
+mod running;
+mod sequence;
+mod step;
+#[cfg(test)]
+mod tests;
+pub mod worker;
+
+pub use config::{ConfigError, EngineConfig};
+pub use cost::{CostModel, PROFILES};
+pub use engine::{Engine, Event, EventKind, Stats, SubmitError, Summary, Totals};
+pub use prompt::{BYTES_PER_TOKEN, Prompt};
+pub use sequence::{RequestId, RequestSpec};
