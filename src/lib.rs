@@ -15,6 +15,8 @@
 //! Around it: [`config`] and [`pipeline`] turn an `EndpointPickerConfig` into a scheduler,
 //! [`discovery`] fills the pool, [`telemetry`] counts and logs, [`cli`] reads the flags.
 
+pub mod api;
+pub mod app;
 #[cfg(feature = "bench")]
 pub mod bench;
 pub mod cli;
@@ -25,6 +27,7 @@ pub mod director;
 pub mod discovery;
 pub mod endpoints;
 pub mod error;
+pub mod ext_proc;
 pub mod flow_control;
 pub mod objectives;
 pub mod pipeline;

@@ -1,1 +1,37 @@
-fn main() {}
+//! `epp`: flags, then run; nothing else.
+
+use std::process::ExitCode;
+
+use epp::app::{self, App};
+use epp::cli::{self, Command, Exit};
+use epp::server::Shutdown;
+use epp::telemetry::logging;
+
+fn main() -> ExitCode {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    let command = cli::parse(&arguments, |name| std::env::var(name).ok());
+    let end = match command {
+        Err(exit) => exit,
+        Ok(Command::Check(options)) => app::check(&options),
+        Ok(Command::Serve(options)) => match serve(*options) {
+            Ok(()) => return ExitCode::SUCCESS,
+            Err(exit) => exit,
+        },
+    };
+    if end.code == 0 {
+        print!("{}", end.text);
+    } else {
+        eprint!("{}", end.text);
+    }
+    ExitCode::from(end.code)
+}
+
+#[tokio::main]
+async fn serve(options: cli::Options) -> Result<(), Exit> {
+    let failed = |e: &dyn std::fmt::Display| Exit { text: format!("epp: {e}\n"), code: 1 };
+    let _log = logging::init(options.log.clone()).map_err(|e| failed(&e))?;
+    let shutdown = Shutdown::new();
+    let _signals = shutdown.on_signals().map_err(|e| failed(&e))?;
+    App::start(options, shutdown).await?.run().await;
+    Ok(())
+}

@@ -307,7 +307,10 @@ fn any_plugin() -> impl Strategy<Value = Value> {
             "type": "label-selector-filter", "parameters": {"matchLabels": {key: value}}
         })),
     ];
-    let name = proptest::option::weighted(0.3, "[a-c]|[1-9]|true|null|'x'|~");
+    let name = proptest::option::weighted(
+        0.3,
+        "[a-c]|[1-9]|true|null|'x'|~|max-score-picker|openai-parser",
+    );
     (prop_oneof![4 => plain, 2 => with_parameters], name).prop_map(|(mut plugin, name)| {
         if let Some(name) = name {
             plugin["name"] = json!(name);

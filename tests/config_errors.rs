@@ -120,6 +120,20 @@ fn plugins_and_references() {
                  not available in this version",
             ],
         ),
+        // Names of types are for defaults.
+        (
+            "plugins:\n- {type: queue-scorer, name: max-score-picker}\n\
+             - {type: queue-scorer, name: utilization-detector}\n\
+             - {type: queue-scorer, name: openai-parser}",
+            &[
+                "f:4:30: plugins[0]: a plugin of type 'queue-scorer' has the name of type \
+                 'max-score-picker', which must be added under that name; give it another",
+                "f:5:30: plugins[1]: a plugin of type 'queue-scorer' has the name of type \
+                 'utilization-detector', which must be added under that name; give it another",
+                "f:6:30: plugins[2]: a plugin of type 'queue-scorer' has the name of type \
+                 'openai-parser', which must be added under that name; give it another",
+            ],
+        ),
         // A plugin that could not be made is not missed a second time.
         (
             "plugins:\n- type: quue-scorer\n  name: q\nschedulingProfiles:\n- name: default\n  \

@@ -69,7 +69,12 @@ impl ResponseSide {
                 renamer: routed.as_ref().and_then(|r| r.renamer()),
             });
         }
-        let mutation = headers::response_mutation(list);
+        let mut mutation = headers::response_mutation(list);
+        let renaming = matches!(&self.phase, Phase::Body(Body { renamer: Some(_), .. }));
+        if renaming && common.modes.response == BodyMode::PassThrough {
+            // The length of what is still to come is not known any more.
+            mutation.remove_headers.push(Bytes::from_static(b"content-length"));
+        }
         let reply = reply::common(Some(mutation), None, false);
         common.send(reply::message(Outgoing::ResponseHeaders(reply)));
         Next::Read
@@ -85,7 +90,7 @@ impl ResponseSide {
         let Phase::Body(body) = &mut self.phase else {
             // A second end of stream, or a body without headers.
             if !duplex {
-                common.send(reply::whole_body(Direction::Response, None));
+                common.send(reply::whole_body(Direction::Response, None, false));
             }
             return Next::Read;
         };
@@ -113,7 +118,8 @@ impl ResponseSide {
             let before = message.body.clone();
             let piece = body.rename(message.body, end);
             let changed = piece != before;
-            common.send(reply::whole_body(Direction::Response, changed.then_some(piece)));
+            let whole = common.modes.response == BodyMode::Buffered;
+            common.send(reply::whole_body(Direction::Response, changed.then_some(piece), whole));
         }
         if end {
             self.end(routed);
@@ -125,7 +131,8 @@ impl ResponseSide {
         if let Phase::Body(body) = &mut self.phase {
             let held = body.held.split().freeze();
             let rest = body.rename(held, true);
-            if common.modes.response == BodyMode::FullDuplex && (!body.streaming || !rest.is_empty())
+            if common.modes.response == BodyMode::FullDuplex
+                && (!body.streaming || !rest.is_empty())
             {
                 reply::streamed_body(Direction::Response, rest, false, |m| common.send(m));
             }
@@ -136,7 +143,9 @@ impl ResponseSide {
     }
 
     fn end(&mut self, routed: Option<&mut Routed>) {
-        let Phase::Body(mut body) = std::mem::replace(&mut self.phase, Phase::Ended) else { return };
+        let Phase::Body(mut body) = std::mem::replace(&mut self.phase, Phase::Ended) else {
+            return;
+        };
         if let (Some(routed), Some(reader)) = (routed, &mut body.reader) {
             reader.finish();
             routed.on_complete(reader.usage(), body.streaming);

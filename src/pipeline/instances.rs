@@ -76,13 +76,25 @@ impl<'d> Instances<'d> {
         }
     }
 
-    /// The plugin that has the name of its type, made with no parameters if there is none.
+    /// The plugin of this type that has its type's name, made with no parameters if there is
+    /// none.
     pub fn default_of(&mut self, plugin_type: &str) -> Option<usize> {
-        self.find(plugin_type).or_else(|| self.add(plugin_type, None))
+        self.first(|i| i.name == plugin_type && i.plugin_type == plugin_type)
+            .or_else(|| self.add(plugin_type, None))
     }
 
-    /// Makes a plugin that the configuration does not list, named as its type is.
+    /// Makes a plugin that the configuration does not list, named as its type is. Reports a
+    /// name that is taken.
     pub fn add(&mut self, plugin_type: &str, parameters: Option<&Node>) -> Option<usize> {
+        if let Some(taken) = self.find(plugin_type) {
+            let Instance { at, path, plugin_type: other, .. } = &self.list[taken];
+            let message = format!(
+                "a plugin of type '{other}' has the name of type '{plugin_type}', which must be \
+                 added under that name; give it another"
+            );
+            self.diagnostics.error(*at, path, message);
+            return None;
+        }
         let place = Place {
             at: None,
             type_at: None,

@@ -32,11 +32,5 @@ pub(super) fn plan_detector(
     }
     let index = instances.default_of(DEFAULT_DETECTOR)?;
     instances.list[index].used = true;
-    let found = instances.list[index].roles.saturation;
-    if found.is_none() {
-        let instance = &instances.list[index];
-        let message = format!("plugin '{}' is not a saturation detector", instance.name);
-        instances.diagnostics.error(instance.at, &instance.path, message);
-    }
-    found.map(|s| (index, s))
+    instances.list[index].roles.saturation.map(|s| (index, s))
 }

@@ -36,9 +36,9 @@ mod token_producer;
 mod utilization_detector;
 mod weighted_random_picker;
 
+pub use crate::api::ParserKind;
 pub use core_metrics_extractor::MetricsExtractor;
 pub use metrics_data_source::MetricsSource;
-pub use parsers::ParserKind;
 
 pub use registry::{
     Build, DEFAULT_IN_FLIGHT_PRODUCER, DEFAULT_PREFIX_PRODUCER, Links, PluginType, Roles, find,

@@ -2,16 +2,7 @@
 //! API room; here each is a name that a configuration can list.
 
 use super::{Build, PluginType, Roles, parameters};
-
-/// The request formats that can be read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum ParserKind {
-    OpenAi,
-    Anthropic,
-    VllmHttp,
-    SglangHttp,
-    Passthrough,
-}
+use crate::api::ParserKind;
 
 pub(super) const OPENAI: PluginType =
     PluginType { name: "openai-parser", aliases: &[], build: |b| parser(b, ParserKind::OpenAi) };

@@ -73,9 +73,9 @@ impl CostModel {
         Self::h200_qwen7b().scaled(0.0)
     }
 
-    /// The same engine, `speed` times as fast.
-    pub fn at_speed(&self, speed: f64) -> Self {
-        self.clone().scaled(1.0 / speed)
+    /// The same engine, `speed` times as fast, which must be above 0.
+    pub(super) fn at_speed(self, speed: f64) -> Self {
+        self.scaled(1.0 / speed)
     }
 
     fn scaled(mut self, factor: f64) -> Self {

@@ -54,7 +54,9 @@ impl Prompt {
 
     /// A prompt from a trace that gives one id per `trace_block` tokens (the last may be partly
     /// filled), as Mooncake's (512) and the agent traces (64) do. `trace_block` must be a
-    /// multiple of `block_size`. `seed` keeps apart traces whose ids are local.
+    /// multiple of `block_size`. `seed` keeps apart traces whose ids are local. To name the
+    /// blocks of the answer as well, make it from the ids and the length of the next turn and
+    /// set `len_tokens` back.
     pub fn from_trace(
         ids: &[u64],
         trace_block: u32,

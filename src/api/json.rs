@@ -1,0 +1,415 @@
+//! What the API families share for reading a JSON body: one pass, borrowed, unknown fields
+//! skipped.
+//!
+//! A family lists the fields it reads by implementing [`Fields`]; everything else is skipped
+//! without being decoded. The text is UTF-8 and nests no deeper than [`MAX_DEPTH`] when it gets
+//! here. What goes wrong is looked at again on the way out only ([`explain`]), so that a good
+//! body pays nothing for clear errors.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::marker::PhantomData;
+
+use serde::de::value::SeqAccessDeserializer;
+use serde::de::{Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+use serde_json::value::RawValue;
+
+/// Objects and arrays may nest this deep, as in Go's `encoding/json`.
+pub(super) const MAX_DEPTH: usize = 10_000;
+
+/// Why a body could not be read.
+#[derive(Debug)]
+pub(super) enum Failure {
+    /// It is not a JSON object: what is wrong with it.
+    Syntax(Cow<'static, str>),
+    /// A field has the wrong type: what the field's reader said.
+    Type(String),
+}
+
+/// The fields that are read of one JSON object.
+pub(super) trait Fields<'de>: Default {
+    /// Reads the value of `key` from `map`, or returns false where the field is not read. Called
+    /// again for a key that stands twice: the last value counts.
+    fn field<M: MapAccess<'de>>(&mut self, key: &str, map: &mut M) -> Result<bool, M::Error>;
+}
+
+/// A JSON object, or null, which has no fields.
+#[derive(Debug, Default)]
+pub(super) struct Object<F>(pub F);
+
+impl<'de, F: Fields<'de>> Deserialize<'de> for Object<F> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct ObjectVisitor<F>(PhantomData<F>);
+
+        impl<'de, F: Fields<'de>> Visitor<'de> for ObjectVisitor<F> {
+            type Value = Object<F>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_unit<E: Error>(self) -> Result<Self::Value, E> {
+                Ok(Object(F::default()))
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut fields = F::default();
+                while let Some(Text(key)) = map.next_key()? {
+                    if !fields.field(&key, &mut map)? {
+                        map.next_value::<IgnoredAny>()?;
+                    }
+                }
+                Ok(Object(fields))
+            }
+        }
+
+        deserializer.deserialize_any(ObjectVisitor(PhantomData))
+    }
+}
+
+/// A string: a slice of the body, or a copy where it holds escapes.
+#[derive(Debug, Default)]
+pub(super) struct Text<'a>(pub Cow<'a, str>);
+
+impl<'de> Deserialize<'de> for Text<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct TextVisitor;
+
+        impl<'de> Visitor<'de> for TextVisitor {
+            type Value = Text<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a string")
+            }
+
+            fn visit_borrowed_str<E: Error>(self, v: &'de str) -> Result<Self::Value, E> {
+                Ok(Text(Cow::Borrowed(v)))
+            }
+
+            fn visit_str<E: Error>(self, v: &str) -> Result<Self::Value, E> {
+                Ok(Text(Cow::Owned(v.to_owned())))
+            }
+        }
+
+        deserializer.deserialize_str(TextVisitor)
+    }
+}
+
+/// Reads a string; null is the empty string.
+pub(super) fn text<'de, M: MapAccess<'de>>(map: &mut M) -> Result<Cow<'de, str>, M::Error> {
+    Ok(map.next_value::<Option<Text<'de>>>()?.unwrap_or_default().0)
+}
+
+/// A value as it stands in the body, checked and not decoded.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Raw<'a>(pub &'a str);
+
+impl<'de> Deserialize<'de> for Raw<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Ok(Raw(<&RawValue>::deserialize(deserializer)?.get()))
+    }
+}
+
+impl<'a> Raw<'a> {
+    pub fn is_null(self) -> bool {
+        self.0 == "null"
+    }
+
+    /// The value's text, if it is a string.
+    pub fn string(self) -> Option<Cow<'a, str>> {
+        if !self.0.starts_with('"') {
+            return None;
+        }
+        match serde_json::from_str::<Text<'a>>(self.0) {
+            Ok(text) => Some(text.0),
+            // A lone surrogate is the one thing that a checked string can still hold.
+            Err(_) => {
+                let patched = super::surrogates::replace_lone(self.0.as_bytes())?;
+                Some(Cow::Owned(serde_json::from_slice::<String>(&patched).ok()?))
+            }
+        }
+    }
+
+    /// The value as a count, if it is a whole number and not negative.
+    pub fn count(self) -> Option<u64> {
+        // A string or a keyword is no number to `parse` either.
+        self.0.parse::<u64>().ok().or_else(|| {
+            let value = self.0.parse::<f64>().ok()?;
+            (value >= 0.0 && value.fract() == 0.0 && value < u64::MAX as f64)
+                .then_some(value as u64)
+        })
+    }
+}
+
+/// Reads a value of any type but null.
+pub(super) fn present<'de, M>(map: &mut M) -> Result<Option<Raw<'de>>, M::Error>
+where
+    M: MapAccess<'de>,
+{
+    let raw = map.next_value::<Raw<'de>>()?;
+    Ok((!raw.is_null()).then_some(raw))
+}
+
+/// Reads an array, of anything, or null.
+pub(super) fn array<'de, M>(map: &mut M) -> Result<Option<Raw<'de>>, M::Error>
+where
+    M: MapAccess<'de>,
+{
+    opened_by(map, '[', "expected an array")
+}
+
+/// Reads an object, of anything, or null.
+pub(super) fn object<'de, M>(map: &mut M) -> Result<Option<Raw<'de>>, M::Error>
+where
+    M: MapAccess<'de>,
+{
+    opened_by(map, '{', "expected an object")
+}
+
+fn opened_by<'de, M>(
+    map: &mut M,
+    first: char,
+    expected: &'static str,
+) -> Result<Option<Raw<'de>>, M::Error>
+where
+    M: MapAccess<'de>,
+{
+    match present(map)? {
+        Some(raw) if !raw.0.starts_with(first) => Err(Error::custom(expected)),
+        raw => Ok(raw),
+    }
+}
+
+/// Text, or a list of blocks; null is the empty text.
+#[derive(Debug)]
+pub(super) enum Content<'a, B> {
+    Text(Cow<'a, str>),
+    Blocks(Vec<Object<B>>),
+}
+
+impl<B> Default for Content<'_, B> {
+    fn default() -> Self {
+        Content::Text(Cow::Borrowed(""))
+    }
+}
+
+impl<'de, B: Fields<'de>> Deserialize<'de> for Content<'de, B> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct ContentVisitor<B>(PhantomData<B>);
+
+        impl<'de, B: Fields<'de>> Visitor<'de> for ContentVisitor<B> {
+            type Value = Content<'de, B>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a string or an array of blocks")
+            }
+
+            fn visit_unit<E: Error>(self) -> Result<Self::Value, E> {
+                Ok(Content::default())
+            }
+
+            fn visit_borrowed_str<E: Error>(self, v: &'de str) -> Result<Self::Value, E> {
+                Ok(Content::Text(Cow::Borrowed(v)))
+            }
+
+            fn visit_str<E: Error>(self, v: &str) -> Result<Self::Value, E> {
+                Ok(Content::Text(Cow::Owned(v.to_owned())))
+            }
+
+            fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<Self::Value, A::Error> {
+                Vec::deserialize(SeqAccessDeserializer::new(seq)).map(Content::Blocks)
+            }
+        }
+
+        deserializer.deserialize_any(ContentVisitor(PhantomData))
+    }
+}
+
+/// The body as text, if it is UTF-8 and does not nest too deep.
+pub(super) fn check(body: &[u8]) -> Result<&str, Failure> {
+    let text = simdutf8::basic::from_utf8(body)
+        .map_err(|_| Failure::Syntax(Cow::Borrowed("invalid UTF-8")))?;
+    if nests_too_deep(body) {
+        return Err(Failure::Syntax(Cow::Borrowed("exceeded max depth")));
+    }
+    Ok(text)
+}
+
+/// Reads the one JSON value that `text` is.
+pub(super) fn read<'a, T: Deserialize<'a>>(text: &'a str) -> Result<T, Failure> {
+    serde_json::from_str(text).map_err(|error| explain(text, &error))
+}
+
+/// Tells apart what is not JSON, what is no object, and what has a field of the wrong type: the
+/// reader stopped at the first it met, but the whole body must be JSON before a type matters.
+#[cold]
+fn explain(text: &str, error: &serde_json::Error) -> Failure {
+    if let Err(syntax) = serde_json::from_str::<IgnoredAny>(text) {
+        return Failure::Syntax(if syntax.is_eof() {
+            Cow::Borrowed("unexpected end of JSON input")
+        } else {
+            // serde_json describes what it expected and where; it quotes nothing.
+            Cow::Owned(syntax.to_string())
+        });
+    }
+    let kind = match text.trim_start().as_bytes().first() {
+        Some(b'{') | None => {
+            let position = format!(" at line {} column {}", error.line(), error.column());
+            let message = error.to_string();
+            return Failure::Type(message.strip_suffix(&position).unwrap_or(&message).to_owned());
+        }
+        Some(b'[') => "array",
+        Some(b'"') => "string",
+        Some(b't' | b'f') => "bool",
+        Some(_) => "number",
+    };
+    Failure::Syntax(Cow::Owned(format!(
+        "json: cannot unmarshal {kind} into Go value of type map[string]interface {{}}"
+    )))
+}
+
+/// True where arrays and objects nest deeper than [`MAX_DEPTH`]. Nearly every body has too few
+/// brackets for that, and counting them costs a fraction of reading it.
+fn nests_too_deep(body: &[u8]) -> bool {
+    // `[` and `{` differ in one bit. Counted in runs short enough for a byte each, so that the
+    // compiler can count many bytes at once.
+    let brackets = |run: &[u8]| -> u8 { run.iter().map(|b| u8::from(b | 0x20 == b'{')).sum() };
+    let mut count = 0;
+    body.len() > MAX_DEPTH
+        && body.chunks(u8::MAX as usize).any(|run| {
+            count += usize::from(brackets(run));
+            count > MAX_DEPTH
+        })
+        && deepest(body) > MAX_DEPTH
+}
+
+/// How deep arrays and objects nest.
+fn deepest(body: &[u8]) -> usize {
+    let (mut depth, mut deepest) = (0usize, 0);
+    let mut at = 0;
+    while let Some(&byte) = body.get(at) {
+        match byte {
+            b'[' | b'{' => {
+                depth += 1;
+                deepest = deepest.max(depth);
+            }
+            b']' | b'}' => depth = depth.saturating_sub(1),
+            b'"' => at = end_of_string(body, at),
+            _ => {}
+        }
+        at += 1;
+    }
+    deepest
+}
+
+/// The place of the quote that ends the string whose first quote is at `start`; the end of the
+/// text where it does not end.
+pub(super) fn end_of_string(text: &[u8], start: usize) -> usize {
+    let mut at = start + 1;
+    while let Some(rest) = text.get(at..) {
+        match memchr::memchr2(b'"', b'\\', rest) {
+            Some(i) if rest[i] == b'"' => return at + i,
+            // The escaped byte is no quote that ends the string.
+            Some(i) => at += i + 2,
+            None => break,
+        }
+    }
+    text.len()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn failure(text: &str) -> String {
+        #[derive(Default)]
+        struct Named(String);
+        impl<'de> Fields<'de> for Named {
+            fn field<M: MapAccess<'de>>(
+                &mut self,
+                key: &str,
+                map: &mut M,
+            ) -> Result<bool, M::Error> {
+                if key == "name" {
+                    self.0 = text(map)?.into_owned();
+                }
+                Ok(key == "name")
+            }
+        }
+        match check(text.as_bytes()).and_then(read::<Object<Named>>) {
+            Ok(named) => format!("name '{}'", named.0.0),
+            Err(Failure::Syntax(text)) => format!("syntax: {text}"),
+            Err(Failure::Type(text)) => format!("type: {text}"),
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_body() {
+        const OBJECT: &str = "into Go value of type map[string]interface {}";
+        for (body, expected) in [
+            (r#"{"name":"x"}"#, "name 'x'".to_owned()),
+            (r#" {"a":[{}], "name" : "x" , "b":1e400} "#, "name 'x'".to_owned()),
+            (r#"{"name":"x","name":"y"}"#, "name 'y'".to_owned()),
+            (r#"{"na\u006de":"\u0041\n"}"#, "name 'A\n'".to_owned()),
+            (r#"{"name":null}"#, "name ''".to_owned()),
+            ("null", "name ''".to_owned()),
+            ("", "syntax: unexpected end of JSON input".to_owned()),
+            (" \n", "syntax: unexpected end of JSON input".to_owned()),
+            (r#"{"name":"x""#, "syntax: unexpected end of JSON input".to_owned()),
+            ("no json", "syntax: expected ident at line 1 column 2".to_owned()),
+            ("{} {}", "syntax: trailing characters at line 1 column 4".to_owned()),
+            ("[1]", format!("syntax: json: cannot unmarshal array {OBJECT}")),
+            ("\"{\"", format!("syntax: json: cannot unmarshal string {OBJECT}")),
+            ("true", format!("syntax: json: cannot unmarshal bool {OBJECT}")),
+            (" -1", format!("syntax: json: cannot unmarshal number {OBJECT}")),
+            (r#"{"name":5}"#, "type: invalid type: integer `5`, expected a string".to_owned()),
+            // Not JSON outranks a field of the wrong type before it.
+            (r#"{"name":5,}"#, "syntax: trailing comma at line 1 column 11".to_owned()),
+            ("{\"name\":\"a\nb\"}", {
+                let text = "control character (\\u0000-\\u001F) found while parsing a string";
+                format!("syntax: {text} at line 2 column 0")
+            }),
+        ] {
+            assert_eq!(failure(body), expected, "{body}");
+        }
+        assert!(
+            matches!(check(b"{\"name\":\"\xff\"}"), Err(Failure::Syntax(t)) if t == "invalid UTF-8")
+        );
+    }
+
+    #[test]
+    fn nesting_has_a_limit_and_never_overflows_the_stack() {
+        let nested = |open: &str, close: &str, levels: usize| {
+            format!(r#"{{"x":{}{},"name":"n"}}"#, open.repeat(levels), close.repeat(levels))
+        };
+        let too_deep = "syntax: exceeded max depth";
+        // The object around them is a level of its own.
+        assert_eq!(failure(&nested("[", "]", MAX_DEPTH - 1)), "name 'n'");
+        assert_eq!(failure(&nested("[", "]", MAX_DEPTH)), too_deep);
+        assert_eq!(failure(&nested("[", "]", 400_000)), too_deep);
+        // Brackets side by side, or in strings, are no nesting.
+        assert_eq!(failure(&format!(r#"{{"x":[{}[]]}}"#, "[],".repeat(20_000))), "name ''");
+        assert_eq!(failure(&format!(r#"{{"name":"\"{}"}}"#, "[".repeat(3)),), "name '\"[[['");
+        let brackets = "[".repeat(20_000);
+        assert_eq!(failure(&format!(r#"{{"x":"\\\"{brackets}"}}"#)), "name ''");
+    }
+
+    #[test]
+    fn counts_are_whole_and_not_negative() {
+        for (raw, count) in [
+            ("0", Some(0)),
+            ("17", Some(17)),
+            ("5.0", Some(5)),
+            ("1e3", Some(1000)),
+            ("-1", None),
+            ("0.5", None),
+            ("1e40", None),
+            ("\"5\"", None),
+            ("true", None),
+            ("null", None),
+        ] {
+            assert_eq!(Raw(raw).count(), count, "{raw}");
+        }
+    }
+}

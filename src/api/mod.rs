@@ -1,0 +1,35 @@
+//! Request and response bodies, one file per API family.
+//!
+//! [`Parsers`] finds out by the path what a request is and reads its body once, borrowing from it
+//! ([`ParsedRequest`]); the body is forwarded as it came, but for the model's name where a rewrite
+//! asks for another. On the way back [`ResponseReader`] reads the usage off the stream and
+//! [`ModelRenamer`] puts the client's model name in again.
+//!
+//! To read on: `parsers.rs` (path to API), `body.rs` (what all families do alike), `json.rs` (how
+//! fields are read), then a family: `chat.rs`, `openai.rs`, `messages.rs`, `generate.rs`. The
+//! rules and texts are those of llm-d-router main at ebab6879.
+
+mod body;
+mod canonical;
+mod chat;
+mod generate;
+mod input;
+mod json;
+mod media;
+mod messages;
+mod model;
+mod openai;
+mod parsers;
+mod rename;
+mod request;
+mod response;
+mod sse;
+mod surrogates;
+mod token_ids;
+mod usage;
+
+pub use parsers::{ParserKind, Parsers};
+pub use rename::ModelRenamer;
+pub use request::{Api, ParsedRequest};
+pub use response::ResponseReader;
+pub use usage::Usage;

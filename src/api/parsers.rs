@@ -1,0 +1,288 @@
+//! Which parser reads a request, by its path.
+
+use bytes::Bytes;
+
+use super::body::parse;
+use super::chat::Chat;
+use super::generate::{SglangGenerate, VllmGenerate};
+use super::messages::Messages;
+use super::openai::{Completions, Conversations, Embeddings, Images, Responses};
+use super::request::{Api, ParsedRequest};
+use super::surrogates;
+use crate::error::{Code, RequestError};
+
+/// A request without a path is taken for this one.
+const DEFAULT_PATH: &str = "/v1/completions";
+/// The part of a path that an error repeats, bytes.
+const MAX_PATH_IN_ERROR: usize = 256;
+/// Larger bodies are refused: a prompt's places are 32-bit, and escaping makes some text longer.
+const MAX_BODY: usize = 512 << 20;
+
+/// A parser that a configuration can list. The vllm-grpc and Vertex parsers of the reference are
+/// not offered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ParserKind {
+    OpenAi,
+    Anthropic,
+    VllmHttp,
+    SglangHttp,
+    Passthrough,
+}
+
+impl ParserKind {
+    const ALL: [ParserKind; 5] = [
+        ParserKind::OpenAi,
+        ParserKind::Anthropic,
+        ParserKind::VllmHttp,
+        ParserKind::SglangHttp,
+        ParserKind::Passthrough,
+    ];
+
+    /// The parser of this plugin type.
+    pub fn from_type_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.type_name() == name)
+    }
+
+    /// The plugin type's name.
+    pub const fn type_name(self) -> &'static str {
+        match self {
+            ParserKind::OpenAi => "openai-parser",
+            ParserKind::Anthropic => "anthropic-parser",
+            ParserKind::VllmHttp => "vllmhttp-parser",
+            ParserKind::SglangHttp => "sglanghttp-parser",
+            ParserKind::Passthrough => "passthrough-parser",
+        }
+    }
+
+    /// The path suffixes it reads; none: whatever no other parser reads.
+    const fn claims(self) -> &'static [&'static str] {
+        match self {
+            ParserKind::OpenAi => &[
+                "chat/completions",
+                "completions",
+                "embeddings",
+                "responses",
+                "conversations",
+                "chat/completions/render",
+                "completions/render",
+                "images/generations",
+            ],
+            ParserKind::Anthropic => &["messages", "messages/count_tokens"],
+            ParserKind::VllmHttp => &["inference/v1/generate"],
+            ParserKind::SglangHttp => &["generate"],
+            ParserKind::Passthrough => &[],
+        }
+    }
+}
+
+/// The parsers of a configuration, in order.
+#[derive(Clone, Debug)]
+pub struct Parsers {
+    claiming: Vec<ParserKind>,
+    has_fallback: bool,
+}
+
+impl Parsers {
+    /// The fall-back ends the list: parsers after it are left out, as in the reference.
+    pub fn new(kinds: Vec<ParserKind>) -> Self {
+        let claiming: Vec<_> =
+            kinds.iter().copied().take_while(|k| !k.claims().is_empty()).collect();
+        Self { has_fallback: claiming.len() < kinds.len(), claiming }
+    }
+
+    /// Reads a request. `path` is its `:path`, whose query does not count. Without `want_prompt`
+    /// the prompt stays empty.
+    ///
+    /// # Errors
+    ///
+    /// `BadRequest` with the reference's text where no parser takes the path or the body is not
+    /// what the API requires; `PayloadTooLarge` beyond 512 MiB.
+    pub fn parse(
+        &self,
+        path: &str,
+        body: Bytes,
+        want_prompt: bool,
+    ) -> Result<ParsedRequest, RequestError> {
+        let path = path.split('?').next().unwrap_or_default().trim();
+        let path = path.strip_suffix('/').unwrap_or(path);
+        let path = if path.is_empty() { DEFAULT_PATH } else { path };
+        let api = self.api(path)?;
+        if body.len() > MAX_BODY {
+            return Err(RequestError::new(Code::PayloadTooLarge, "request body is too large"));
+        }
+        read(api, &body, want_prompt).or_else(|error| match surrogates::replace_lone(&body) {
+            // Read again as Go reads it; places in the copy are places in the body.
+            Some(patched) => read(api, &patched.into(), want_prompt),
+            None => Err(error),
+        })
+    }
+
+    /// The parser with the longest claim that `path` ends with says what the request is; of equal
+    /// claims the first. A claim may begin inside a path segment.
+    fn api(&self, path: &str) -> Result<Api, RequestError> {
+        let claimed = self
+            .claiming
+            .iter()
+            .flat_map(|kind| kind.claims().iter().map(move |claim| (*kind, *claim)))
+            .filter(|(_, claim)| path.ends_with(claim))
+            .rev()
+            .max_by_key(|(_, claim)| claim.len());
+        match claimed {
+            Some((ParserKind::OpenAi, _)) => Ok(openai_api(path)),
+            Some((ParserKind::Anthropic, _)) if path.ends_with("/messages") => Ok(Api::Messages),
+            Some((ParserKind::Anthropic, _)) if path.ends_with("/messages/count_tokens") => {
+                Ok(Api::CountTokens)
+            }
+            Some((ParserKind::Anthropic, _)) => Err(refused("unsupported API endpoint", path)),
+            Some((ParserKind::VllmHttp, _)) => Ok(Api::VllmGenerate),
+            Some((ParserKind::SglangHttp, _)) if matches!(path, "/generate" | "generate") => {
+                Ok(Api::SglangGenerate)
+            }
+            Some((ParserKind::SglangHttp, _)) => Err(refused("unsupported path", path)),
+            Some((ParserKind::Passthrough, _)) => Ok(Api::Passthrough),
+            None if self.has_fallback => Ok(Api::Passthrough),
+            None => Err(refused("no parser registered matching path suffix for", path)),
+        }
+    }
+}
+
+/// The OpenAI API of a path, by its last segments; anything else is taken for completions.
+fn openai_api(path: &str) -> Api {
+    let suffixes = [
+        ("/conversations", Api::Conversations),
+        ("/responses", Api::Responses),
+        ("/chat/completions", Api::Chat),
+        ("/chat/completions/render", Api::Chat),
+        ("/embeddings", Api::Embeddings),
+        ("/images/generations", Api::Images),
+    ];
+    let found = suffixes.into_iter().find(|(suffix, _)| path.ends_with(suffix));
+    found.map_or(Api::Completions, |(_, api)| api)
+}
+
+/// A path is the one thing of a request that an error repeats: cut, and on one line.
+fn refused(text: &str, path: &str) -> RequestError {
+    let end = path.floor_char_boundary(MAX_PATH_IN_ERROR);
+    let path = path[..end].replace(char::is_control, "?");
+    RequestError::bad_request(format!("{text}: {path}"))
+}
+
+fn read(api: Api, body: &Bytes, want_prompt: bool) -> Result<ParsedRequest, RequestError> {
+    match api {
+        Api::Completions => parse::<Completions<'_>>(api, body, want_prompt),
+        Api::Chat => parse::<Chat<'_>>(api, body, want_prompt),
+        Api::Responses => parse::<Responses<'_>>(api, body, want_prompt),
+        Api::Conversations => parse::<Conversations<'_>>(api, body, want_prompt),
+        Api::Embeddings => parse::<Embeddings<'_>>(api, body, want_prompt),
+        Api::Images => parse::<Images<'_>>(api, body, want_prompt),
+        Api::Messages => parse::<Messages<'_>>(api, body, want_prompt),
+        Api::VllmGenerate => parse::<VllmGenerate<'_>>(api, body, want_prompt),
+        Api::SglangGenerate => parse::<SglangGenerate<'_>>(api, body, want_prompt),
+        Api::CountTokens => {
+            Ok(ParsedRequest { api, skip_response: true, ..ParsedRequest::unseen() })
+        }
+        Api::Passthrough => Ok(ParsedRequest::unseen()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ALL: [ParserKind; 5] = ParserKind::ALL;
+
+    #[test]
+    fn parsers_have_names() {
+        for kind in ALL {
+            assert_eq!(ParserKind::from_type_name(kind.type_name()), Some(kind));
+        }
+        assert_eq!(ParserKind::from_type_name("vllmgrpc-parser"), None);
+    }
+
+    #[test]
+    fn the_path_says_what_a_request_is() {
+        let parsers = Parsers::new(ALL.to_vec());
+        for (path, expected) in [
+            ("/v1/chat/completions", Ok(Api::Chat)),
+            ("/v1/chat/completions/", Ok(Api::Chat)),
+            (" /v1/chat/completions ", Ok(Api::Chat)),
+            ("/v1/chat/completions/render", Ok(Api::Chat)),
+            ("/v1/projects/p/endpoints/e/chat/completions", Ok(Api::Chat)),
+            ("/v1/completions", Ok(Api::Completions)),
+            ("/v1/completions/render", Ok(Api::Completions)),
+            // A claim may begin inside a segment; the API then is the default one.
+            ("/xcompletions", Ok(Api::Completions)),
+            ("/xembeddings", Ok(Api::Completions)),
+            ("/v1/embeddings", Ok(Api::Embeddings)),
+            ("/v1/responses", Ok(Api::Responses)),
+            ("/v1/conversations", Ok(Api::Conversations)),
+            ("/v1/images/generations", Ok(Api::Images)),
+            ("/v1/messages", Ok(Api::Messages)),
+            ("/v1/messages/count_tokens", Ok(Api::CountTokens)),
+            ("/xmessages", Err("unsupported API endpoint: /xmessages")),
+            ("/inference/v1/generate", Ok(Api::VllmGenerate)),
+            ("/generate", Ok(Api::SglangGenerate)),
+            ("/regenerate", Err("unsupported path: /regenerate")),
+            ("/prefix/generate", Err("unsupported path: /prefix/generate")),
+            ("/v1/models", Ok(Api::Passthrough)),
+            ("/v1/CHAT/completions/x", Ok(Api::Passthrough)),
+        ] {
+            let api = parsers.api(path.trim().strip_suffix('/').unwrap_or(path.trim()));
+            let api = api.map_err(|e| e.message.into_owned());
+            assert_eq!(api, expected.map_err(str::to_owned), "{path}");
+        }
+    }
+
+    #[test]
+    fn the_path_is_cleaned_before_it_is_matched() {
+        let parsers = Parsers::new(vec![ParserKind::OpenAi]);
+        let body = Bytes::from_static(br#"{"model":"m","prompt":"p"}"#);
+        for path in ["", "/", "/v1/completions?a=/x", " /v1/completions/ "] {
+            let parsed = parsers.parse(path, body.clone(), true).expect(path);
+            assert_eq!(parsed.api, Api::Completions, "{path}");
+        }
+    }
+
+    #[test]
+    fn the_order_of_parsers_matters_where_a_fallback_ends_it() {
+        let api = |kinds: &[ParserKind], path| {
+            Parsers::new(kinds.to_vec()).api(path).map_err(|e| e.message.into_owned())
+        };
+        let chat = "/v1/chat/completions";
+        use ParserKind::{OpenAi, Passthrough, SglangHttp};
+        assert_eq!(api(&[OpenAi, Passthrough], chat), Ok(Api::Chat));
+        assert_eq!(api(&[Passthrough, OpenAi], chat), Ok(Api::Passthrough));
+        assert_eq!(api(&[OpenAi, Passthrough], "/x"), Ok(Api::Passthrough));
+        let none = "no parser registered matching path suffix for: ";
+        assert_eq!(api(&[OpenAi], "/x"), Err(format!("{none}/x")));
+        assert_eq!(api(&[], chat), Err(format!("{none}{chat}")));
+        assert_eq!(api(&[SglangHttp], chat), Err(format!("{none}{chat}")));
+    }
+
+    #[test]
+    fn an_error_repeats_a_path_cut_and_on_one_line() {
+        let path = format!("/a\nb\u{7f}{}", "ü".repeat(500));
+        let error = Parsers::new(Vec::new()).parse(&path, Bytes::new(), true).unwrap_err();
+        let text = error.message.strip_prefix("no parser registered matching path suffix for: ");
+        let text = text.expect("the reference's text");
+        assert!(text.starts_with("/a?b?ü") && text.len() <= 256, "{text}");
+        assert!(text.chars().all(|c| !c.is_control()));
+    }
+
+    #[test]
+    fn raw_requests_need_no_json() {
+        let parsers = Parsers::new(ALL.to_vec());
+        for (path, body, skips) in [
+            ("/v1/messages/count_tokens", "", true),
+            ("/v1/messages/count_tokens", "not JSON", true),
+            ("/anything", "not JSON", false),
+            ("/anything", r#"{"model":"m"}"#, false),
+        ] {
+            let body = Bytes::from_static(body.as_bytes());
+            let parsed = parsers.parse(path, body.clone(), true).expect(path);
+            assert_eq!(parsed.skip_response, skips);
+            assert!(!parsed.model_required && parsed.model.is_none() && parsed.prompt.is_empty());
+            assert_eq!(parsed.with_model(&body, "other"), body);
+        }
+    }
+}

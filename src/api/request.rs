@@ -1,0 +1,80 @@
+//! What is read of a request.
+
+use bytes::Bytes;
+
+use super::model::ModelPlaces;
+use crate::scheduling::Prompt;
+
+/// The API of a request; its response reports usage in the same family's form.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Api {
+    /// OpenAI `completions`.
+    Completions,
+    /// OpenAI `chat/completions`.
+    Chat,
+    /// OpenAI `responses`.
+    Responses,
+    /// OpenAI `conversations`.
+    Conversations,
+    /// OpenAI `embeddings`.
+    Embeddings,
+    /// OpenAI `images/generations`.
+    Images,
+    /// Anthropic `messages`.
+    Messages,
+    /// Anthropic `messages/count_tokens`.
+    CountTokens,
+    /// vLLM `inference/v1/generate`.
+    VllmGenerate,
+    /// SGLang `generate`.
+    SglangGenerate,
+    /// Anything else, forwarded unread.
+    Passthrough,
+}
+
+/// What scheduling needs of a request, read in one pass over its body.
+#[derive(Clone, Debug)]
+pub struct ParsedRequest {
+    pub api: Api,
+    /// The model asked for; `None` where the body names none, an empty one or one that is no
+    /// string.
+    pub model: Option<String>,
+    /// The API's requests name a model, and the body can be given another. A request without one,
+    /// and without a rewrite that supplies one, is to be refused.
+    pub model_required: bool,
+    /// What counts for prefix matching; empty where it was not asked for.
+    pub prompt: Prompt,
+    /// The body asks for a stream.
+    pub stream: bool,
+    /// The body's cap on output tokens.
+    pub max_output_tokens: Option<u64>,
+    /// Requests with different salts share no prefix.
+    pub cache_salt: String,
+    /// The response is the gateway's alone to finish (`count_tokens`).
+    pub skip_response: bool,
+    pub(super) model_places: ModelPlaces,
+}
+
+impl ParsedRequest {
+    /// A request whose body nobody read.
+    pub fn unseen() -> Self {
+        Self {
+            api: Api::Passthrough,
+            model: None,
+            model_required: false,
+            prompt: Prompt::default(),
+            stream: false,
+            max_output_tokens: None,
+            cache_salt: String::new(),
+            skip_response: false,
+            model_places: ModelPlaces::none(),
+        }
+    }
+
+    /// The body with `target` for its model, every other byte as it came. `body` is the one this
+    /// was parsed from. A body that names no model gets the field; one that is forwarded unread
+    /// stays as it is.
+    pub fn with_model(&self, body: &Bytes, target: &str) -> Bytes {
+        self.model_places.fill(body, target)
+    }
+}

@@ -1,0 +1,142 @@
+//! What a response says of its token counts, read as it streams by.
+
+use memchr::memmem::Finder;
+
+use super::request::Api;
+use super::sse::SseLines;
+use super::usage::{self, Usage};
+
+/// A JSON response that comes in pieces is kept up to this size, bytes; of a larger one the counts
+/// are not read.
+const MAX_JSON: usize = 16 << 20;
+
+/// Reads the token counts off one response.
+///
+/// An event stream is read line by line and only lines that may hold counts are decoded; a JSON
+/// response is read when it is whole. What is malformed is passed over: the counts of a response
+/// are never worth its failure.
+#[derive(Debug)]
+pub struct ResponseReader {
+    api: Api,
+    /// Finds the text that goes with counts; none where there never are any.
+    mark: Option<Finder<'static>>,
+    usage: Option<Usage>,
+    form: Form,
+}
+
+#[derive(Debug)]
+enum Form {
+    Events(SseLines),
+    Json {
+        kept: Vec<u8>,
+        /// The response was whole in its first piece, or is too large.
+        done: bool,
+    },
+}
+
+impl ResponseReader {
+    /// `sse`: the response's content type is `text/event-stream`.
+    pub fn new(api: Api, sse: bool) -> Self {
+        let form = if sse {
+            Form::Events(SseLines::default())
+        } else {
+            Form::Json { kept: Vec::new(), done: false }
+        };
+        Self { api, mark: usage::mark(api).map(Finder::new), usage: None, form }
+    }
+
+    /// Takes the next piece of the body, cut anywhere.
+    pub fn chunk(&mut self, chunk: &[u8]) {
+        let Some(mark) = &self.mark else {
+            // Events are counted whatever is in them.
+            if let Form::Events(lines) = &mut self.form {
+                lines.chunk(chunk, |_| {});
+            }
+            return;
+        };
+        match &mut self.form {
+            Form::Events(lines) => {
+                let (api, usage) = (self.api, &mut self.usage);
+                lines.chunk(chunk, |data| event(api, mark, data, usage));
+            }
+            Form::Json { kept, done } => {
+                if *done || chunk.is_empty() {
+                    return;
+                }
+                if kept.is_empty() && ends_object(chunk) {
+                    // Most responses come whole: no copy is needed then.
+                    self.usage = whole(self.api, mark, chunk);
+                    *done = self.usage.is_some();
+                }
+                if !*done {
+                    kept.extend_from_slice(chunk);
+                    if kept.len() > MAX_JSON {
+                        *kept = Vec::new();
+                        *done = true;
+                    }
+                }
+            }
+        }
+    }
+
+    /// The body is complete.
+    pub fn finish(&mut self) {
+        let Some(mark) = &self.mark else { return };
+        match &mut self.form {
+            Form::Events(lines) => {
+                let (api, usage) = (self.api, &mut self.usage);
+                lines.finish(|data| event(api, mark, data, usage));
+            }
+            Form::Json { kept, done } => {
+                if !*done {
+                    self.usage = whole(self.api, mark, &std::mem::take(kept));
+                    *done = true;
+                }
+            }
+        }
+    }
+
+    /// The counts so far.
+    pub fn usage(&self) -> Option<Usage> {
+        self.usage
+    }
+
+    /// Streamed events so far, without the final `[DONE]`.
+    pub fn events(&self) -> u64 {
+        match &self.form {
+            Form::Events(lines) => lines.events(),
+            Form::Json { .. } => 0,
+        }
+    }
+}
+
+fn ends_object(chunk: &[u8]) -> bool {
+    chunk.trim_ascii_end().ends_with(b"}")
+}
+
+fn whole(api: Api, mark: &Finder<'_>, json: &[u8]) -> Option<Usage> {
+    // Where a stream's last event is told by its reason, a response is not.
+    let may_report = api == Api::SglangGenerate || mark.find(json).is_some();
+    let mut merged = Usage::default();
+    merged.merge(usage::of_response(api, json).filter(|_| may_report)?);
+    Some(merged)
+}
+
+fn event(api: Api, mark: &Finder<'_>, data: &[u8], usage: &mut Option<Usage>) {
+    if !reports(mark, data) {
+        return;
+    }
+    if let Some(report) = usage::of_event(api, data) {
+        usage.get_or_insert_default().merge(report);
+    }
+}
+
+/// True where the mark stands with a value other than null: engines that were asked for usage
+/// send `"usage":null` with every event but the last.
+fn reports(mark: &Finder<'_>, data: &[u8]) -> bool {
+    mark.find_iter(data).any(|at| {
+        let rest = &data[at + mark.needle().len()..];
+        let value = rest.trim_ascii_start().strip_prefix(b":");
+        value.is_some_and(|value| !value.trim_ascii_start().starts_with(b"null"))
+    })
+}

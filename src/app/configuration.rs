@@ -1,0 +1,31 @@
+//! Reading the `EndpointPickerConfig` that the flags name.
+
+use super::refused;
+use crate::cli::{ConfigSource, Exit, Options};
+use crate::pipeline::{self, Pipeline};
+
+/// Loads the configuration; warnings are logged.
+///
+/// # Errors
+/// Every mistake with its place, exit status 2.
+pub(super) fn load(options: &Options) -> Result<Pipeline, Exit> {
+    let (name, text) = match &options.config {
+        ConfigSource::BuiltIn => ("built-in configuration".to_owned(), None),
+        ConfigSource::Text(text) => ("--config-text".to_owned(), Some(text.clone())),
+        ConfigSource::File(file) => {
+            let name = file.display().to_string();
+            let text = std::fs::read_to_string(file)
+                .map_err(|e| refused(2, format_args!("--config-file {name}: {e}")))?;
+            (name, Some(text))
+        }
+    };
+    let (pipeline, diagnostics) = pipeline::load(&name, text.as_deref(), &options.load);
+    let Some(pipeline) = pipeline else {
+        return Err(Exit { text: diagnostics.to_string(), code: 2 });
+    };
+    for line in diagnostics.to_string().lines() {
+        tracing::warn!("{line}");
+    }
+    tracing::info!(file = name, summary = pipeline.summary, "Configuration loaded");
+    Ok(pipeline)
+}

@@ -1,0 +1,303 @@
+//! The program put together: from flags to listeners, and down again.
+
+mod configuration;
+mod workers;
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use rustls::ServerConfig;
+use tokio::task::JoinHandle;
+use tonic::service::Routes;
+
+use crate::api::Parsers;
+use crate::cli::{AdminOptions, CheckOptions, Exit, Options, TlsOptions};
+use crate::clock;
+use crate::datalayer::{DataLayer, ScrapeCounters, Settings, pool_averages};
+use crate::director::Director;
+use crate::endpoints::Pool;
+use crate::ext_proc::{ExternalProcessorServer, Shared};
+use crate::objectives::Objectives;
+use crate::pipeline::{self, Pipeline};
+use crate::scheduling::Wants;
+use crate::server::{
+    Admin, HealthService, Incoming, KeyPairFollower, Readiness, ServingKey, Shutdown, Stage,
+    TlsPolicy, bind, serve_grpc, server_config,
+};
+use crate::telemetry::{
+    BuildInfo, DecisionLog, MeanAndDeviation, Metrics, PoolReading, PoolSource, ScrapeErrors,
+};
+use workers::Workers;
+
+/// Why the program could not start: exit status 2 where what it was told is wrong, 1 where the
+/// machine refused.
+fn refused(code: u8, text: impl std::fmt::Display) -> Exit {
+    Exit { text: format!("epp: {text}\n"), code }
+}
+
+/// `epp check`: prints what is found in a configuration file; status 2 where it cannot be used.
+pub fn check(options: &CheckOptions) -> Exit {
+    let report = pipeline::check(&options.file, &options.load);
+    let mut text = report.text;
+    if let (true, Some(effective)) = (options.effective, &report.effective) {
+        text.push_str(effective);
+    }
+    Exit { text, code: if report.ok { 0 } else { 2 } }
+}
+
+/// A running `epp`.
+pub struct App {
+    /// Addresses of the ext_proc, health and metrics listeners.
+    pub ext_proc: SocketAddr,
+    pub health: SocketAddr,
+    pub metrics: SocketAddr,
+    pub pool: Arc<Pool>,
+    readiness: Arc<Readiness>,
+    options: Options,
+    shutdown: Shutdown,
+    servers: Vec<JoinHandle<()>>,
+    workers: Workers,
+    _data_layer: Option<DataLayer>,
+    _certificates: Vec<KeyPairFollower>,
+}
+
+impl App {
+    /// Starts everything; requests are served when it returns, except that the pool may still
+    /// have to be listed by Kubernetes.
+    ///
+    /// # Errors
+    /// A text for the user and the exit status.
+    pub async fn start(options: Options, shutdown: Shutdown) -> Result<Self, Exit> {
+        let build = BuildInfo::of_this_build();
+        tracing::info!(commit = build.commit, version = build.build_ref, "Starting epp");
+        for warning in &options.warnings {
+            tracing::warn!("{warning}");
+        }
+        let pipeline = configuration::load(&options)?;
+        let pool = Arc::new(Pool::new());
+        let objectives = Arc::new(Objectives::default());
+        let workers =
+            Workers::start(&options, pipeline.discovery.clone(), &pool, &objectives).await?;
+
+        let counters = Arc::new(ScrapeCounters::default());
+        let data_layer = start_data_layer(&options, &pipeline, &pool, &counters)?;
+        let metrics = metrics(&options, workers.pool_name(), &pool, &counters)?;
+        let readiness = Arc::new(workers.readiness(&pool));
+        let decisions = Arc::new(DecisionLog::new(options.explain_decisions));
+
+        let shared = Shared {
+            director: Director {
+                pool: pool.clone(),
+                scheduler: Arc::new(pipeline.scheduler),
+                objectives,
+                saturation: pipeline.saturation,
+                ignore_subset: options.ignore_subset,
+                wants: Wants { scores: options.emit_scores, explanation: decisions.is_on() },
+            },
+            parsers: Parsers::new(pipeline.parsers),
+            metrics: metrics.clone(),
+            decisions: Some(decisions.clone()).filter(|d| d.is_on()),
+            max_request_body: options.max_request_body,
+            wants_prompt: pipeline.wants_prompt,
+        };
+        let processor =
+            ExternalProcessorServer::new(Arc::new(shared), options.max_recv, options.max_send);
+
+        let mut certificates = Vec::new();
+        let ext_proc_tls = match &options.tls {
+            None => None,
+            Some(tls) => Some(ext_proc_tls(tls, &mut certificates)?),
+        };
+        let admin_tls = admin_tls(&options.admin, &mut certificates)?;
+        let listen = &options.listen;
+        let ext_proc = listener("ext_proc", &options, listen.grpc, ext_proc_tls).await?;
+        let health = listener("health", &options, listen.health, None).await?;
+        let admin = listener("metrics", &options, listen.admin, admin_tls).await?;
+        let addresses = [ext_proc.local_addr(), health.local_addr(), admin.local_addr()];
+
+        let pages = Admin {
+            metrics,
+            decisions,
+            pool: pool.clone(),
+            readiness: readiness.clone(),
+            staleness: options.staleness,
+            auth: workers.metrics_auth(&options),
+        };
+        let health_service = || HealthService::server(readiness.clone());
+        let both = Routes::new(health_service()).add_service(processor);
+        let stop = || drained(shutdown.clone(), options.drain_timeout);
+        let servers = vec![
+            serve("ext_proc", serve_grpc(ext_proc, both, stop())),
+            serve("health", serve_grpc(health, Routes::new(health_service()), stop())),
+            serve("metrics", pages.serve(admin, stop())),
+        ];
+        let [ext_proc, health, metrics] = addresses;
+        Ok(Self {
+            ext_proc,
+            health,
+            metrics,
+            pool,
+            readiness,
+            options,
+            shutdown,
+            servers,
+            workers,
+            _data_layer: data_layer,
+            _certificates: certificates,
+        })
+    }
+
+    /// Serves until it is asked to end, then drains: not ready at once, serving for the drain
+    /// timeout while gateways learn of it, then no new exchange is taken and those in progress
+    /// may finish. Asked a second time, it ends at once.
+    pub async fn run(mut self) {
+        self.shutdown.reached(Stage::Draining).await;
+        self.readiness.drain();
+        tracing::info!(timeout = ?self.options.drain_timeout, "Draining");
+        self.workers.stand_down().await;
+        let finish = async {
+            for server in self.servers {
+                // A server that panicked has ended too.
+                _ = server.await;
+            }
+        };
+        tokio::select! {
+            () = finish => tracing::info!("Every exchange has ended"),
+            () = self.shutdown.reached(Stage::Now) => tracing::warn!("Ending at once"),
+        }
+    }
+}
+
+/// Ready when no new exchange is to be taken any more.
+async fn drained(shutdown: Shutdown, timeout: std::time::Duration) {
+    shutdown.reached(Stage::Draining).await;
+    tokio::select! {
+        () = tokio::time::sleep(timeout) => {}
+        () = shutdown.reached(Stage::Now) => {}
+    }
+}
+
+/// Runs one server beside the others; its failure is logged, for nobody waits for it.
+fn serve<E: std::fmt::Display>(
+    name: &'static str,
+    server: impl Future<Output = Result<(), E>> + Send + 'static,
+) -> JoinHandle<()> {
+    tokio::spawn(async move {
+        if let Err(error) = server.await {
+            tracing::error!(listener = name, %error, "A listener failed");
+        }
+    })
+}
+
+async fn listener(
+    name: &'static str,
+    options: &Options,
+    port: u16,
+    tls: Option<Arc<ServerConfig>>,
+) -> Result<Incoming, Exit> {
+    let secure = tls.is_some();
+    let listener = bind(options.listen.address, port).await.map_err(|e| refused(1, e))?;
+    let incoming = Incoming::start(listener, tls).map_err(|e| refused(1, e))?;
+    let address = incoming.local_addr();
+    tracing::info!(listener = name, %address, tls = secure, "Listening");
+    Ok(incoming)
+}
+
+fn start_data_layer(
+    options: &Options,
+    pipeline: &Pipeline,
+    pool: &Pool,
+    counters: &Arc<ScrapeCounters>,
+) -> Result<Option<DataLayer>, Exit> {
+    let Some(scrape) = pipeline.scrape.clone() else { return Ok(None) };
+    let settings = Settings {
+        scrape,
+        engines: pipeline.engines.clone(),
+        tick: options.scrape_interval,
+        needs: pipeline.needs,
+    };
+    DataLayer::start(pool, settings, counters.clone()).map(Some).map_err(|e| refused(2, e))
+}
+
+fn metrics(
+    options: &Options,
+    pool_name: String,
+    pool: &Arc<Pool>,
+    counters: &Arc<ScrapeCounters>,
+) -> Result<Arc<Metrics>, Exit> {
+    let metrics = Arc::new(Metrics::new().map_err(|e| refused(1, e))?);
+    let staleness = u64::try_from(options.staleness.as_nanos()).unwrap_or(u64::MAX);
+    let (read, errors) = (pool.clone(), counters.clone());
+    let source = PoolSource {
+        name: pool_name,
+        pool: pool.clone(),
+        reading: Box::new(move || {
+            let now = pool_averages(&read.snapshot(), clock::now(), staleness);
+            let averages = now.averages.unwrap_or_default();
+            let of = |s: crate::datalayer::Spread| MeanAndDeviation {
+                mean: s.mean,
+                deviation: s.std_dev,
+            };
+            PoolReading {
+                ready: now.fresh,
+                kv_usage: of(averages.kv_usage),
+                queue: of(averages.queue),
+                running: of(averages.running),
+            }
+        }),
+        scrape_errors: Box::new(move || ScrapeErrors {
+            poll: errors.poll_errors.load(Ordering::Relaxed),
+            extract: errors.extract_errors.load(Ordering::Relaxed),
+        }),
+    };
+    metrics.add_pool(source).map_err(|e| refused(1, e))?;
+    let forget = Arc::downgrade(&metrics);
+    pool.subscribe(move |change| {
+        let Some(metrics) = forget.upgrade() else { return };
+        for endpoint in &change.removed {
+            metrics.forget_endpoint(&endpoint.spec.name, &endpoint.spec.namespace);
+        }
+    });
+    Ok(metrics)
+}
+
+fn serving_key(
+    directory: Option<&Path>,
+    reload: bool,
+    followers: &mut Vec<KeyPairFollower>,
+) -> Result<Arc<ServingKey>, Exit> {
+    let key = match directory {
+        Some(directory) => ServingKey::read(directory).map_err(|e| refused(2, e))?,
+        None => ServingKey::self_signed().map_err(|e| refused(1, e))?,
+    };
+    let key = Arc::new(key);
+    if let (Some(directory), true) = (directory, reload) {
+        followers.push(KeyPairFollower::start(directory.to_owned(), key.clone()));
+    }
+    Ok(key)
+}
+
+fn ext_proc_tls(
+    tls: &TlsOptions,
+    followers: &mut Vec<KeyPairFollower>,
+) -> Result<Arc<ServerConfig>, Exit> {
+    let key = serving_key(tls.cert_path.as_deref(), tls.reload, followers)?;
+    let config = server_config(&tls.policy, key, None, &[b"h2"]).map_err(|e| refused(2, e))?;
+    Ok(Arc::new(config))
+}
+
+/// TLS of the metrics port, where it is asked for; certificates there are always followed.
+fn admin_tls(
+    admin: &AdminOptions,
+    followers: &mut Vec<KeyPairFollower>,
+) -> Result<Option<Arc<ServerConfig>>, Exit> {
+    let Some(directory) = &admin.cert_dir else { return Ok(None) };
+    let key = serving_key(Some(directory), true, followers)?;
+    let client_ca = admin.client_ca.as_deref();
+    let config = server_config(&TlsPolicy::default(), key, client_ca, &[b"http/1.1"])
+        .map_err(|e| refused(2, e))?;
+    Ok(Some(Arc::new(config)))
+}

@@ -1,0 +1,199 @@
+//! Where the workers come from: a file, a list, or Kubernetes, and what else comes from there.
+
+use std::sync::Arc;
+
+use super::refused;
+use crate::cli::{Exit, Options, WorkerSource};
+use crate::discovery::{FileDiscovery, FileDiscoveryConfig};
+use crate::endpoints::Pool;
+use crate::objectives::Objectives;
+use crate::server::{MetricsAuth, Readiness};
+
+#[cfg(feature = "kubernetes")]
+use crate::discovery::kubernetes;
+
+/// Name of the pool where Kubernetes does not give it one, as in the reference.
+const DEFAULT_POOL_NAME: &str = "epp";
+
+/// Running discovery; ends when dropped.
+pub(super) struct Workers {
+    pool_name: String,
+    /// Keeps following the endpoints file.
+    _file: Option<FileDiscovery>,
+    #[cfg(feature = "kubernetes")]
+    cluster: Option<Cluster>,
+}
+
+#[cfg(feature = "kubernetes")]
+struct Cluster {
+    client: kube::Client,
+    election: Option<kubernetes::LeaderElection>,
+    _discovery: kubernetes::Handle,
+}
+
+impl Workers {
+    /// Fills `pool` from the source that flags or configuration name. A file named by the
+    /// configuration wins over the flags' pool, as in the reference: then no Kubernetes is asked.
+    pub async fn start(
+        options: &Options,
+        file: Option<FileDiscoveryConfig>,
+        pool: &Arc<Pool>,
+        objectives: &Arc<Objectives>,
+    ) -> Result<Self, Exit> {
+        let mut workers = Self {
+            pool_name: match &options.workers {
+                WorkerSource::Pool { name, .. } => name.clone(),
+                _ => DEFAULT_POOL_NAME.to_owned(),
+            },
+            _file: None,
+            #[cfg(feature = "kubernetes")]
+            cluster: None,
+        };
+        match (&options.workers, file) {
+            (WorkerSource::List(list), file) => {
+                if file.is_some() {
+                    tracing::warn!("--endpoints is given: the configuration's file is not used");
+                }
+                pool.replace(list.clone());
+                pool.set_synced(true);
+            }
+            (_, Some(file)) => {
+                let discovery = FileDiscovery::start(&file, pool.clone())
+                    .map_err(|found| Exit { text: found.to_string(), code: 2 })?;
+                workers._file = Some(discovery);
+            }
+            (WorkerSource::Configured, None) => {
+                return Err(refused(
+                    2,
+                    "no workers: give --pool-name, --endpoint-selector or --endpoints, or \
+                     configure file-discovery",
+                ));
+            }
+            (WorkerSource::Pool { .. } | WorkerSource::Selector { .. }, None) => {
+                workers.start_cluster(options, pool, objectives).await?;
+            }
+        }
+        Ok(workers)
+    }
+
+    #[cfg(not(feature = "kubernetes"))]
+    async fn start_cluster(
+        &mut self,
+        _: &Options,
+        _: &Arc<Pool>,
+        _: &Arc<Objectives>,
+    ) -> Result<(), Exit> {
+        Err(refused(2, "this build has no Kubernetes: use --endpoints or file-discovery"))
+    }
+
+    #[cfg(feature = "kubernetes")]
+    async fn start_cluster(
+        &mut self,
+        options: &Options,
+        pool: &Arc<Pool>,
+        objectives: &Arc<Objectives>,
+    ) -> Result<(), Exit> {
+        let source = match &options.workers {
+            WorkerSource::Selector { selector, ports } => {
+                self.pool_name = pseudo_pool_name().unwrap_or_else(|| DEFAULT_POOL_NAME.to_owned());
+                kubernetes::Source::Selector {
+                    labels: selector.clone(),
+                    target_ports: ports.clone(),
+                }
+            }
+            _ => kubernetes::Source::Pool {
+                name: self.pool_name.clone(),
+                group: pool_group(options),
+            },
+        };
+        let client = kubernetes::connect(options.kubeconfig.as_deref())
+            .await
+            .map_err(|e| refused(1, format_args!("Kubernetes: {e}")))?;
+        let settings = kubernetes::KubernetesOptions::new(source, options.namespace.clone());
+        let discovery =
+            kubernetes::start(client.clone(), settings, pool.clone(), objectives.clone())
+                .await
+                .map_err(|e| refused(2, format_args!("Kubernetes: {e}")))?;
+        let election = options.leader_election.then(|| {
+            let candidate = std::env::var("POD_NAME").unwrap_or_else(|_| "epp".to_owned());
+            let settings =
+                kubernetes::LeaderOptions::new(&options.namespace, &self.pool_name, &candidate);
+            kubernetes::LeaderElection::start(client.clone(), settings)
+        });
+        self.cluster = Some(Cluster { client, election, _discovery: discovery });
+        Ok(())
+    }
+
+    pub fn pool_name(&self) -> String {
+        self.pool_name.clone()
+    }
+
+    /// When this replica may serve.
+    pub fn readiness(&self, pool: &Arc<Pool>) -> Readiness {
+        #[cfg(feature = "kubernetes")]
+        let leader = self.cluster.as_ref().and_then(|c| c.election.as_ref()).map(|e| e.leader());
+        #[cfg(not(feature = "kubernetes"))]
+        let leader = None;
+        Readiness::new(pool.clone(), leader)
+    }
+
+    /// Who may read the metrics port; everybody where there is no Kubernetes to ask, as in the
+    /// reference.
+    pub fn metrics_auth(&self, options: &Options) -> Option<Arc<dyn MetricsAuth>> {
+        #[cfg(feature = "kubernetes")]
+        if let (true, Some(cluster)) = (options.admin.auth, &self.cluster) {
+            return Some(Arc::new(ClusterAuth(kubernetes::MetricsAuth::new(
+                cluster.client.clone(),
+            ))));
+        }
+        #[cfg(not(feature = "kubernetes"))]
+        let _ = options;
+        None
+    }
+
+    /// Gives the lease back, so that another replica can lead at once. The workers are followed
+    /// on: requests are still routed while we drain.
+    pub async fn stand_down(&mut self) {
+        #[cfg(feature = "kubernetes")]
+        if let Some(election) = self.cluster.as_mut().and_then(|c| c.election.take()) {
+            election.release().await;
+        }
+    }
+}
+
+#[cfg(feature = "kubernetes")]
+#[derive(Debug)]
+struct ClusterAuth(kubernetes::MetricsAuth);
+
+#[cfg(feature = "kubernetes")]
+#[tonic::async_trait]
+impl MetricsAuth for ClusterAuth {
+    async fn check(
+        &self,
+        token: Option<&str>,
+        path: &str,
+        method: &str,
+    ) -> Result<(), http::StatusCode> {
+        let answer = self.0.check(token, path, method).await;
+        answer.map_err(|s| {
+            http::StatusCode::from_u16(s).unwrap_or(http::StatusCode::INTERNAL_SERVER_ERROR)
+        })
+    }
+}
+
+#[cfg(feature = "kubernetes")]
+fn pool_group(options: &Options) -> Option<kubernetes::PoolGroup> {
+    let WorkerSource::Pool { group: Some(group), .. } = &options.workers else { return None };
+    use kubernetes::PoolGroup::{V1, V1Alpha2};
+    [V1, V1Alpha2].into_iter().find(|known| known.group() == group)
+}
+
+/// The Deployment's name out of the pod's: `<deployment>-<replica set>-<pod>`, as the reference
+/// names the pool where a selector stands in its place.
+#[cfg(feature = "kubernetes")]
+fn pseudo_pool_name() -> Option<String> {
+    let pod = std::env::var("POD_NAME").ok()?;
+    let mut parts = pod.rsplitn(3, '-');
+    let (_, _, deployment) = (parts.next()?, parts.next()?, parts.next()?);
+    Some(deployment.to_owned())
+}

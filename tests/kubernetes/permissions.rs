@@ -1,0 +1,135 @@
+use epp::discovery::kubernetes::{KubernetesOptions, Source};
+use epp::objectives::criticality;
+use kube::api::{Patch, PatchParams};
+use serde_json::{Value, json};
+
+use crate::api_server::shared;
+use crate::cluster::{Cluster, Picker, eventually};
+use crate::logs::Warnings;
+
+/// Grants `user` what `rules` say, in the namespace.
+async fn grant(cluster: &Cluster, user: &str, rules: Value) {
+    cluster
+        .apply(json!({
+            "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role",
+            "metadata": {"name": user}, "rules": rules,
+        }))
+        .await;
+    cluster
+        .apply(json!({
+            "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding",
+            "metadata": {"name": user},
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": user},
+            "subjects": [{"kind": "User", "name": user}],
+        }))
+        .await;
+}
+
+fn options(cluster: &Cluster) -> KubernetesOptions {
+    let source = Source::Pool { name: "pool".into(), group: None };
+    KubernetesOptions::new(source, &cluster.namespace)
+}
+
+/// KServe 0.16 lets its scheduler read pods, v1alpha2 pools and models, and nothing else.
+#[tokio::test]
+async fn the_rights_of_the_tutorial_are_enough() {
+    let Some(server) = shared().await else { return };
+    let cluster = Cluster::new(server).await;
+    let (warnings, _guard) = Warnings::capture();
+    let read = json!(["get", "list", "watch"]);
+    grant(
+        &cluster,
+        "tutorial",
+        json!([
+            {"apiGroups": [""], "resources": ["pods"], "verbs": read},
+            {"apiGroups": ["inference.networking.x-k8s.io"],
+             "resources": ["inferencepools", "inferencemodels"], "verbs": read},
+            {"apiGroups": ["discovery.k8s.io"], "resources": ["endpointslices"], "verbs": read},
+        ]),
+    )
+    .await;
+    cluster.ready_pod("w", "vllm", "127.0.0.1").await;
+    cluster.pool_v1alpha2("pool", json!({"app": "vllm"}), 8000).await;
+    cluster
+        .apply(json!({
+            "apiVersion": "inference.networking.x-k8s.io/v1alpha2", "kind": "InferenceModel",
+            "metadata": {"name": "qwen"},
+            "spec": {"modelName": "Qwen/Qwen2.5-0.5B-Instruct", "criticality": "Critical",
+                "poolRef": {"name": "pool"}},
+        }))
+        .await;
+
+    let picker = Picker::start(&server.client("tutorial").await, options(&cluster)).await;
+    picker.has(&["w-rank-0=127.0.0.1:8000"]).await;
+    picker.is_synced(true).await;
+    let priority = |model: &str| picker.objectives.priority(None, model);
+    eventually("the model is known", async || {
+        priority("Qwen/Qwen2.5-0.5B-Instruct") == criticality::CRITICAL
+    })
+    .await;
+    assert_eq!(priority("unheard-of"), criticality::SHEDDABLE);
+
+    // The rights are looked for again and again, yet each kind is missed aloud once.
+    let refused = [
+        "inferencepools (inference.networking.k8s.io/v1)",
+        "inferenceobjectives (llm-d.ai/v1alpha2)",
+        "inferenceobjectives (inference.networking.x-k8s.io/v1alpha2)",
+        "inferencemodelrewrites (llm-d.ai/v1alpha2)",
+        "inferencemodelrewrites (inference.networking.x-k8s.io/v1alpha2)",
+    ];
+    for kind in refused {
+        eventually(kind, async || !warnings.with(kind).is_empty()).await;
+    }
+    // A right granted later is used; by then every kind was looked for twice at least.
+    grant(
+        &cluster,
+        "picker",
+        json!([{"apiGroups": ["llm-d.ai"], "resources": ["*"], "verbs": read}]),
+    )
+    .await;
+    let binding = json!({"subjects": [{"kind": "User", "name": "tutorial"}]});
+    cluster
+        .api("rbac.authorization.k8s.io/v1", "RoleBinding")
+        .patch("picker", &PatchParams::default(), &Patch::Merge(&binding))
+        .await
+        .expect("accepted");
+    cluster
+        .apply(json!({
+            "apiVersion": "llm-d.ai/v1alpha2", "kind": "InferenceObjective",
+            "metadata": {"name": "late"},
+            "spec": {"priority": 4, "poolRef":
+                {"group": "inference.networking.x-k8s.io", "name": "pool"}},
+        }))
+        .await;
+    eventually("the objective is known", async || picker.objectives.priority_of("late") == Some(4))
+        .await;
+    for kind in refused {
+        assert_eq!(warnings.with(kind).len(), 1, "{:?}", warnings.with(kind));
+    }
+}
+
+/// Without the right to read pods nothing can be picked: not synced, one line, and no end.
+#[tokio::test]
+async fn no_right_to_read_pods() {
+    let Some(server) = shared().await else { return };
+    let cluster = Cluster::new(server).await;
+    let (warnings, _guard) = Warnings::capture();
+    let read = json!(["get", "list", "watch"]);
+    let pools = |resources: Value| {
+        json!([
+            {"apiGroups": ["inference.networking.k8s.io"], "resources": ["inferencepools"],
+             "verbs": read},
+            {"apiGroups": [""], "resources": resources, "verbs": read},
+        ])
+    };
+    grant(&cluster, "picker", pools(json!(["services"]))).await;
+    cluster.ready_pod("w", "vllm", "127.0.0.1").await;
+    cluster.pool_v1("pool", "vllm", &[8000]).await;
+    let picker = Picker::start(&server.client("picker").await, options(&cluster)).await;
+    eventually("it is said", async || !warnings.with("pods (v1) cannot be read").is_empty()).await;
+    assert!(!picker.pool.is_synced());
+    grant(&cluster, "picker", pools(json!(["services", "pods"]))).await;
+    picker.has(&["w-rank-0=127.0.0.1:8000"]).await;
+    picker.is_synced(true).await;
+    assert_eq!(warnings.with("pods (v1) cannot be read").len(), 1);
+}

@@ -1,0 +1,51 @@
+# A Kubernetes API server, helm and the CRDs of our neighbours, for the tests of discovery and of
+# the manifests. All are built or unpacked into .tools/kube, once; nothing runs until a test starts
+# it. KUBEBUILDER_ASSETS (a folder with etcd and kube-apiserver) is used instead where it is set.
+
+KUBE_TOOLS := .tools/kube
+KUBE_BIN := $(KUBE_TOOLS)/bin
+HELM_VERSION := v3.18.6
+
+.PHONY: kube-tools
+# What can be had is; the tests say what they skip for want of the rest.
+kube-tools:
+	@command -v go >/dev/null || { echo "kube-tools: no go on this machine, tests against an API server will be skipped"; exit 0; }; \
+	$(MAKE) --no-print-directory -k kube-apiserver etcd helm kube-crds || \
+		echo "kube-tools: something could not be had, the tests that need it will be skipped"
+
+.PHONY: kube-apiserver etcd helm kube-crds
+ifdef KUBEBUILDER_ASSETS
+kube-apiserver etcd:
+else
+kube-apiserver: $(KUBE_BIN)/kube-apiserver
+etcd: $(KUBE_BIN)/etcd
+endif
+helm: $(KUBE_BIN)/helm
+kube-crds: $(KUBE_TOOLS)/crds/done
+
+# About three minutes on two cores. The version is pinned in go.mod; the linker flags tell it to
+# clients and to the server's own feature gates.
+$(KUBE_BIN)/kube-apiserver: tools/kube-apiserver/main.go tools/kube-apiserver/go.mod tools/kube-apiserver/go.sum
+	@mkdir -p $(@D)
+	cd tools/kube-apiserver && \
+	version=$$(go list -m -f '{{.Version}}' k8s.io/kubernetes) && \
+	minor=$$(echo $$version | cut -d. -f2) && \
+	at=k8s.io/component-base/version && \
+	CGO_ENABLED=0 go build -trimpath -o ../../$@ \
+		-ldflags "-s -w -X $$at.gitVersion=$$version -X $$at.gitMajor=1 -X $$at.gitMinor=$$minor" .
+
+# The one on the machine, or Debian's package unpacked without installing it.
+$(KUBE_BIN)/etcd:
+	@mkdir -p $(@D)
+	@if command -v etcd >/dev/null; then ln -sf "$$(command -v etcd)" $@; else \
+		cd $(KUBE_TOOLS) && apt-get download etcd-server && \
+		dpkg -x etcd-server_*.deb etcd && cp etcd/usr/bin/etcd bin/etcd && rm -r etcd etcd-server_*.deb; \
+	fi
+
+$(KUBE_BIN)/helm:
+	@mkdir -p $(@D)
+	GOBIN=$(abspath $(@D)) CGO_ENABLED=0 go install -ldflags "-s -w" helm.sh/helm/v3/cmd/helm@$(HELM_VERSION)
+
+$(KUBE_TOOLS)/crds/done: tools/kube-crds.sh
+	tools/kube-crds.sh $(@D)
+	touch $@
