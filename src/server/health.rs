@@ -10,20 +10,14 @@ use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse};
 use crate::endpoints::Pool;
 use crate::ext_proc::SERVICE_NAME as EXT_PROC;
 
-/// Whether requests can be served now.
+/// Whether requests can be served now. The reference also wants the pool's `appProtocol` to suit
+/// the configured parsers; all of ours read every protocol that there is.
+#[derive(Debug)]
 pub struct Readiness {
     pool: Arc<Pool>,
     draining: AtomicBool,
     /// Who leads, where replicas elect a leader.
     leader: Option<watch::Receiver<bool>>,
-    /// Whether we speak what the pool's workers speak.
-    protocol_fits: Box<dyn Fn() -> bool + Send + Sync>,
-}
-
-impl std::fmt::Debug for Readiness {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Readiness").field("ready", &self.reason_not_ready()).finish()
-    }
 }
 
 impl Readiness {
@@ -31,13 +25,7 @@ impl Readiness {
     /// with 503, which tells a client more than a gateway that reaches no picker. With `leader`
     /// only the leader is ready.
     pub fn new(pool: Arc<Pool>, leader: Option<watch::Receiver<bool>>) -> Self {
-        Self { pool, draining: AtomicBool::new(false), leader, protocol_fits: Box::new(|| true) }
-    }
-
-    /// Makes readiness depend on `fits` too.
-    pub fn with_protocol(mut self, fits: impl Fn() -> bool + Send + Sync + 'static) -> Self {
-        self.protocol_fits = Box::new(fits);
-        self
+        Self { pool, draining: AtomicBool::new(false), leader }
     }
 
     /// From now on not ready, so that gateways and services look elsewhere.
@@ -51,8 +39,6 @@ impl Readiness {
             Some("shutting down")
         } else if !self.pool.is_synced() {
             Some("the pool has not been listed yet")
-        } else if !(self.protocol_fits)() {
-            Some("the pool's appProtocol is not one that the configured parsers read")
         } else if self.leader.as_ref().is_some_and(|leader| !*leader.borrow()) {
             Some("another replica is the leader")
         } else {
@@ -126,61 +112,29 @@ mod tests {
     #[test]
     fn every_name_in_every_state() {
         let names = ["", "readiness", EXT_PROC, "inference-extension", "garbage", "liveness"];
-        // synced, leader (None: no election), draining, protocol fits: answers in that order.
-        for (synced, leader, draining, fits, expected) in [
-            (true, None, false, true, [Serving, Serving, Serving, Serving, Serving, Serving]),
-            (
-                false,
-                None,
-                false,
-                true,
-                [NotServing, NotServing, NotServing, NotServing, NotServing, Serving],
-            ),
-            (
-                true,
-                None,
-                true,
-                true,
-                [NotServing, NotServing, NotServing, NotServing, NotServing, Serving],
-            ),
-            (
-                true,
-                None,
-                false,
-                false,
-                [NotServing, NotServing, NotServing, NotServing, NotServing, Serving],
-            ),
-            (
-                true,
-                Some(true),
-                false,
-                true,
-                [Serving, Serving, Serving, ServiceUnknown, ServiceUnknown, Serving],
-            ),
-            (
-                true,
-                Some(false),
-                false,
-                true,
-                [NotServing, NotServing, NotServing, ServiceUnknown, ServiceUnknown, Serving],
-            ),
-            (
-                true,
-                Some(true),
-                true,
-                true,
-                [NotServing, NotServing, NotServing, ServiceUnknown, ServiceUnknown, Serving],
-            ),
+        let ready = [Serving; 6];
+        let not_ready = [NotServing, NotServing, NotServing, NotServing, NotServing, Serving];
+        let leading = [Serving, Serving, Serving, ServiceUnknown, ServiceUnknown, Serving];
+        let following =
+            [NotServing, NotServing, NotServing, ServiceUnknown, ServiceUnknown, Serving];
+        // synced, leads (None: there is no election), draining: the answers in the names' order.
+        for (synced, leads, draining, expected) in [
+            (true, None, false, ready),
+            (false, None, false, not_ready),
+            (true, None, true, not_ready),
+            (true, Some(true), false, leading),
+            (true, Some(false), false, following),
+            (true, Some(true), true, following),
+            (false, Some(true), false, following),
         ] {
             let pool = Arc::new(Pool::new());
             pool.set_synced(synced);
-            let leader_now = leader.map(|leads| watch::channel(leads).1);
-            let readiness = Readiness::new(pool, leader_now).with_protocol(move || fits);
+            let readiness = Readiness::new(pool, leads.map(|leads| watch::channel(leads).1));
             if draining {
                 readiness.drain();
             }
             let answers = names.map(|name| readiness.status_of(name));
-            assert_eq!(answers, expected, "{synced} {leader:?} {draining} {fits}");
+            assert_eq!(answers, expected, "synced {synced}, leads {leads:?}, draining {draining}");
         }
     }
 }
