@@ -106,7 +106,7 @@ impl App {
         let counters = Arc::new(ScrapeCounters::default());
         let data_layer = start_data_layer(&options, &pipeline, &pool, &counters)?;
         let metrics = metrics(&options, workers.pool_name(), &pool, &counters)?;
-        let readiness = Arc::new(workers.readiness(&pool));
+        let readiness = Arc::new(workers.readiness(&pool, &pipeline.parsers));
         let decisions = Arc::new(DecisionLog::new(options.explain_decisions));
 
         let shared = Shared {
