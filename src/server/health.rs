@@ -10,14 +10,20 @@ use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse};
 use crate::endpoints::Pool;
 use crate::ext_proc::SERVICE_NAME as EXT_PROC;
 
-/// Whether requests can be served now. The reference also wants the pool's `appProtocol` to suit
-/// the configured parsers; all of ours read every protocol that there is.
-#[derive(Debug)]
+/// Whether requests can be served now.
 pub struct Readiness {
     pool: Arc<Pool>,
     draining: AtomicBool,
     /// Who leads, where replicas elect a leader.
     leader: Option<watch::Receiver<bool>>,
+    /// Whether we speak what the pool's workers speak.
+    protocol_fits: Box<dyn Fn() -> bool + Send + Sync>,
+}
+
+impl std::fmt::Debug for Readiness {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Readiness").field("not_ready", &self.reason_not_ready()).finish()
+    }
 }
 
 impl Readiness {
@@ -25,7 +31,13 @@ impl Readiness {
     /// with 503, which tells a client more than a gateway that reaches no picker. With `leader`
     /// only the leader is ready.
     pub fn new(pool: Arc<Pool>, leader: Option<watch::Receiver<bool>>) -> Self {
-        Self { pool, draining: AtomicBool::new(false), leader }
+        Self { pool, draining: AtomicBool::new(false), leader, protocol_fits: Box::new(|| true) }
+    }
+
+    /// Makes readiness depend on `fits` too.
+    pub fn with_protocol(mut self, fits: impl Fn() -> bool + Send + Sync + 'static) -> Self {
+        self.protocol_fits = Box::new(fits);
+        self
     }
 
     /// From now on not ready, so that gateways and services look elsewhere.
@@ -39,6 +51,8 @@ impl Readiness {
             Some("shutting down")
         } else if !self.pool.is_synced() {
             Some("the pool has not been listed yet")
+        } else if !(self.protocol_fits)() {
+            Some("the pool's appProtocol is not one that the configured parsers read")
         } else if self.leader.as_ref().is_some_and(|leader| !*leader.borrow()) {
             Some("another replica is the leader")
         } else {
@@ -117,24 +131,28 @@ mod tests {
         let leading = [Serving, Serving, Serving, ServiceUnknown, ServiceUnknown, Serving];
         let following =
             [NotServing, NotServing, NotServing, ServiceUnknown, ServiceUnknown, Serving];
-        // synced, leads (None: there is no election), draining: the answers in the names' order.
-        for (synced, leads, draining, expected) in [
-            (true, None, false, ready),
-            (false, None, false, not_ready),
-            (true, None, true, not_ready),
-            (true, Some(true), false, leading),
-            (true, Some(false), false, following),
-            (true, Some(true), true, following),
-            (false, Some(true), false, following),
+        // synced, the protocol fits, draining, leads (None: there is no election): the answers in
+        // the names' order.
+        for (synced, fits, draining, leads, expected) in [
+            (true, true, false, None, ready),
+            (false, true, false, None, not_ready),
+            (true, false, false, None, not_ready),
+            (true, true, true, None, not_ready),
+            (true, true, false, Some(true), leading),
+            (true, true, false, Some(false), following),
+            (true, true, true, Some(true), following),
+            (true, false, false, Some(true), following),
+            (false, true, false, Some(true), following),
         ] {
             let pool = Arc::new(Pool::new());
             pool.set_synced(synced);
-            let readiness = Readiness::new(pool, leads.map(|leads| watch::channel(leads).1));
+            let leader = leads.map(|leads| watch::channel(leads).1);
+            let readiness = Readiness::new(pool, leader).with_protocol(move || fits);
             if draining {
                 readiness.drain();
             }
             let answers = names.map(|name| readiness.status_of(name));
-            assert_eq!(answers, expected, "synced {synced}, leads {leads:?}, draining {draining}");
+            assert_eq!(answers, expected, "{synced} {fits} {draining} {leads:?}");
         }
     }
 }
