@@ -1,5 +1,6 @@
 //! `epp`: flags, then run; nothing else.
 
+use std::ffi::OsString;
 use std::process::ExitCode;
 
 use epp::app::{self, App};
@@ -8,8 +9,7 @@ use epp::server::Shutdown;
 use epp::telemetry::logging;
 
 fn main() -> ExitCode {
-    let arguments: Vec<String> = std::env::args().skip(1).collect();
-    let command = cli::parse(&arguments, |name| std::env::var(name).ok());
+    let command = arguments().and_then(|a| cli::parse(&a, |name| std::env::var(name).ok()));
     let end = match command {
         Err(exit) => exit,
         Ok(Command::Check(options)) => app::check(&options),
@@ -24,6 +24,16 @@ fn main() -> ExitCode {
         eprint!("{}", end.text);
     }
     ExitCode::from(end.code)
+}
+
+/// The arguments after the program's name.
+fn arguments() -> Result<Vec<String>, Exit> {
+    let text = |argument: OsString| {
+        argument
+            .into_string()
+            .map_err(|a| Exit { text: format!("epp: not UTF-8: {}\n", a.display()), code: 2 })
+    };
+    std::env::args_os().skip(1).map(text).collect()
 }
 
 #[tokio::main]
