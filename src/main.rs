@@ -29,7 +29,7 @@ fn main() -> ExitCode {
 #[tokio::main]
 async fn serve(options: cli::Options) -> Result<(), Exit> {
     let failed = |e: &dyn std::fmt::Display| Exit { text: format!("epp: {e}\n"), code: 1 };
-    let _log = logging::init(options.log.clone()).map_err(|e| failed(&e))?;
+    let _log = logging::init(options.log).map_err(|e| failed(&e))?;
     let shutdown = Shutdown::new();
     let _signals = shutdown.on_signals().map_err(|e| failed(&e))?;
     App::start(options, shutdown).await?.run().await;

@@ -28,6 +28,9 @@ mod surrogates;
 mod token_ids;
 mod usage;
 
+#[cfg(test)]
+mod tests;
+
 pub use parsers::{ParserKind, Parsers};
 pub use rename::ModelRenamer;
 pub use request::{Api, ParsedRequest};

@@ -162,9 +162,15 @@ fn openai_api(path: &str) -> Api {
 
 /// A path is the one thing of a request that an error repeats: cut, and on one line.
 fn refused(text: &str, path: &str) -> RequestError {
-    let end = path.floor_char_boundary(MAX_PATH_IN_ERROR);
-    let path = path[..end].replace(char::is_control, "?");
-    RequestError::bad_request(format!("{text}: {path}"))
+    let mut message = format!("{text}: ");
+    let end = message.len() + MAX_PATH_IN_ERROR;
+    for c in path.chars().map(|c| if c.is_control() { '?' } else { c }) {
+        if message.len() + c.len_utf8() > end {
+            break;
+        }
+        message.push(c);
+    }
+    RequestError::bad_request(message)
 }
 
 fn read(api: Api, body: &Bytes, want_prompt: bool) -> Result<ParsedRequest, RequestError> {

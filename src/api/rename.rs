@@ -46,34 +46,36 @@ impl ModelRenamer {
             joined.extend_from_slice(&chunk);
             joined.freeze()
         };
+        let found = self.forms.iter().find_map(|form| form.replace(&piece));
+        let (mut renamed, done) = found.unwrap_or_default();
+        let mut rest = piece.split_off(done);
         if !end {
-            let kept = self.forms.iter().map(|form| form.begun_at_end_of(&piece)).max();
+            let begun = self.forms.iter().map(|form| form.begun_at_end_of(&rest)).max();
             // A copy, so that a few bytes do not keep the whole message.
-            let tail = piece.split_off(piece.len() - kept.unwrap_or(0));
-            self.held = Bytes::copy_from_slice(&tail);
+            self.held = Bytes::copy_from_slice(&rest.split_off(rest.len() - begun.unwrap_or(0)));
         }
-        for form in &self.forms {
-            if let Some(first) = form.from.find(&piece) {
-                return form.replace(&piece, first);
-            }
+        if renamed.is_empty() {
+            return rest;
         }
-        piece
+        renamed.extend_from_slice(&rest);
+        renamed.into()
     }
 }
 
 impl Form {
-    fn replace(&self, piece: &[u8], first: usize) -> Bytes {
-        let mut out = BytesMut::with_capacity(piece.len() + self.to.len());
-        let mut from = 0;
-        let mut next = Some(first);
-        while let Some(at) = next {
-            out.extend_from_slice(&piece[from..at]);
+    /// `piece` up to the end of its last match, replaced, and the length of that before it was;
+    /// `None` without a match.
+    fn replace(&self, piece: &[u8]) -> Option<(Vec<u8>, usize)> {
+        let mut matches = self.from.find_iter(piece).peekable();
+        matches.peek()?;
+        let mut out = Vec::with_capacity(piece.len() + self.to.len());
+        let mut done = 0;
+        for at in matches {
+            out.extend_from_slice(&piece[done..at]);
             out.extend_from_slice(&self.to);
-            from = at + self.from.needle().len();
-            next = self.from.find(&piece[from..]).map(|i| from + i);
+            done = at + self.from.needle().len();
         }
-        out.extend_from_slice(&piece[from..]);
-        out.freeze()
+        Some((out, done))
     }
 
     /// The length of the longest end of `piece` that is a beginning of the name but not all of it.

@@ -8,9 +8,7 @@ use tonic_health::pb::health_server::{Health, HealthServer};
 use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse};
 
 use crate::endpoints::Pool;
-
-/// The service whose health gateways ask for.
-const EXT_PROC: &str = "envoy.service.ext_proc.v3.ExternalProcessor";
+use crate::ext_proc::SERVICE_NAME as EXT_PROC;
 
 /// Whether requests can be served now.
 pub struct Readiness {

@@ -1,0 +1,230 @@
+use xxhash_rust::xxh64::xxh64;
+
+use super::*;
+
+/// Name, path, body and the prompts.
+type Case = (&'static str, &'static str, &'static str, &'static [&'static str]);
+
+const TEXT_CASES: &[Case] = &[
+    ("completions", COMPLETIONS, r#"{"prompt":"once upon"}"#, &["once upon"]),
+    ("escapes", COMPLETIONS, r#"{"prompt":"a\n\u00e9\ud83d\ude00\ud800"}"#, &["a\né😀\u{fffd}"]),
+    ("the last of two", COMPLETIONS, r#"{"prompt":"a","prompt":"b"}"#, &["b"]),
+    ("one of a list", COMPLETIONS, r#"{"prompt":["a"]}"#, &["a"]),
+    ("a list", COMPLETIONS, r#"{"prompt":["a","b\n","c"]}"#, &["a", "b\n", "c"]),
+    ("a list of nothing", COMPLETIONS, r#"{"prompt":[""]}"#, &[]),
+    (
+        "chat: role and content, in order",
+        CHAT,
+        r#"{"messages":[{"content":"be brief","role":"system"},{"role":"user","content":"hi"}]}"#,
+        &["systembe briefuserhi"],
+    ),
+    (
+        "chat: text blocks are text",
+        CHAT,
+        r#"{"messages":[{"role":"user","content":[{"type":"text","text":"a"},
+            {"text":"b","type":"text"},{"type":"hologram","text":"c"},{"text":"d"}]}]}"#,
+        &["userab"],
+    ),
+    (
+        "chat: tool calls do not count",
+        CHAT,
+        r#"{"messages":[{"role":"assistant","tool_calls":[{"id":"1"}]},{"role":"tool",
+            "tool_call_id":"1","content":"42"}]}"#,
+        &["assistanttool42"],
+    ),
+    (
+        "chat: tools come first, wherever they stand",
+        CHAT,
+        r#"{"messages":[{"role":"user","content":"x"}],
+            "tools":[{"type":"function","function":{"name":"f","description":"a<b"}}]}"#,
+        &[r#"[{"function":{"description":"a\u003cb","name":"f"},"type":"function"}]userx"#],
+    ),
+    ("chat: no tools", CHAT, r#"{"tools":[ ],"messages":[{"role":"user"}]}"#, &["user"]),
+    ("chat: nothing to say", CHAT, r#"{"messages":[{}]}"#, &[]),
+    (
+        "embeddings: as the reference's structure",
+        EMBEDDINGS,
+        r#"{"input":"a\u003c\n"}"#,
+        &[r#"{"Raw":"a\u003c\n","Strings":null,"TokenIDs":null}"#],
+    ),
+    (
+        "embeddings: several",
+        EMBEDDINGS,
+        r#"{"input":["a","b"]}"#,
+        &[r#"{"Raw":"","Strings":["a","b"],"TokenIDs":null}"#],
+    ),
+    ("responses", RESPONSES, r#"{"input":"hi"}"#, &[r#"[{"input":"hi"}]"#]),
+    (
+        "responses: all parts, in order",
+        RESPONSES,
+        r#"{"input":[{"role":"user","content":"hi"}],"tools":[],"instructions":"be brief"}"#,
+        &[
+            r#"[{"instructions":"be brief"},{"tools":[]},{"input":[{"content":"hi","role":"user"}]}]"#,
+        ],
+    ),
+    (
+        "responses: absent parts",
+        RESPONSES,
+        r#"{"instructions":null,"tools":null,"input":{"b":1,"a":2.0}}"#,
+        &[r#"[{"input":{"a":2,"b":1}}]"#],
+    ),
+    (
+        "conversations: type, role and content",
+        CONVERSATIONS,
+        r#"{"items":[{"content":[{"type":"text","text":"x"}],"role":"user","type":"message",
+            "id":"7"},{"content":""},{"type":"","content":null},null]}"#,
+        &[
+            r#"[{"type":"message","role":"user","content":[{"text":"x","type":"text"}]},{"content":""},{},{}]"#,
+        ],
+    ),
+    ("images", IMAGES, r#"{"prompt":"a cat","n":1,"size":"1x1"}"#, &[]),
+    (
+        "messages: system, role and content",
+        MESSAGES,
+        r#"{"messages":[{"role":"user","content":"hi"}],"system":"be brief"}"#,
+        &["be briefuserhi"],
+    ),
+    (
+        "messages: system blocks, without the billing header",
+        MESSAGES,
+        r#"{"system":[{"type":"text","text":"x-anthropic-billing-header: cc=1"},
+            {"type":"text","text":"a"},{"type":"image","text":"b"}],
+            "messages":[{"role":"user","content":"hi"}]}"#,
+        &["auserhi"],
+    ),
+    (
+        "messages: tools as the reference reads them",
+        MESSAGES,
+        r#"{"tools":[{"input_schema":{ "type":"object","a":[1, 2] },"name":"f","x":1,
+            "description":"d","strict":true,"cache_control":{}},{"name":"g"}],
+            "messages":[{"role":"user","content":"hi"}]}"#,
+        &[concat!(
+            r#"[{"name":"f","description":"d","input_schema":{"a":[1,2],"type":"object"},"#,
+            r#""strict":true},{"name":"g"}]userhi"#
+        )],
+    ),
+    (
+        "messages: blocks",
+        MESSAGES,
+        r#"{"messages":[{"role":"user","content":[{"type":"text","text":"a"}]},
+            {"role":"assistant","content":[{"type":"thinking","thinking":"hm","signature":"s"},
+                {"type":"tool_use","id":"t1","name":"f","input":{ "b": "<1 2>", "a": 1.0 }}]},
+            {"role":"user","content":[{"type":"tool_result","tool_use_id":"t1","content":"42"},
+                {"type":"tool_result","content":[{"type":"text","text":"x"},
+                    {"type":"text","text":"y"}]},{"type":"tool_result"},{"type":"other"}]}]}"#,
+        &["useraassistanthmt1f{\"b\":\"<1 2>\",\"a\":1.0}user42x\ny"],
+    ),
+];
+
+#[test]
+fn what_counts_of_a_body() {
+    for (name, path, body, expected) in TEXT_CASES {
+        assert_eq!(texts(&parse(path, body).prompt), *expected, "{name}");
+    }
+}
+
+#[test]
+fn spelling_does_not_matter() {
+    for (name, path, body, _) in TEXT_CASES {
+        let value: serde_json::Value = match serde_json::from_str(body) {
+            Ok(value) => value,
+            // A lone surrogate: serde_json itself refuses it.
+            Err(_) => continue,
+        };
+        let pretty = serde_json::to_string_pretty(&value).expect("JSON");
+        assert_eq!(
+            texts(&parse(path, &pretty).prompt),
+            texts(&parse(path, &value.to_string()).prompt),
+            "{name}"
+        );
+    }
+}
+
+#[test]
+fn token_ids_are_the_prompt() {
+    for (path, body) in [
+        (COMPLETIONS, r#"{"prompt":[1,2,4294967295]}"#),
+        (COMPLETIONS, r#"{"prompt":[1.0,2,4294967295]}"#),
+        (EMBEDDINGS, r#"{"input":[1,2,4294967295]}"#),
+        (VLLM, r#"{"token_ids":[1,2,4294967295]}"#),
+        (VLLM, r#"{"token_ids":[1.0,2e0,4294967295]}"#),
+        (SGLANG, r#"{"input_ids":[1,2,4294967295]}"#),
+    ] {
+        assert_eq!(token_ids(path, body), [1, 2, u32::MAX], "{path} {body}");
+    }
+}
+
+#[test]
+fn text_is_not_copied_where_it_stands_unescaped() {
+    let body = Bytes::from_static(
+        br#"{"messages":[{"role":"user","content":"plain"},{"role":"user","content":"a\nb"}]}"#,
+    );
+    let parsers = Parsers::new(vec![ParserKind::OpenAi]);
+    let parsed = parsers.parse(CHAT, body.clone(), true).expect("a chat");
+    let inside: Vec<bool> = parsed
+        .prompt
+        .prompts()
+        .flatten()
+        .map(|piece| match piece {
+            Piece::Bytes(bytes) => body.as_ptr_range().contains(&bytes.as_ptr()),
+            Piece::Fill { .. } => panic!("media"),
+        })
+        .collect();
+    assert_eq!(inside, [true, true, true, false]);
+}
+
+#[test]
+fn media_stand_for_tokens() {
+    let fill = |content: &str, count: u32| {
+        format!("<{:08x} x {count}>", xxh64(content.as_bytes(), 0) as u32)
+    };
+    // 16 x 128 pixels; of a PNG, the first bytes.
+    let png = "iVBORw0KGgoAAAANSUhEUgAAABAAAACA";
+    let data_url = format!("data:image/png;base64,{png}");
+    let jpeg_url = format!("data:image/jpeg;base64,{png}");
+    let chat = |block: &str| format!(r#"{{"messages":[{{"role":"user","content":[{block}]}}]}}"#);
+    for (path, block, expected) in [
+        (
+            CHAT,
+            r#"{"type":"image_url","image_url":{"url":"http://x/y"}}"#.to_owned(),
+            fill("http://x/y", 225),
+        ),
+        (
+            CHAT,
+            format!(r#"{{"type":"image_url","image_url":{{"url":"{data_url}","detail":"low"}}}}"#),
+            fill(&data_url, 2),
+        ),
+        (CHAT, r#"{"type":"video_url","video_url":{"url":"v"}}"#.to_owned(), fill("v", 4500)),
+        (
+            CHAT,
+            r#"{"type":"input_audio","input_audio":{"data":"UklGRg==","format":"wav"}}"#.to_owned(),
+            fill("UklGRg==wav", 3),
+        ),
+        (CHAT, r#"{"type":"audio_url","audio_url":{"url":"a"}}"#.to_owned(), String::new()),
+        (
+            MESSAGES,
+            r#"{"type":"image","source":{"type":"url","url":"u"}}"#.to_owned(),
+            fill("u", 225),
+        ),
+        (
+            MESSAGES,
+            format!(r#"{{"type":"image","source":{{"type":"base64","data":"{png}"}}}}"#),
+            fill(png, 2),
+        ),
+        (
+            MESSAGES,
+            format!(
+                r#"{{"type":"tool_result","content":[{{"type":"image","source":{{"type":"base64",
+                    "data":"{png}"}}}},{{"type":"text","text":"t"}}]}}"#
+            ),
+            format!("t{}", fill(&jpeg_url, 2)),
+        ),
+    ] {
+        let parsed = parse(path, &chat(&block));
+        assert!(parsed.prompt.has_media(), "{block}");
+        assert_eq!(texts(&parsed.prompt), [format!("user{expected}")], "{block}");
+    }
+    assert!(!parse(CHAT, &chat(r#"{"type":"text","text":"x"}"#)).prompt.has_media());
+    let without = parse(MESSAGES, &chat(r#"{"type":"image","source":{"type":"base64"}}"#));
+    assert_eq!(texts(&without.prompt), ["user"]);
+}
