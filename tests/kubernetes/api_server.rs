@@ -214,7 +214,7 @@ impl ApiServer {
 
 /// Nobody holds the port between this and the start of the server that gets it; a clash shows as
 /// a server that does not become ready.
-fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     listener.local_addr().expect("an address").port()
 }
