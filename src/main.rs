@@ -7,6 +7,10 @@ use epp::cli::{self, Command, Exit};
 use epp::server::Shutdown;
 use epp::telemetry::logging;
 
+#[cfg(target_env = "musl")]
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     let command = cli::parse(&arguments, |name| std::env::var(name).ok());
