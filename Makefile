@@ -27,7 +27,7 @@ lint: ## formatting, and clippy with warnings as errors
 
 .PHONY: test-rust
 test-rust: tools ## unit, property, integration and end-to-end tests
-	ENVOY="$(ENVOY_BIN)" $(CARGO) test --all-targets
+	ENVOY="$(ENVOY_BIN)" $(CARGO) test --lib --bins --tests
 
 .PHONY: test-docs
 test-docs: ## the examples in the documentation

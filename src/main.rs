@@ -8,6 +8,10 @@ use epp::cli::{self, Command, Exit};
 use epp::server::Shutdown;
 use epp::telemetry::logging;
 
+#[cfg(target_env = "musl")]
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     let command = arguments().and_then(|a| cli::parse(&a, |name| std::env::var(name).ok()));
     let end = match command {

@@ -93,6 +93,16 @@ fn sets_of_manifests() -> Vec<(String, String)> {
     sets
 }
 
+/// The rules of all Roles of the gateway overlay with a leader.
+pub fn rules_of_the_gateway_overlay() -> Option<Vec<Value>> {
+    let (_, yaml) = sets_of_manifests()
+        .into_iter()
+        .find(|(set, _)| set.starts_with("gateway with") && set.contains("leader-election"))?;
+    let objects = documents(&yaml);
+    let roles = objects.iter().filter(|o| kind(o) == "Role");
+    Some(roles.flat_map(|o| o["rules"].as_array().expect("rules").clone()).collect())
+}
+
 fn kind(object: &Value) -> &str {
     object["kind"].as_str().expect("a kind")
 }
