@@ -154,7 +154,9 @@ class Bench:
         config, workers = self.workers(100)
         (epp, *others), children = self.pickers(config)
         vs = [a for addr in [floor, *others] for a in ("--vs", addr)]
-        self.run("chat-1k-100-workers", "extproc", epp, *vs, time_each, "--idle", "3s")
+        # Enough groups that every worker can get its share of them.
+        self.run("chat-1k-100-workers", "extproc", epp, *vs, time_each, "--idle", "3s",
+                 "--groups", "1000")
         self.stop([*children, workers])
 
     def in_process(self):
