@@ -40,6 +40,10 @@ fn every_sample_loads_without_a_finding() {
              3 prefix-cache-scorer > max-score-picker",
         ),
         (
+            "recommended.yaml",
+            "profile default: 4 token-load-scorer + 0.1 prefix-cache-scorer > max-score-picker",
+        ),
+        (
             "sticky-until-saturated.yaml",
             "profile default: prefix-cache-affinity-filter > 1 token-load-scorer > \
              max-score-picker",
