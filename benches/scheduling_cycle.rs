@@ -100,6 +100,10 @@ fn workers(count: usize) -> Vec<Arc<Endpoint>> {
     (0..count).map(one).collect()
 }
 
+fn candidates(workers: &[Arc<Endpoint>]) -> Vec<Candidate<'_>> {
+    workers.iter().map(Candidate::new).collect()
+}
+
 /// A request whose prompt begins with `n` and is the body itself, as an unescaped one is.
 fn request(n: usize) -> InferenceRequest {
     let text: String = (0..PROMPT_BYTES / 16).map(|i| format!("{n:07} {i:07} ")).collect();
@@ -113,10 +117,7 @@ fn measure(c: &mut Criterion, name: &str, prefix_parameters: &str, count: usize)
     let scheduler = tutorial(prefix_parameters);
     let workers = workers(count);
     let rng = RefCell::new(fastrand::Rng::with_seed(1));
-    let candidates = |workers: &[Arc<Endpoint>]| -> Vec<Candidate> {
-        workers.iter().cloned().map(Candidate::new).collect()
-    };
-    let schedule = |request: &InferenceRequest, candidates: &[Candidate]| {
+    let schedule = |request: &InferenceRequest, candidates: &[Candidate<'_>]| {
         scheduler.schedule(request, candidates, 0, &rng, Wants::default()).expect("a decision")
     };
     for (w, worker) in workers.iter().enumerate() {

@@ -22,8 +22,9 @@ fn floor(arguments: &[&str]) -> (Process, String) {
     let mut command = epp_bench();
     command.args(["floor", "--listen", "127.0.0.1:0"]).args(arguments);
     let process = Process::start("floor", &mut command);
-    let address = process
-        .wait_for("its address", |line| Some(line.split_once("listening on ")?.1.trim().to_owned()));
+    let address = process.wait_for("its address", |line| {
+        Some(line.split_once("listening on ")?.1.trim().to_owned())
+    });
     (process, address)
 }
 
@@ -65,8 +66,9 @@ fn drives_over_tls_and_at_a_rate() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("r.json");
     let arguments = ["--tls", "--count", "40", "--rate", "400", "--warmup", "0", "--connections"];
-    let output =
-        output(epp_bench().args(["extproc", &address]).args(arguments).arg("3").arg("--json").arg(&file));
+    let output = output(
+        epp_bench().args(["extproc", &address]).args(arguments).arg("3").arg("--json").arg(&file),
+    );
     assert!(output.status.success(), "{output:?}");
     assert_eq!(json(&file)["results"]["pickers"][0]["succeeded"], 40);
 }
@@ -121,7 +123,8 @@ fn replays_every_policy_at_every_rate() {
 fn mistakes_are_told_before_anything_runs() {
     let dir = tempfile::tempdir().unwrap();
     let broken = dir.path().join("broken.yaml");
-    std::fs::write(&broken, "kind: EndpointPickerConfig\nplugins:\n- type: no-such-scorer\n").unwrap();
+    std::fs::write(&broken, "kind: EndpointPickerConfig\nplugins:\n- type: no-such-scorer\n")
+        .unwrap();
     let broken = broken.to_str().unwrap();
     for (arguments, want) in [
         (&["replay", "chat", "--config", broken][..], "no-such-scorer"),

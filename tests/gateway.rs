@@ -68,7 +68,7 @@ impl Gateway {
         let url = format!("http://127.0.0.1:{}/debug/endpoints", self.epp.metrics_port);
         let page: Value = self.http.get(url).send().await.unwrap().json().await.unwrap();
         let endpoints = page["endpoints"].as_array().unwrap();
-        endpoints.iter().map(|e| e["in_flight_requests"].as_i64().unwrap()).sum()
+        endpoints.iter().map(|e| e["inFlight"]["requests"].as_i64().unwrap()).sum()
     }
 }
 
@@ -104,7 +104,7 @@ async fn every_api_goes_through() {
 #[tokio::test]
 async fn a_large_prompt_arrives_whole() {
     let Some(envoy) = support::envoy::binary() else { return };
-    let gateway = Gateway::start(envoy, 1, &["--instant", "--max-model-len", "1000000"]).await;
+    let gateway = Gateway::start(envoy, 1, &["--instant", "--max-model-len", "700000"]).await;
     let prompt = "0123456789abcdef".repeat(60_000);
     let body = json!({"model": "m", "prompt": prompt, "max_tokens": 1});
     let response = gateway.post("/v1/completions", &body).await;

@@ -6,9 +6,11 @@ KUBE_TOOLS := .tools/kube
 KUBE_BIN := $(KUBE_TOOLS)/bin
 HELM_VERSION := v3.18.6
 
+tools: kube-tools
+
 .PHONY: kube-tools
 # What can be had is; the tests say what they skip for want of the rest.
-kube-tools:
+kube-tools: ## a Kubernetes API server, helm and CRDs, for the tests that want them
 	@command -v go >/dev/null || { echo "kube-tools: no go on this machine, tests against an API server will be skipped"; exit 0; }; \
 	$(MAKE) --no-print-directory -k kube-apiserver etcd helm kube-crds || \
 		echo "kube-tools: something could not be had, the tests that need it will be skipped"

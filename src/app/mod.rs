@@ -11,6 +11,7 @@ use std::sync::atomic::Ordering;
 
 use rustls::ServerConfig;
 use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 
 use crate::api::Parsers;
@@ -24,8 +25,8 @@ use crate::objectives::Objectives;
 use crate::pipeline::{self, Pipeline};
 use crate::scheduling::Wants;
 use crate::server::{
-    Admin, HealthService, Incoming, KeyPairFollower, Readiness, ServingKey, Shutdown, Stage,
-    TlsPolicy, bind, serve_grpc, server_config,
+    Admin, Counted, HealthService, Incoming, KeyPairFollower, Readiness, ServingKey, Shutdown,
+    Stage, TlsPolicy, bind, serve_grpc, server_config,
 };
 use crate::telemetry::{
     BuildInfo, DecisionLog, MeanAndDeviation, Metrics, PoolReading, PoolSource, ScrapeErrors,
@@ -48,6 +49,26 @@ pub fn check(options: &CheckOptions) -> Exit {
     Exit { text, code: if report.ok { 0 } else { 2 } }
 }
 
+/// The tasks of the listeners.
+struct Servers {
+    ext_proc: JoinHandle<()>,
+    health: JoinHandle<()>,
+    metrics: JoinHandle<()>,
+    /// Tells the latter two to end.
+    served: CancellationToken,
+}
+
+impl Servers {
+    /// Returns when the ext_proc server has ended and then the others have. One that panicked
+    /// has ended too.
+    async fn finish(self) {
+        _ = self.ext_proc.await;
+        self.served.cancel();
+        _ = self.health.await;
+        _ = self.metrics.await;
+    }
+}
+
 /// A running `epp`.
 pub struct App {
     /// Addresses of the ext_proc, health and metrics listeners.
@@ -58,7 +79,7 @@ pub struct App {
     readiness: Arc<Readiness>,
     options: Options,
     shutdown: Shutdown,
-    servers: Vec<JoinHandle<()>>,
+    servers: Servers,
     workers: Workers,
     _data_layer: Option<DataLayer>,
     _certificates: Vec<KeyPairFollower>,
@@ -85,7 +106,7 @@ impl App {
         let counters = Arc::new(ScrapeCounters::default());
         let data_layer = start_data_layer(&options, &pipeline, &pool, &counters)?;
         let metrics = metrics(&options, workers.pool_name(), &pool, &counters)?;
-        let readiness = Arc::new(workers.readiness(&pool));
+        let readiness = Arc::new(workers.readiness(&pool, &pipeline.parsers));
         let decisions = Arc::new(DecisionLog::new(options.explain_decisions));
 
         let shared = Shared {
@@ -118,6 +139,10 @@ impl App {
         let admin = listener("metrics", &options, listen.admin, admin_tls).await?;
         let addresses = [ext_proc.local_addr(), health.local_addr(), admin.local_addr()];
 
+        let streams = match options.stream_metrics {
+            true => Some(metrics.add_streams().map_err(|e| refused(1, e))?),
+            false => None,
+        };
         let pages = Admin {
             metrics,
             decisions,
@@ -127,13 +152,17 @@ impl App {
             auth: workers.metrics_auth(&options),
         };
         let health_service = || HealthService::server(readiness.clone());
-        let both = Routes::new(health_service()).add_service(processor);
-        let stop = || drained(shutdown.clone(), options.drain_timeout);
-        let servers = vec![
-            serve("ext_proc", serve_grpc(ext_proc, both, stop())),
-            serve("health", serve_grpc(health, Routes::new(health_service()), stop())),
-            serve("metrics", pages.serve(admin, stop())),
-        ];
+        let both = Routes::new(health_service()).add_service(Counted::new(processor, streams));
+        let drained = drained(shutdown.clone(), options.drain_timeout);
+        // Probes and scrapes are answered for as long as an exchange is in progress.
+        let served = CancellationToken::new();
+        let stop = || served.clone().cancelled_owned();
+        let servers = Servers {
+            ext_proc: serve("ext_proc", serve_grpc(ext_proc, both, drained)),
+            health: serve("health", serve_grpc(health, Routes::new(health_service()), stop())),
+            metrics: serve("metrics", pages.serve(admin, stop())),
+            served,
+        };
         let [ext_proc, health, metrics] = addresses;
         Ok(Self {
             ext_proc,
@@ -158,14 +187,8 @@ impl App {
         self.readiness.drain();
         tracing::info!(timeout = ?self.options.drain_timeout, "Draining");
         self.workers.stand_down().await;
-        let finish = async {
-            for server in self.servers {
-                // A server that panicked has ended too.
-                _ = server.await;
-            }
-        };
         tokio::select! {
-            () = finish => tracing::info!("Every exchange has ended"),
+            () = self.servers.finish() => tracing::info!("Every exchange has ended"),
             () = self.shutdown.reached(Stage::Now) => tracing::warn!("Ending at once"),
         }
     }

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use super::refused;
+use crate::api::ParserKind;
 use crate::cli::{Exit, Options, WorkerSource};
 use crate::discovery::{FileDiscovery, FileDiscoveryConfig};
 use crate::endpoints::Pool;
@@ -28,7 +29,7 @@ pub(super) struct Workers {
 struct Cluster {
     client: kube::Client,
     election: Option<kubernetes::LeaderElection>,
-    _discovery: kubernetes::Handle,
+    discovery: kubernetes::Handle,
 }
 
 impl Workers {
@@ -120,7 +121,7 @@ impl Workers {
                 kubernetes::LeaderOptions::new(&options.namespace, &self.pool_name, &candidate);
             kubernetes::LeaderElection::start(client.clone(), settings)
         });
-        self.cluster = Some(Cluster { client, election, _discovery: discovery });
+        self.cluster = Some(Cluster { client, election, discovery });
         Ok(())
     }
 
@@ -129,12 +130,21 @@ impl Workers {
     }
 
     /// When this replica may serve.
-    pub fn readiness(&self, pool: &Arc<Pool>) -> Readiness {
+    pub fn readiness(&self, pool: &Arc<Pool>, parsers: &[ParserKind]) -> Readiness {
         #[cfg(feature = "kubernetes")]
-        let leader = self.cluster.as_ref().and_then(|c| c.election.as_ref()).map(|e| e.leader());
+        if let Some(cluster) = &self.cluster {
+            let leader = cluster.election.as_ref().map(kubernetes::LeaderElection::leader);
+            let state = cluster.discovery.pool();
+            // Only a parser that does not look into bodies has a use for gRPC.
+            let reads_grpc = parsers.contains(&ParserKind::Passthrough);
+            return Readiness::new(pool.clone(), leader).with_protocol(move || {
+                let protocol = state.borrow().spec().and_then(|spec| spec.app_protocol);
+                reads_grpc || protocol != Some(kubernetes::AppProtocol::H2c)
+            });
+        }
         #[cfg(not(feature = "kubernetes"))]
-        let leader = None;
-        Readiness::new(pool.clone(), leader)
+        let _ = parsers;
+        Readiness::new(pool.clone(), None)
     }
 
     /// Who may read the metrics port; everybody where there is no Kubernetes to ask, as in the
@@ -184,8 +194,7 @@ impl MetricsAuth for ClusterAuth {
 #[cfg(feature = "kubernetes")]
 fn pool_group(options: &Options) -> Option<kubernetes::PoolGroup> {
     let WorkerSource::Pool { group: Some(group), .. } = &options.workers else { return None };
-    use kubernetes::PoolGroup::{V1, V1Alpha2};
-    [V1, V1Alpha2].into_iter().find(|known| known.group() == group)
+    group.parse().ok()
 }
 
 /// The Deployment's name out of the pod's: `<deployment>-<replica set>-<pod>`, as the reference

@@ -172,16 +172,16 @@ pub fn parse(
 ) -> Result<Command, Exit> {
     let mut command = with_bare_booleans(Flags::command());
     let known = Known::of(&mut command);
-    let mut given = known.read(arguments).map_err(|m| Exit::mistakes(&m))?;
-    let mut mistakes = Vec::new();
+    let (mut given, mut mistakes) = known.read(arguments);
     for (variable, flag) in FROM_ENVIRONMENT {
         let Some(value) = environment(variable).filter(|v| !v.is_empty()) else { continue };
         if given.has(flag) {
             continue;
         }
-        match known.read(&[format!("--{flag}={value}")]) {
-            Ok(more) => given.flags.extend(more.flags),
-            Err(_) => mistakes.push(format!("{variable}='{value}' is no value for --{flag}")),
+        let (read, wrong) = known.read(&[format!("--{flag}={value}")]);
+        given.flags.extend(read.flags);
+        if !wrong.is_empty() {
+            mistakes.push(format!("{variable}='{value}' is no value for --{flag}"));
         }
     }
 

@@ -34,7 +34,7 @@ pub(super) struct Known {
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Arguments {
     pub flags: Vec<(String, String)>,
-    /// Flags without values: help and version.
+    /// Help and version, as `clap` knows them.
     pub switches: Vec<String>,
     /// The subcommand, its flags, and what it is applied to.
     pub rest: Vec<String>,
@@ -57,11 +57,20 @@ impl Arguments {
             .enumerate()
             .filter(|(i, (name, _))| !except.contains(name) && !is_emptied_later(*i, name));
         std::iter::once("epp".to_owned())
-            .chain(self.switches.iter().map(|name| format!("--{name}")))
+            .chain(self.switches.iter().cloned())
             .chain(flags.map(|(_, (name, value))| format!("--{name}={value}")))
             .chain(self.rest.iter().cloned())
             .collect()
     }
+}
+
+/// What stood before an argument, where that matters.
+enum Before {
+    Other,
+    /// A boolean without a value: the argument may have been meant as one.
+    BareBool(String),
+    /// The argument may be its value.
+    UnknownFlag,
 }
 
 /// Makes every boolean of `command` take its value only after an equals sign, true being the
@@ -74,6 +83,7 @@ pub(super) fn with_bare_booleans(command: Command) -> Command {
             if !is_bool || matches!(arg.get_action(), ArgAction::Help | ArgAction::Version) {
                 return arg;
             }
+            let is_off = arg.get_default_values().iter().all(|value| value == "false");
             arg.action(ArgAction::Set)
                 .value_parser(ValueParser::bool())
                 .num_args(0..=1)
@@ -81,6 +91,7 @@ pub(super) fn with_bare_booleans(command: Command) -> Command {
                 .default_missing_value("true")
                 .value_name("BOOL")
                 .hide_possible_values(true)
+                .hide_default_value(is_off)
         })
         .mut_subcommands(with_bare_booleans)
 }
@@ -97,37 +108,35 @@ impl Known {
         Self { flags, subcommands }
     }
 
-    /// Brings `arguments` (without the program's name) to one spelling; every mistake is told.
-    pub fn read(&self, arguments: &[String]) -> Result<Arguments, Vec<String>> {
+    /// Brings `arguments` (without the program's name) to one spelling, and tells every mistake;
+    /// what is mistaken is left out.
+    pub fn read(&self, arguments: &[String]) -> (Arguments, Vec<String>) {
         let mut read = Arguments::default();
         let mut mistakes = Vec::new();
         let mut of_subcommand = Vec::new();
         let mut only_words = false;
-        let mut bare_bool: Option<String> = None;
+        let mut before = Before::Other;
         let mut arguments = arguments.iter();
         while let Some(argument) = arguments.next() {
-            let after_bool = bare_bool.take();
             if argument.is_empty() {
                 continue;
             }
+            let after = std::mem::replace(&mut before, Before::Other);
             if !only_words && argument == "--" {
                 only_words = true;
                 continue;
             }
             if only_words || argument == "-" || !argument.starts_with('-') {
-                let mut mistake = match &read.rest[..] {
-                    [] if self.subcommands.contains_key(argument) => None,
-                    [] => Some(format!("unexpected argument '{argument}'")),
-                    _ => None,
-                };
-                if let (Some(mistake), Some(flag), Some(_)) =
-                    (&mut mistake, after_bool, parse_bool(argument))
-                {
-                    mistake.push_str(&format!("; write --{flag}={argument}"));
+                if !read.rest.is_empty() || self.subcommands.contains_key(argument) {
+                    read.rest.push(argument.clone());
+                    continue;
                 }
-                match mistake {
-                    Some(mistake) => mistakes.push(mistake),
-                    None => read.rest.push(argument.clone()),
+                match after {
+                    Before::UnknownFlag => {}
+                    Before::BareBool(flag) if parse_bool(argument).is_some() => mistakes.push(
+                        format!("unexpected argument '{argument}'; write --{flag}={argument}"),
+                    ),
+                    _ => mistakes.push(format!("unexpected argument '{argument}'")),
                 }
                 continue;
             }
@@ -137,15 +146,18 @@ impl Known {
             };
             let Some((name, takes, own, attached)) = self.find(written) else {
                 mistakes.push(self.unknown(written));
+                if given.is_none() {
+                    before = Before::UnknownFlag;
+                }
                 continue;
             };
             let value = match (takes, given.or(attached)) {
                 (Takes::Nothing, None) => {
-                    if read.rest.is_empty() {
-                        read.switches.push(name);
-                    } else {
-                        read.rest.push(format!("--{name}"));
-                    }
+                    // `-h` is shorter than `--help`.
+                    let switch =
+                        if written == "-h" { "-h".to_owned() } else { format!("--{name}") };
+                    let of = if read.rest.is_empty() { &mut read.switches } else { &mut read.rest };
+                    of.push(switch);
                     continue;
                 }
                 (Takes::Nothing, Some(_)) => {
@@ -153,7 +165,7 @@ impl Known {
                     continue;
                 }
                 (Takes::Bool, None) => {
-                    bare_bool = Some(name.clone());
+                    before = Before::BareBool(name.clone());
                     "true".to_owned()
                 }
                 (Takes::Bool, Some(text)) => match parse_bool(text) {
@@ -193,7 +205,7 @@ impl Known {
                 mistakes.push(self.unknown(&format!("--{name}")));
             }
         }
-        if mistakes.is_empty() { Ok(read) } else { Err(mistakes) }
+        (read, mistakes)
     }
 
     /// A flag as written, with its dashes: its long name, what it takes, whether it is the main
@@ -272,195 +284,4 @@ fn takes<'a>(arguments: impl Iterator<Item = &'a Arg>) -> BTreeMap<String, Takes
 }
 
 #[cfg(test)]
-mod tests {
-    use clap::CommandFactory;
-    use proptest::prelude::*;
-
-    use super::super::flags::Flags;
-    use super::*;
-
-    fn known() -> Known {
-        Known::of(&mut with_bare_booleans(Flags::command()))
-    }
-
-    /// The flags read from arguments that have no mistake, as `name=value`, then the rest.
-    fn read(arguments: &[&str]) -> Vec<String> {
-        let arguments: Vec<String> = arguments.iter().map(|a| (*a).to_owned()).collect();
-        let read = known().read(&arguments).unwrap_or_else(|m| panic!("{arguments:?}: {m:?}"));
-        let flags = read.flags.iter().map(|(name, value)| format!("{name}={value}"));
-        read.switches.iter().cloned().chain(flags).chain(read.rest.iter().cloned()).collect()
-    }
-
-    fn mistakes(arguments: &[&str]) -> Vec<String> {
-        let arguments: Vec<String> = arguments.iter().map(|a| (*a).to_owned()).collect();
-        known().read(&arguments).unwrap_err()
-    }
-
-    #[test]
-    fn every_spelling_of_a_flag_is_understood() {
-        for (arguments, expected) in [
-            (&["--pool-name", "p"][..], &["pool-name=p"][..]),
-            (&["--pool-name=p"], &["pool-name=p"]),
-            (&["-pool-name", "p"], &["pool-name=p"]),
-            (&["-pool-name=p"], &["pool-name=p"]),
-            (&["--poolName", "p"], &["pool-name=p"]),
-            (&["--poolName=p"], &["pool-name=p"]),
-            (&["-poolName", "p"], &["pool-name=p"]),
-            (&["-poolName=a=b"], &["pool-name=a=b"]),
-            (&["-v", "4"], &["v=4"]),
-            (&["-v=4"], &["v=4"]),
-            (&["-v4"], &["v=4"]),
-            (&["--v", "4"], &["v=4"]),
-            (&["--v=4"], &["v=4"]),
-            // Booleans take no separate value, whatever follows.
-            (&["--secureServing", "--certPath", "/c"], &["secure-serving=true", "cert-path=/c"]),
-            (&["--secure-serving=false"], &["secure-serving=false"]),
-            (
-                &["-secureServing=0", "-enablePprof=F"],
-                &["secure-serving=false", "enable-pprof=false"],
-            ),
-            (&["--healthChecking=TRUE"], &["health-checking=true"]),
-            (&["--secureServing", "check", "f"], &["secure-serving=true", "check", "f"]),
-            // Names with capitals in odd places.
-            (
-                &["--DestinationEndpointHintMetadataNamespace", "envoy.lb"],
-                &["destination-endpoint-hint-metadata-namespace=envoy.lb"],
-            ),
-            (
-                &["--modelServerMetricsHttpsInsecureSkipVerify=false"],
-                &["model-server-metrics-https-insecure-skip-verify=false"],
-            ),
-            // Empty arguments are values where a value is due, and nothing elsewhere.
-            (&["", "--poolName", "p", "", ""], &["pool-name=p"]),
-            (
-                &["--cert-path", "", "--secure-serving=false", ""],
-                &["cert-path=", "secure-serving=false"],
-            ),
-            (&["--config-text", "-\nx: 1"], &["config-text=-\nx: 1"]),
-            (&["--config-text=--pool-name"], &["config-text=--pool-name"]),
-            (&["--", ""], &[]),
-            (&["-h"], &["help"]),
-            (&["-help"], &["help"]),
-            (&["-V"], &["version"]),
-            // The subcommand, with flags before, after and in between.
-            (&["check", "f"], &["check", "f"]),
-            (&["--effective", "check", "f"], &["check", "--effective=true", "f"]),
-            (&["check", "f", "-effective=false"], &["check", "--effective=false", "f"]),
-            (&["check", "--", "-f"], &["check", "-f"]),
-            (&["check", "--help"], &["check", "--help"]),
-            (
-                &["--poolName", "p", "check", "--allow-experimental-plugins", "f"],
-                &["pool-name=p", "allow-experimental-plugins=true", "check", "f"],
-            ),
-        ] {
-            assert_eq!(read(arguments), expected, "{arguments:?}");
-        }
-    }
-
-    #[test]
-    fn the_arguments_of_the_kserve_tutorial() {
-        let arguments = [
-            "--poolName",
-            "llm-inference-pool",
-            "--poolNamespace",
-            "ns",
-            "--zap-encoder",
-            "json",
-            "--grpcPort",
-            "9002",
-            "--grpcHealthPort",
-            "9003",
-            "--secureServing",
-            "--certPath",
-            "/etc/ssl/certs",
-            "--configFile",
-            "/etc/config/endpoint-picker-config.yaml",
-        ];
-        assert_eq!(
-            read(&arguments),
-            [
-                "pool-name=llm-inference-pool",
-                "pool-namespace=ns",
-                "zap-encoder=json",
-                "grpc-port=9002",
-                "grpc-health-port=9003",
-                "secure-serving=true",
-                "cert-path=/etc/ssl/certs",
-                "config-file=/etc/config/endpoint-picker-config.yaml",
-            ]
-        );
-    }
-
-    #[test]
-    fn all_mistakes_are_told() {
-        for (arguments, expected) in [
-            (
-                &["--pool-nam", "p"][..],
-                &[
-                    "unknown flag '--pool-nam'; did you mean '--pool-name'?",
-                    "unexpected argument 'p'",
-                ][..],
-            ),
-            (&["-zzz"], &["unknown flag '-zzz'"]),
-            (&["---v"], &["unknown flag '---v'; did you mean '--v'?"]),
-            (&["--pool-name"], &["--pool-name needs a value"]),
-            (
-                &["--poolName", "--grpcPort=1"],
-                &["--pool-name needs a value, but '--grpcPort=1' follows"],
-            ),
-            (&["--secure-serving=yes"], &["--secure-serving: 'yes' is neither true nor false"]),
-            (
-                &["--secure-serving", "false"],
-                &["unexpected argument 'false'; write --secure-serving=false"],
-            ),
-            (&["--help=1"], &["--help takes no value"]),
-            (&["serve"], &["unexpected argument 'serve'"]),
-            (&["-"], &["unexpected argument '-'"]),
-            (&["--effective"], &["unknown flag '--effective'"]),
-        ] {
-            assert_eq!(mistakes(arguments), expected, "{arguments:?}");
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn nothing_panics(arguments in prop::collection::vec("-{0,3}[a-zA-Z=é]{0,12}", 0..8)) {
-            if let Err(mistakes) = known().read(&arguments) {
-                prop_assert!(!mistakes.is_empty());
-            }
-        }
-
-        /// Whatever mix of spellings a deployment uses, the same flags come out.
-        #[test]
-        fn spellings_are_equal(
-            picks in prop::collection::vec((0..6usize, any::<bool>(), any::<bool>(), any::<bool>()), 0..10),
-        ) {
-            let all = [
-                ("pool-name", "poolName", "a b"),
-                ("grpc-port", "grpcPort", "1"),
-                ("secure-serving", "secureServing", "false"),
-                ("enable-pprof", "enablePprof", "true"),
-                ("config-text", "configText", "{a: --v}"),
-                ("kv-cache-usage-percentage-metric", "kvCacheUsagePercentageMetric", ""),
-            ];
-            let mut written = Vec::new();
-            let mut expected = Vec::new();
-            for (i, camel, single, joined) in picks {
-                let (kebab, camel_name, value) = all[i];
-                let dashes = if single { "-" } else { "--" };
-                let name = format!("{dashes}{}", if camel { camel_name } else { kebab });
-                let is_bool = ["true", "false"].contains(&value);
-                if joined || value == "false" {
-                    written.push(format!("{name}={value}"));
-                } else {
-                    written.push(name);
-                    if !is_bool {
-                        written.push(value.to_owned());
-                    }
-                }
-                expected.push((kebab.to_owned(), value.to_owned()));
-            }
-            prop_assert_eq!(known().read(&written).unwrap().flags, expected);
-        }
-    }
-}
+mod tests;

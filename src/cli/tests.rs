@@ -202,6 +202,8 @@ fn sizes_and_durations() {
 #[test]
 fn every_mistake_is_told_at_once() {
     let text = mistakes(&[
+        "--pool-nam",
+        "p",
         "--grpc-port",
         "70000",
         "--drain-timeout=soon",
@@ -215,6 +217,7 @@ fn every_mistake_is_told_at_once() {
         "b",
     ]);
     for part in [
+        "unknown flag '--pool-nam'; did you mean '--pool-name'?",
         "--grpc-port: '70000': 70000 is not in 0..=65535",
         "--drain-timeout: 'soon': expected a duration such as 50ms, 2s or 1m30s",
         "--zap-encoder: 'xml': expected json or console",
@@ -224,6 +227,7 @@ fn every_mistake_is_told_at_once() {
     ] {
         assert!(text.contains(part), "{part}:\n{text}");
     }
+    assert_eq!(text.lines().count(), 7, "{text}");
 }
 
 #[test]

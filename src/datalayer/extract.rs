@@ -357,19 +357,21 @@ fn adapters(labels: Labels<'_>) -> LoraSignals {
 }
 
 impl Reading {
-    /// True where there is nothing to store.
-    pub fn is_empty(&self) -> bool {
-        self.waiting.is_none()
+    /// True where something was asked for and nothing of it was there in a usable form. A worker
+    /// that exposes no adapters, asked for nothing else, has not failed.
+    pub fn is_failure(&self) -> bool {
+        let has_nothing = self.waiting.is_none()
             && self.running.is_none()
             && self.kv_usage.is_none()
             && self.lora.is_none()
             && self.block_size.is_none()
-            && self.num_blocks.is_none()
+            && self.num_blocks.is_none();
+        has_nothing && !self.problems.is_empty()
     }
 
-    /// Stores what could be read. The values' age starts anew if there is anything.
+    /// Stores what could be read, and starts the values' age anew, unless nothing could be.
     pub fn store(self, signals: &Signals, now: Nanos) {
-        if self.is_empty() {
+        if self.is_failure() {
             return;
         }
         let mut values = signals.load();

@@ -129,10 +129,8 @@ impl Worker {
 
     /// Goes on with the poll under way, or begins one if it is due.
     pub(super) fn step(&mut self, now: Nanos, common: &mut Common) {
-        if self.poll.is_none() {
-            if now < self.due || !self.begin(now, common) {
-                return;
-            }
+        if self.poll.is_none() && (now < self.due || !self.begin(now, common)) {
+            return;
         }
         let mut result = self.advance(common);
         if self.poll.as_ref().is_some_and(|p| p.may_be_stale) && result.is_err() {
@@ -225,7 +223,7 @@ impl Worker {
         }
         let problems = reading.problems.len() as u64;
         common.counters.extract_errors.fetch_add(problems, Ordering::Relaxed);
-        if reading.is_empty() && problems > 0 {
+        if reading.is_failure() {
             self.tell(Condition::Failing, now, |plan| plan.describe(&reading));
             self.back_off(now, common);
             return;

@@ -25,10 +25,13 @@ impl<T> Clone for StateSlot<T> {
 
 impl<T> Copy for StateSlot<T> {}
 
+/// One plugin's memory of one endpoint, made on first use.
+type Cell = OnceLock<Box<dyn Any + Send + Sync>>;
+
 /// The state that plugins keep of one endpoint instance.
 #[derive(Default)]
 pub struct StateSlots {
-    slots: OnceLock<Box<[OnceLock<Box<dyn Any + Send + Sync>>]>>,
+    slots: OnceLock<Box<[Cell]>>,
 }
 
 impl fmt::Debug for StateSlots {
@@ -49,7 +52,7 @@ impl<T: Send + Sync + 'static> StateSlot<T> {
 }
 
 impl StateSlots {
-    fn cell(&self, index: usize) -> &OnceLock<Box<dyn Any + Send + Sync>> {
+    fn cell(&self, index: usize) -> &Cell {
         &self.slots.get_or_init(|| (0..MAX_SLOTS).map(|_| OnceLock::new()).collect())[index]
     }
 

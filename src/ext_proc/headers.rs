@@ -35,7 +35,7 @@ const STEERING: [&str; 4] = [
 ];
 
 /// The value of a control header by either name; the new name wins.
-pub fn named<'h>(headers: &'h Headers, names: Named) -> Option<&'h str> {
+pub fn named(headers: &Headers, names: Named) -> Option<&str> {
     names.iter().find_map(|name| headers.get(name)).filter(|v| !v.is_empty())
 }
 

@@ -70,10 +70,26 @@ pub fn streamed_body(
 }
 
 /// The answer to one body message of a mode that is not full duplex: the body as it is, or
-/// replaced.
-pub fn whole_body(direction: Direction, replacement: Option<Bytes>) -> ProcessingResponse {
+/// replaced. `whole` says that the message held the whole body, whose headers still wait: then
+/// its new length goes with it, which Envoy insists on.
+pub fn whole_body(
+    direction: Direction,
+    replacement: Option<Bytes>,
+    whole: bool,
+) -> ProcessingResponse {
+    let length = replacement.as_ref().filter(|_| whole).map(Bytes::len);
+    let headers = length.map(|n| HeaderMutation {
+        set_headers: vec![headers::set(headers::CONTENT_LENGTH, n.to_string())],
+        remove_headers: Vec::new(),
+    });
     let mutation = replacement.map(|b| BodyMutation { mutation: Some(Mutation::Body(b)) });
-    body_reply(direction, common(None, mutation, false))
+    body_reply(direction, common(headers, mutation, false))
+}
+
+/// The answer to a buffered request body: where it goes, and the body if it changed.
+pub fn routed_body(headers: HeaderMutation, replacement: Option<Bytes>) -> ProcessingResponse {
+    let mutation = replacement.map(|b| BodyMutation { mutation: Some(Mutation::Body(b)) });
+    body_reply(Direction::Request, common(Some(headers), mutation, true))
 }
 
 pub fn trailers(direction: Direction) -> ProcessingResponse {

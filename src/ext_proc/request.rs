@@ -133,7 +133,7 @@ impl RequestSide {
             // Already answered. In full duplex this is the end of stream that Envoy 1.35 and
             // later may send twice; in the other modes every message wants its answer.
             if common.modes.request != BodyMode::FullDuplex {
-                common.send(reply::whole_body(Direction::Request, None));
+                common.send(reply::whole_body(Direction::Request, None, false));
             }
             return Next::Read;
         };
@@ -270,13 +270,8 @@ impl RequestSide {
             common.send(message);
             reply::streamed_body(Direction::Request, body, end_of_stream, |m| common.send(m));
         } else {
-            let mut message = reply::whole_body(Direction::Request, body_changed.then_some(body));
-            if let Some(Outgoing::RequestBody(reply)) = &mut message.response {
-                if let Some(response) = &mut reply.response {
-                    response.header_mutation = Some(mutation);
-                    response.clear_route_cache = true;
-                }
-            }
+            let replacement = body_changed.then_some(body);
+            let mut message = reply::routed_body(mutation, replacement);
             message.dynamic_metadata = Some(metadata);
             common.send(message);
         }

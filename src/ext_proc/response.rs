@@ -18,7 +18,7 @@ enum Phase {
     /// No response yet.
     #[default]
     Start,
-    Body(Body),
+    Body(Box<Body>),
     /// The end of the body was seen.
     Ended,
 }
@@ -62,14 +62,19 @@ impl ResponseSide {
             let streaming = sse
                 || routed.as_ref().is_some_and(|r| r.stream)
                 || common.modes.response == BodyMode::PassThrough;
-            self.phase = Phase::Body(Body {
+            self.phase = Phase::Body(Box::new(Body {
                 streaming,
                 held: BytesMut::new(),
                 reader: routed.as_ref().map(|r| r.response_reader(sse)),
                 renamer: routed.as_ref().and_then(|r| r.renamer()),
-            });
+            }));
         }
-        let mutation = headers::response_mutation(list);
+        let mut mutation = headers::response_mutation(list);
+        let renaming = matches!(&self.phase, Phase::Body(body) if body.renamer.is_some());
+        if renaming && common.modes.response == BodyMode::PassThrough {
+            // The length of what is still to come is not known any more.
+            mutation.remove_headers.push(Bytes::from_static(b"content-length"));
+        }
         let reply = reply::common(Some(mutation), None, false);
         common.send(reply::message(Outgoing::ResponseHeaders(reply)));
         Next::Read
@@ -85,7 +90,7 @@ impl ResponseSide {
         let Phase::Body(body) = &mut self.phase else {
             // A second end of stream, or a body without headers.
             if !duplex {
-                common.send(reply::whole_body(Direction::Response, None));
+                common.send(reply::whole_body(Direction::Response, None, false));
             }
             return Next::Read;
         };
@@ -113,7 +118,8 @@ impl ResponseSide {
             let before = message.body.clone();
             let piece = body.rename(message.body, end);
             let changed = piece != before;
-            common.send(reply::whole_body(Direction::Response, changed.then_some(piece)));
+            let whole = common.modes.response == BodyMode::Buffered;
+            common.send(reply::whole_body(Direction::Response, changed.then_some(piece), whole));
         }
         if end {
             self.end(routed);

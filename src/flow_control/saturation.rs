@@ -102,7 +102,8 @@ mod tests {
     #[test]
     fn saturation_is_the_mean_of_the_larger_ratios() {
         let fresh = Some(0);
-        let cases: &[(&[(u32, f64, Option<Nanos>)], f64)] = &[
+        type Workers<'a> = &'a [(u32, f64, Option<Nanos>)];
+        let cases: &[(Workers<'_>, f64)] = &[
             (&[], 1.0),
             (&[(0, 0.0, fresh)], 0.0),
             (&[(5, 0.0, fresh)], 1.0),

@@ -151,7 +151,7 @@ impl Producer for PrefixCache {
         }
         let chains = Chains { hashes: &hashed.hashes, breaks: &hashed.breaks };
         let matched =
-            cycle.candidates.iter().map(|c| self.index.matched(&c.endpoint, chains)).collect();
+            cycle.candidates.iter().map(|c| self.index.matched(c.endpoint, chains)).collect();
         let result = PrefixMatch {
             matched,
             total: hashed.hashes.len() as u32,
@@ -172,7 +172,7 @@ impl Observer for PrefixCache {
         let chains = Chains { hashes: &found.hashes, breaks: &found.breaks };
         for &target in targets {
             let worker = &cycle.candidates[target as usize];
-            self.index.record(&worker.endpoint, chains, self.settings.capacity(&worker.signals));
+            self.index.record(worker.endpoint, chains, self.settings.capacity(&worker.signals));
         }
     }
 }

@@ -1,7 +1,7 @@
 //! The plugin types, one file each, named as the type is in YAML, and their registry.
 //!
-//! To add one: write its file with a `build` function, and add one line to `TYPES` in
-//! `registry.rs`.
+//! What several types share lies beside them: `parameters`, `picking`, `min_max`, `role`. To add
+//! a type: write its file with a `build` function, and add one line to `TYPES` in `registry.rs`.
 
 mod active_request_scorer;
 mod approx_prefix_cache_producer;

@@ -61,6 +61,7 @@ impl Admin {
             .route("/debug/endpoints", get(endpoints))
             .route("/debug/pprof/{*profile}", get(no_profiles))
             .route("/debug/pprof", get(no_profiles))
+            .route("/debug/pprof/", get(no_profiles))
             .layer(middleware::from_fn_with_state(self.auth.clone(), authorise));
         Router::new()
             .route("/healthz", get(|| async { "ok\n" }))

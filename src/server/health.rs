@@ -8,9 +8,7 @@ use tonic_health::pb::health_server::{Health, HealthServer};
 use tonic_health::pb::{HealthCheckRequest, HealthCheckResponse};
 
 use crate::endpoints::Pool;
-
-/// The service whose health gateways ask for.
-const EXT_PROC: &str = "envoy.service.ext_proc.v3.ExternalProcessor";
+use crate::ext_proc::SERVICE_NAME as EXT_PROC;
 
 /// Whether requests can be served now.
 pub struct Readiness {
@@ -24,7 +22,7 @@ pub struct Readiness {
 
 impl std::fmt::Debug for Readiness {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Readiness").field("ready", &self.reason_not_ready()).finish()
+        f.debug_struct("Readiness").field("not_ready", &self.reason_not_ready()).finish()
     }
 }
 
@@ -128,61 +126,33 @@ mod tests {
     #[test]
     fn every_name_in_every_state() {
         let names = ["", "readiness", EXT_PROC, "inference-extension", "garbage", "liveness"];
-        // synced, leader (None: no election), draining, protocol fits: answers in that order.
-        for (synced, leader, draining, fits, expected) in [
-            (true, None, false, true, [Serving, Serving, Serving, Serving, Serving, Serving]),
-            (
-                false,
-                None,
-                false,
-                true,
-                [NotServing, NotServing, NotServing, NotServing, NotServing, Serving],
-            ),
-            (
-                true,
-                None,
-                true,
-                true,
-                [NotServing, NotServing, NotServing, NotServing, NotServing, Serving],
-            ),
-            (
-                true,
-                None,
-                false,
-                false,
-                [NotServing, NotServing, NotServing, NotServing, NotServing, Serving],
-            ),
-            (
-                true,
-                Some(true),
-                false,
-                true,
-                [Serving, Serving, Serving, ServiceUnknown, ServiceUnknown, Serving],
-            ),
-            (
-                true,
-                Some(false),
-                false,
-                true,
-                [NotServing, NotServing, NotServing, ServiceUnknown, ServiceUnknown, Serving],
-            ),
-            (
-                true,
-                Some(true),
-                true,
-                true,
-                [NotServing, NotServing, NotServing, ServiceUnknown, ServiceUnknown, Serving],
-            ),
+        let ready = [Serving; 6];
+        let not_ready = [NotServing, NotServing, NotServing, NotServing, NotServing, Serving];
+        let leading = [Serving, Serving, Serving, ServiceUnknown, ServiceUnknown, Serving];
+        let following =
+            [NotServing, NotServing, NotServing, ServiceUnknown, ServiceUnknown, Serving];
+        // synced, the protocol fits, draining, leads (None: there is no election): the answers in
+        // the names' order.
+        for (synced, fits, draining, leads, expected) in [
+            (true, true, false, None, ready),
+            (false, true, false, None, not_ready),
+            (true, false, false, None, not_ready),
+            (true, true, true, None, not_ready),
+            (true, true, false, Some(true), leading),
+            (true, true, false, Some(false), following),
+            (true, true, true, Some(true), following),
+            (true, false, false, Some(true), following),
+            (false, true, false, Some(true), following),
         ] {
             let pool = Arc::new(Pool::new());
             pool.set_synced(synced);
-            let leader_now = leader.map(|leads| watch::channel(leads).1);
-            let readiness = Readiness::new(pool, leader_now).with_protocol(move || fits);
+            let leader = leads.map(|leads| watch::channel(leads).1);
+            let readiness = Readiness::new(pool, leader).with_protocol(move || fits);
             if draining {
                 readiness.drain();
             }
             let answers = names.map(|name| readiness.status_of(name));
-            assert_eq!(answers, expected, "{synced} {leader:?} {draining} {fits}");
+            assert_eq!(answers, expected, "{synced} {fits} {draining} {leads:?}");
         }
     }
 }

@@ -4,6 +4,7 @@
 mod admin;
 mod certificate;
 mod connection;
+mod counted;
 mod grpc;
 mod health;
 mod incoming;
@@ -13,6 +14,7 @@ mod tls;
 pub use admin::{Admin, MetricsAuth};
 pub use certificate::{CertificateError, KeyPairFollower, ServingKey};
 pub use connection::Connection;
+pub use counted::Counted;
 pub use grpc::serve_grpc;
 pub use health::{HealthService, Readiness};
 pub use incoming::{Incoming, bind};

@@ -12,6 +12,7 @@ use super::exposition::{AtScrape, Info, histogram_sample};
 use super::histogram::Histogram;
 use super::pool::{self, PoolSource};
 use super::series::RequestSeries;
+use super::streams::StreamMetrics;
 use super::{families, process};
 
 /// Distinct model names (asked for and targets together), and distinct fairness ids, before new
@@ -162,9 +163,11 @@ impl Metrics {
         self.registry.register(Box::new(pool::collector(source)?))
     }
 
-    /// Publishes what `collector` collects.
-    pub fn add(&self, collector: Box<dyn prometheus::core::Collector>) -> prometheus::Result<()> {
-        self.registry.register(collector)
+    /// Publishes the metrics of ext_proc streams. Fails where it was called before.
+    pub fn add_streams(&self) -> prometheus::Result<Arc<StreamMetrics>> {
+        let streams = Arc::new(StreamMetrics::new());
+        self.registry.register(Box::new(streams.clone().collector()?))?;
+        Ok(streams)
     }
 
     /// Model names that operators configured: they are always told apart.
@@ -209,25 +212,34 @@ impl Metrics {
     ) {
         let live = &*self.live;
         live.scheduling.observe(seconds);
-        let target = live.models.admit(target_model);
-        let parts =
-            [&[u8::from(ok)], target.as_bytes(), endpoint_name.as_bytes(), namespace.as_bytes()];
-        with_key(&parts, u32::from(port), |key| {
-            if let Some(attempts) = live.attempts.get(key) {
-                attempts.count.fetch_add(1, Ordering::Relaxed);
-                return;
-            }
-            let fresh = || Attempts {
-                ok,
-                target: target.to_owned(),
-                endpoint: endpoint_name.to_owned(),
-                namespace: namespace.to_owned(),
-                port: if ok { port.to_string() } else { String::new() },
-                count: AtomicU64::new(0),
-            };
-            let attempts = live.attempts.entry(key.into()).or_insert_with(fresh);
-            attempts.count.fetch_add(1, Ordering::Relaxed);
-        });
+        let count = |target: &str, create: bool| {
+            let target_bytes = target.as_bytes();
+            let parts =
+                [&[u8::from(ok)], target_bytes, endpoint_name.as_bytes(), namespace.as_bytes()];
+            with_key(&parts, u32::from(port), |key| {
+                if let Some(attempts) = live.attempts.get(key) {
+                    attempts.count.fetch_add(1, Ordering::Relaxed);
+                    return true;
+                }
+                if create {
+                    let fresh = || Attempts {
+                        ok,
+                        target: target.to_owned(),
+                        endpoint: endpoint_name.to_owned(),
+                        namespace: namespace.to_owned(),
+                        port: if ok { port.to_string() } else { String::new() },
+                        count: AtomicU64::new(0),
+                    };
+                    let attempts = live.attempts.entry(key.into()).or_insert_with(fresh);
+                    attempts.count.fetch_add(1, Ordering::Relaxed);
+                }
+                create
+            })
+        };
+        // What was counted before needs no look at the limits.
+        if !count(target_model, false) {
+            count(live.models.admit(target_model), true);
+        }
     }
 
     /// Drops the series of an endpoint that left the pool, so that they do not pile up as

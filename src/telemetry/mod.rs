@@ -11,8 +11,10 @@ mod metrics;
 mod pool;
 mod process;
 mod series;
+mod streams;
 
 pub use decisions::{DecisionLog, DecisionRecord};
 pub use metrics::{BuildInfo, Metrics};
 pub use pool::{MeanAndDeviation, PoolReading, PoolSource, ScrapeErrors};
 pub use series::{Completion, RequestSeries};
+pub use streams::StreamMetrics;

@@ -125,11 +125,9 @@ fn answer_all(mut stream: impl Read + Write, shared: &Shared) -> io::Result<()> 
     let mut request = Vec::new();
     let mut part = [0; 1024];
     while !shared.stopped.load(Ordering::SeqCst) {
-        match stream.read(&mut part) {
-            Ok(0) => return Ok(()),
-            Ok(n) => request.extend_from_slice(&part[..n]),
-            Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {}
-            Err(e) => return Err(e),
+        match read(&mut stream, &mut part)? {
+            Some(0) => return Ok(()),
+            n => request.extend_from_slice(&part[..n.unwrap_or(0)]),
         }
         if !request.ends_with(b"\r\n\r\n") {
             continue;
@@ -144,9 +142,11 @@ fn answer_all(mut stream: impl Read + Write, shared: &Shared) -> io::Result<()> 
             Act::SendAndClose(bytes) => return stream.write_all(&bytes),
             Act::SendAndHang(bytes) => {
                 stream.write_all(&bytes)?;
-                while !shared.stopped.load(Ordering::SeqCst)
-                    && stream.read(&mut part).ok() != Some(0)
-                {}
+                while !shared.stopped.load(Ordering::SeqCst) {
+                    if read(&mut stream, &mut part)? == Some(0) {
+                        break;
+                    }
+                }
                 return Ok(());
             }
             Act::Drip(bytes, size) => {
@@ -160,4 +160,14 @@ fn answer_all(mut stream: impl Read + Write, shared: &Shared) -> io::Result<()> 
         stream.flush()?;
     }
     Ok(())
+}
+
+/// Reads some bytes; `None` where none came for a moment.
+fn read(stream: &mut impl Read, into: &mut [u8]) -> io::Result<Option<usize>> {
+    match stream.read(into) {
+        Err(e) if matches!(e.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {
+            Ok(None)
+        }
+        result => result.map(Some),
+    }
 }

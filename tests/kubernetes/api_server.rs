@@ -86,6 +86,7 @@ impl ApiServer {
         let dir = tempfile::tempdir().expect("a folder");
         let key = rcgen::KeyPair::generate().expect("a key");
         fs::write(dir.path().join("sa.key"), key.serialize_pem()).expect("written");
+        fs::write(dir.path().join("sa.pub"), key.public_key_pem()).expect("written");
         let tokens: String = USERS
             .iter()
             .map(|(user, groups)| format!("{user}-token,{user},{user}-uid,\"{groups}\"\n"))
@@ -103,6 +104,7 @@ impl ApiServer {
             &dir.path().join("etcd.log"),
         );
         let mut server = Self { dir, _etcd: etcd, api: None, etcd_port, port, binaries };
+        server.write_kubeconfigs();
         server.resume().await;
         Some(server)
     }
@@ -122,7 +124,7 @@ impl ApiServer {
                 .arg(format!("--secure-port={}", self.port))
                 .arg(format!("--cert-dir={}", at("certs")))
                 .arg("--service-account-issuer=https://kubernetes.default.svc")
-                .arg(format!("--service-account-key-file={}", at("sa.key")))
+                .arg(format!("--service-account-key-file={}", at("sa.pub")))
                 .arg(format!("--service-account-signing-key-file={}", at("sa.key")))
                 .arg(format!("--token-auth-file={}", at("tokens.csv")))
                 .arg("--authorization-mode=RBAC")
@@ -158,21 +160,25 @@ impl ApiServer {
         );
     }
 
-    /// A kubeconfig file for one of [`USERS`].
+    /// The kubeconfig file of one of [`USERS`].
     pub fn kubeconfig(&self, user: &str) -> PathBuf {
         assert!(USERS.iter().any(|(name, _)| *name == user), "no user {user}");
-        let path = self.dir.path().join(format!("{user}.kubeconfig"));
-        let config = serde_json::json!({
-            "apiVersion": "v1", "kind": "Config", "current-context": "test",
-            "clusters": [{"name": "test", "cluster": {
-                "server": format!("https://127.0.0.1:{}", self.port),
-                "certificate-authority": self.dir.path().join("certs/apiserver.crt"),
-            }}],
-            "users": [{"name": user, "user": {"token": format!("{user}-token")}}],
-            "contexts": [{"name": "test", "context": {"cluster": "test", "user": user}}],
-        });
-        fs::write(&path, config.to_string()).expect("written");
-        path
+        self.dir.path().join(format!("{user}.kubeconfig"))
+    }
+
+    fn write_kubeconfigs(&self) {
+        for (user, _) in USERS {
+            let config = serde_json::json!({
+                "apiVersion": "v1", "kind": "Config", "current-context": "test",
+                "clusters": [{"name": "test", "cluster": {
+                    "server": format!("https://127.0.0.1:{}", self.port),
+                    "certificate-authority": self.dir.path().join("certs/apiserver.crt"),
+                }}],
+                "users": [{"name": user, "user": {"token": format!("{user}-token")}}],
+                "contexts": [{"name": "test", "context": {"cluster": "test", "user": user}}],
+            });
+            fs::write(self.kubeconfig(user), config.to_string()).expect("written");
+        }
     }
 
     pub async fn client(&self, user: &str) -> Client {
@@ -208,7 +214,7 @@ impl ApiServer {
 
 /// Nobody holds the port between this and the start of the server that gets it; a clash shows as
 /// a server that does not become ready.
-fn free_port() -> u16 {
+pub fn free_port() -> u16 {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     listener.local_addr().expect("an address").port()
 }

@@ -46,10 +46,10 @@ impl Cluster {
         static NEXT: AtomicUsize = AtomicUsize::new(0);
         let namespace = format!("test-{}", NEXT.fetch_add(1, Ordering::Relaxed));
         let client = server.client("admin").await;
-        let object = serde_json::from_value(json!({"metadata": {"name": namespace}}));
+        let object = json!({"metadata": {"name": namespace}});
+        let object = serde_json::from_value(object).expect("a namespace");
         let namespaces: Api<Namespace> = Api::all(client.clone());
-        let created = namespaces.create(&PostParams::default(), &object.expect("a namespace"));
-        created.await.expect("created");
+        namespaces.create(&PostParams::default(), &object).await.expect("created");
         Self { client, namespace }
     }
 

@@ -29,7 +29,8 @@ async fn a_pool_that_appears_changes_goes_and_returns() {
     cluster.pool_v1("pool", "vllm", &[8000, 8001]).await;
     picker.has(&["a-rank-0=127.0.0.1:8000", "a-rank-1=127.0.0.1:8001"]).await;
     picker.is_synced(true).await;
-    assert_eq!(picker.handle.app_protocol(), Some(AppProtocol::Http));
+    let spec = picker.handle.pool().borrow().spec().cloned().expect("present");
+    assert_eq!((spec.group, spec.app_protocol), (Some(PoolGroup::V1), Some(AppProtocol::Http)));
     let kept = picker.endpoint("a-rank-1").expect("there").instance;
 
     // The rank is the port's place in the list: 8001 is another endpoint when it moves.

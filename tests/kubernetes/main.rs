@@ -9,10 +9,14 @@
 mod api_server;
 mod cluster;
 mod logs;
+#[path = "../support/mod.rs"]
+mod support;
 
 mod discovery;
 mod leader;
+mod manifests;
 mod metrics_auth;
 mod objectives;
 mod permissions;
+mod program;
 mod restart;

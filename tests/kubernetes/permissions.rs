@@ -1,4 +1,4 @@
-use epp::discovery::kubernetes::{KubernetesOptions, Source};
+use epp::discovery::kubernetes::{KubernetesOptions, LeaderElection, LeaderOptions, Source};
 use epp::objectives::criticality;
 use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
@@ -6,6 +6,7 @@ use serde_json::{Value, json};
 use crate::api_server::shared;
 use crate::cluster::{Cluster, Picker, eventually};
 use crate::logs::Warnings;
+use crate::manifests::rules_of_the_gateway_overlay;
 
 /// Grants `user` what `rules` say, in the namespace.
 async fn grant(cluster: &Cluster, user: &str, rules: Value) {
@@ -105,6 +106,46 @@ async fn the_rights_of_the_tutorial_are_enough() {
         .await;
     for kind in refused {
         assert_eq!(warnings.with(kind).len(), 1, "{:?}", warnings.with(kind));
+    }
+}
+
+/// The Roles that we ship are enough for discovery and the election, with nothing missed.
+#[tokio::test]
+async fn the_rights_of_our_manifests_are_enough() {
+    let Some(server) = shared().await else { return };
+    let Some(rules) = rules_of_the_gateway_overlay() else { return };
+    let cluster = Cluster::new(server).await;
+    let (warnings, _guard) = Warnings::capture();
+    grant(&cluster, "picker", rules.into()).await;
+    cluster.ready_pod("w", "vllm", "127.0.0.1").await;
+    cluster.pool_v1("pool", "vllm", &[8000]).await;
+    cluster
+        .apply(json!({
+            "apiVersion": "llm-d.ai/v1alpha2", "kind": "InferenceObjective",
+            "metadata": {"name": "batch"}, "spec": {"priority": -1, "poolRef": {"name": "pool"}},
+        }))
+        .await;
+    let client = server.client("picker").await;
+    // Rights reach the authorizer a moment after they are written.
+    let pods = kube::Api::<k8s_openapi::api::core::v1::Pod>::namespaced(
+        client.clone(),
+        &cluster.namespace,
+    );
+    eventually("the rights are there", async || pods.list(&Default::default()).await.is_ok()).await;
+
+    let picker = Picker::start(&client, options(&cluster)).await;
+    picker.has(&["w-rank-0=127.0.0.1:8000"]).await;
+    eventually("the objective is known", async || {
+        picker.objectives.priority_of("batch") == Some(-1)
+    })
+    .await;
+    let election =
+        LeaderElection::start(client, LeaderOptions::new(&cluster.namespace, "pool", "picker"));
+    let mut leader = election.leader();
+    leader.wait_for(|leads| *leads).await.expect("the election goes on");
+    election.release().await;
+    for trouble in ["cannot be read", "lease"] {
+        assert_eq!(warnings.with(trouble), Vec::<String>::new());
     }
 }
 

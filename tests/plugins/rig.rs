@@ -152,7 +152,7 @@ pub fn target(decision: &Decision, workers: &[Arc<Endpoint>]) -> usize {
     workers.iter().position(|w| Arc::ptr_eq(w, &decision.endpoints[0])).unwrap()
 }
 
-pub fn candidates(workers: &[Arc<Endpoint>]) -> Vec<Candidate> {
+pub fn candidates(workers: &[Arc<Endpoint>]) -> Vec<Candidate<'_>> {
     workers.iter().map(Candidate::new).collect()
 }
 

@@ -116,6 +116,7 @@ async fn ask(shared: &Shared, request: &TraceRequest) -> Result<Answer, String> 
         "model": MODEL,
         "prompt": text(&request.prompt),
         "max_tokens": request.output_tokens,
+        "ignore_eos": true,
         "stream": true,
         "stream_options": {"include_usage": true},
     });

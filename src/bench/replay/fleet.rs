@@ -35,9 +35,12 @@ pub struct Fleet {
     signalling: Signalling,
     /// Worker by endpoint instance.
     by_instance: HashMap<u64, usize>,
-    /// Readings on their way to the router.
-    under_way: VecDeque<(Nanos, Vec<(Arc<Endpoint>, SignalValues)>)>,
+    /// Readings on their way to the router, with the time they get there.
+    under_way: VecDeque<(Nanos, Readings)>,
 }
+
+/// What was read from each worker at one time.
+type Readings = Vec<(Arc<Endpoint>, SignalValues)>;
 
 impl Fleet {
     /// # Errors

@@ -94,7 +94,7 @@ fn write(path: &Path, text: &str) -> Result<(), String> {
 
 fn terminal(table: &Table) -> comfy_table::Table {
     let mut out = comfy_table::Table::new();
-    out.load_preset(comfy_table::presets::UTF8_HORIZONTAL_ONLY);
+    out.load_preset(comfy_table::presets::ASCII_MARKDOWN);
     out.set_header(&table.columns);
     out.add_rows(&table.rows);
     for column in out.column_iter_mut().skip(1) {

@@ -202,19 +202,19 @@ fn adapters() {
 #[test]
 fn cache_geometry_in_labels() {
     let needs = Needs { cache: true, ..Needs::default() };
-    let cases: &[(&str, Option<u32>, Option<u32>, &[ProblemKind])] = &[
-        (r#"NAME{block_size="16",num_gpu_blocks="512"} 1"#, Some(16), Some(512), &[]),
-        (r#"NAME{num_gpu_blocks="512"} 1"#, Some(0), Some(512), &[]),
-        (r#"NAME{block_size="16"} 1"#, Some(16), Some(0), &[]),
-        (r#"NAME{block_size="16",num_gpu_blocks="None"} 1"#, Some(16), None, &[BadLabel]),
-        (r#"NAME{block_size="-1",num_gpu_blocks="512"} 1"#, None, Some(512), &[BadLabel]),
-        ("other 1", None, None, &[Missing]),
+    let cases = [
+        (r#"NAME{block_size="16",num_gpu_blocks="512"} 1"#, [Some(16), Some(512)], None),
+        (r#"NAME{num_gpu_blocks="512"} 1"#, [Some(0), Some(512)], None),
+        (r#"NAME{block_size="16"} 1"#, [Some(16), Some(0)], None),
+        (r#"NAME{block_size="16",num_gpu_blocks="None"} 1"#, [Some(16), None], Some(BadLabel)),
+        (r#"NAME{block_size="-1",num_gpu_blocks="512"} 1"#, [None, Some(512)], Some(BadLabel)),
+        ("other 1", [None, None], Some(Missing)),
     ];
-    for (text, block_size, num_blocks, problems) in cases {
+    for (text, expected, problem) in cases {
         let text = format!("{}\n", text.replace("NAME", "vllm:cache_config_info"));
         let reading = read("vllm", needs, &text);
-        assert_eq!((reading.block_size, reading.num_blocks), (*block_size, *num_blocks), "{text}");
-        assert_eq!(kinds(&reading), *problems, "{text}");
+        assert_eq!([reading.block_size, reading.num_blocks], expected, "{text}");
+        assert_eq!(kinds(&reading), problem.as_slice(), "{text}");
     }
 }
 
@@ -255,8 +255,12 @@ fn what_could_be_read_is_stored_and_the_rest_stays() {
     assert_eq!((values.block_size, values.num_blocks), (16, 100));
     assert_eq!(values.updated_at, Some(20));
     assert_eq!(signals.lora().as_deref(), Some(&lora));
-    Reading::default().store(&signals, 30);
-    assert_eq!(signals.load().updated_at, Some(20), "nothing read is no news");
+    let problem = Problem { want: 0, kind: Missing };
+    Reading { problems: vec![problem], ..Reading::default() }.store(&signals, 30);
+    assert_eq!(signals.load().updated_at, Some(20), "nothing could be read");
+    Reading::default().store(&signals, 40);
+    assert_eq!(signals.load().updated_at, Some(40), "nothing was to be read");
+    assert_eq!(signals.load().waiting, 7);
 }
 
 #[test]

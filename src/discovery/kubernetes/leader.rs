@@ -249,7 +249,7 @@ impl Candidate {
                 if leads {
                     tracing::info!(%lease, identity = %self.options.identity, "leading");
                 } else {
-                    tracing::warn!(%lease, "no longer leading");
+                    tracing::info!(%lease, "no longer leading");
                 }
             }
             changed

@@ -82,11 +82,6 @@ impl Handle {
     pub fn pool(&self) -> watch::Receiver<PoolState> {
         self.pool.clone()
     }
-
-    /// What the pool's workers speak; `None` while there is no pool or it does not say.
-    pub fn app_protocol(&self) -> Option<AppProtocol> {
-        self.pool.borrow().spec().and_then(|spec| spec.app_protocol)
-    }
 }
 
 /// A client for the API server: that of `kubeconfig`, else of the environment (`KUBECONFIG`,

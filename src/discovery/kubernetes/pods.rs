@@ -258,7 +258,7 @@ mod tests {
 
     fn pod(status: Value, metadata: Value) -> WorkerPod {
         let mut whole = json!({
-            "apiVersion": "v1", "kind": "Pod", "status": status,
+            "apiVersion": "v1", "kind": "Pod", "spec": {"containers": []}, "status": status,
             "metadata": {"name": "p", "namespace": "ns", "uid": "u1", "labels": {"app": "vllm"}},
         });
         if let (Some(into), Some(more)) = (whole["metadata"].as_object_mut(), metadata.as_object())

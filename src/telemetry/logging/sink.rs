@@ -94,6 +94,8 @@ impl Sink {
         // There is nowhere to report that the log cannot be written.
         _ = target.write_all(spare).and_then(|()| target.flush());
         spare.clear();
+        // A burst should not keep its memory for ever.
+        spare.shrink_to(2 * FLUSH_BYTES);
     }
 
     /// Writes what there is and ends the thread; later lines are written at once.

@@ -1,0 +1,166 @@
+//! The life of the real program: flags, log, signals, exit status.
+
+mod support;
+
+use std::net::SocketAddr;
+use std::process::{Command, Output};
+
+use serde_json::Value;
+use support::client::Gateway;
+use support::eventually;
+use support::program::{Program, TUTORIAL};
+
+const CHAT: &str = "/v1/chat/completions";
+const HELLO: &[u8] = br#"{"model":"m","messages":[{"role":"user","content":"hello there"}]}"#;
+
+/// An address nobody listens at: a worker whose metrics cannot be read still serves.
+fn endpoints() -> Vec<SocketAddr> {
+    vec![SocketAddr::from(([127, 0, 0, 1], 29_101))]
+}
+
+/// Runs `epp` with arguments that make it end by itself.
+fn run(arguments: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_epp")).args(arguments).output().expect("epp can be started")
+}
+
+async fn ready_status(program: &Program) -> u16 {
+    let url = format!("http://127.0.0.1:{}/readyz", program.metrics_port);
+    reqwest::get(url).await.map_or(0, |response| response.status().as_u16())
+}
+
+/// The lines of the log with this message.
+fn logged(program: &Program, message: &str) -> Vec<Value> {
+    let lines = program.process.output();
+    let lines = lines.lines().filter_map(|l| serde_json::from_str::<Value>(l).ok());
+    lines.filter(|l| l["msg"] == message).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_signal_drains_then_lets_exchanges_finish() {
+    let mut program = Program::start(TUTORIAL, &endpoints(), &["--drain-timeout=2s"]);
+    let gateway = Gateway::connect(program.grpc_port).await;
+    assert_eq!(ready_status(&program).await, 200);
+    let answer = gateway.post(CHAT, &[], HELLO).await;
+    let in_progress = answer.exchange;
+
+    program.process.signal("TERM");
+    eventually("not ready", || async { (ready_status(&program).await == 503).then_some(()) }).await;
+    // Gateways that have not noticed yet are still served.
+    let late = Gateway::connect(program.grpc_port).await.post(CHAT, &[], HELLO).await;
+    assert!(late.destination().starts_with("127.0.0.1:"));
+    drop(late.exchange);
+
+    // The drain time is over when nobody new is taken; who is here may finish, and the metrics
+    // stay until then.
+    let port = program.grpc_port;
+    eventually("no listener", || async move {
+        tokio::net::TcpStream::connect(("127.0.0.1", port)).await.is_err().then_some(())
+    })
+    .await;
+    assert_eq!(ready_status(&program).await, 503);
+    drop(in_progress);
+    let (code, output) = program.process.wait();
+    assert_eq!(code, Some(0), "{output}");
+    assert!(output.contains("Every exchange has ended"), "{output}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_signal_ends_at_once() {
+    let mut program = Program::start(TUTORIAL, &endpoints(), &["--drain-timeout=1h"]);
+    let gateway = Gateway::connect(program.grpc_port).await;
+    let answer = gateway.post(CHAT, &[], HELLO).await;
+    program.process.signal("INT");
+    eventually("not ready", || async { (ready_status(&program).await == 503).then_some(()) }).await;
+    program.process.signal("TERM");
+    let (_, output) = program.process.wait();
+    assert!(output.contains("Ending at once"), "{output}");
+    drop(answer.exchange);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_request_has_a_line_unless_it_is_not_wanted() {
+    for (arguments, lines) in [
+        (&[][..], 1),
+        (&["-v=1"], 0),
+        (&["--access-log=false"], 0),
+        (&["-v", "0", "--access-log"], 1),
+    ] {
+        let arguments = [arguments, &["--drain-timeout=0"]].concat();
+        let mut program = Program::start(TUTORIAL, &endpoints(), &arguments);
+        let gateway = Gateway::connect(program.grpc_port).await;
+        drop(gateway.post(CHAT, &[("x-request-id", "my-request")], HELLO).await);
+        drop(gateway);
+        program.process.signal("TERM");
+        program.process.wait();
+        let handled = logged(&program, "Request handled");
+        assert_eq!(handled.len(), lines, "{arguments:?}: {}", program.process.output());
+        for line in handled {
+            assert_eq!(line["level"], "info");
+            assert_eq!(line["x-request-id"], "my-request");
+            assert!(line["endpoint"].as_str().unwrap().contains("127.0.0.1"), "{line}");
+            assert!(!line.to_string().contains("hello there"), "bodies are not logged: {line}");
+        }
+    }
+}
+
+#[test]
+fn mistakes_end_with_status_2_and_are_all_told() {
+    let output = run(&["--grpc-port", "x", "--pool-nam=p", "--drain-timeout", "soon"]);
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{text}");
+    for part in ["--grpc-port: 'x'", "did you mean '--pool-name'?", "--drain-timeout: 'soon'"] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
+}
+
+#[test]
+fn help_and_version_go_to_standard_output() {
+    for argument in ["--help", "-h", "--version"] {
+        let output = run(&[argument]);
+        assert_eq!(output.status.code(), Some(0));
+        assert!(String::from_utf8_lossy(&output.stdout).contains("epp"));
+        assert!(output.stderr.is_empty());
+    }
+}
+
+#[test]
+fn without_workers_there_is_nothing_to_start() {
+    let output = run(&["--grpc-port=0", "--grpc-health-port=0", "--metrics-port=0"]);
+    assert_eq!(output.status.code(), Some(2));
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(text.contains("--pool-name, --endpoint-selector or --endpoints"), "{text}");
+}
+
+#[test]
+fn a_configuration_is_checked_without_starting() {
+    let directory = tempfile::tempdir().unwrap();
+    let good = directory.path().join("good.yaml");
+    std::fs::write(&good, TUTORIAL).unwrap();
+    let output = run(&["check", good.to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(0));
+    let output = run(&["check", "--effective", good.to_str().unwrap()]);
+    let effective = String::from_utf8(output.stdout).unwrap();
+    assert!(effective.contains("kind: EndpointPickerConfig"), "{effective}");
+
+    let bad = directory.path().join("bad.yaml");
+    std::fs::write(&bad, TUTORIAL.replace("max-score-picker", "max-score-pickr")).unwrap();
+    let output = run(&["check", bad.to_str().unwrap()]);
+    assert_eq!(output.status.code(), Some(2));
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(text.contains("max-score-picker"), "the nearest type: {text}");
+}
+
+#[test]
+fn a_port_that_is_taken_is_named() {
+    let taken = std::net::TcpListener::bind("[::]:0").unwrap();
+    let port = taken.local_addr().unwrap().port();
+    let output = run(&[
+        "--endpoints=127.0.0.1:1",
+        &format!("--grpc-port={port}"),
+        "--grpc-health-port=0",
+        "--metrics-port=0",
+    ]);
+    assert_eq!(output.status.code(), Some(1));
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(text.contains(&format!("cannot listen on [::]:{port}")), "{text}");
+}

@@ -1,0 +1,207 @@
+//! The pages of the metrics port, and who may read them.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::http::StatusCode;
+use epp::endpoints::{EndpointSpec, Pool, SignalValues};
+use epp::scheduling::{Explanation, InferenceRequest};
+use epp::server::{Admin, MetricsAuth, Readiness};
+use epp::telemetry::{DecisionLog, Metrics};
+use parking_lot::Mutex;
+use serde_json::Value;
+
+use crate::client::listen;
+
+struct Pages {
+    address: SocketAddr,
+    pool: Arc<Pool>,
+    readiness: Arc<Readiness>,
+    decisions: Arc<DecisionLog>,
+}
+
+impl Pages {
+    async fn serve(auth: Option<Arc<dyn MetricsAuth>>, explained: usize) -> Self {
+        let pool = Arc::new(Pool::new());
+        let readiness = Arc::new(Readiness::new(pool.clone(), None));
+        let decisions = Arc::new(DecisionLog::new(explained));
+        let admin = Admin {
+            metrics: Arc::new(Metrics::new().unwrap()),
+            decisions: decisions.clone(),
+            pool: pool.clone(),
+            readiness: readiness.clone(),
+            staleness: Duration::from_secs(2),
+            auth,
+        };
+        let incoming = listen(None).await;
+        let address = incoming.local_addr();
+        tokio::spawn(admin.serve(incoming, std::future::pending()));
+        Self { address, pool, readiness, decisions }
+    }
+
+    async fn get(&self, path: &str) -> (StatusCode, String) {
+        let response = reqwest::get(format!("http://{}{path}", self.address)).await.unwrap();
+        (response.status(), response.text().await.unwrap())
+    }
+
+    async fn json(&self, path: &str) -> Value {
+        serde_json::from_str(&self.get(path).await.1).unwrap()
+    }
+}
+
+fn worker() -> EndpointSpec {
+    EndpointSpec {
+        namespace: "ns".into(),
+        name: "w-rank-0".into(),
+        pod_name: "w".into(),
+        ip: [10, 0, 0, 1].into(),
+        port: 8000,
+        rank: 0,
+        uid: String::new(),
+        labels: [("role".to_owned(), "decode".to_owned())].into(),
+    }
+}
+
+#[tokio::test]
+async fn every_page_says_what_it_is_for() {
+    let pages = Pages::serve(None, 0).await;
+    pages.pool.set_synced(true);
+    for (path, status, part) in [
+        ("/", StatusCode::OK, "href=\"/debug/endpoints\""),
+        ("/metrics", StatusCode::OK, "# TYPE llm_d_epp_info gauge"),
+        ("/healthz", StatusCode::OK, "ok"),
+        ("/readyz", StatusCode::OK, "ok"),
+        ("/debug/decisions", StatusCode::OK, "--explain-decisions"),
+        ("/debug/endpoints", StatusCode::OK, "\"endpoints\":[]"),
+        ("/debug/pprof/heap", StatusCode::NOT_FOUND, "no Go runtime"),
+        ("/debug/pprof/", StatusCode::NOT_FOUND, "no Go runtime"),
+        ("/nothing", StatusCode::NOT_FOUND, ""),
+    ] {
+        let (got, text) = pages.get(path).await;
+        assert_eq!(got, status, "{path}");
+        assert!(text.contains(part), "{path}: {text}");
+    }
+    let response = reqwest::get(format!("http://{}/metrics", pages.address)).await.unwrap();
+    let content_type = response.headers()["content-type"].to_str().unwrap();
+    assert!(content_type.starts_with("text/plain; version=0.0.4"), "{content_type}");
+}
+
+#[tokio::test]
+async fn readiness_gives_its_reason() {
+    let pages = Pages::serve(None, 0).await;
+    let (status, text) = pages.get("/readyz").await;
+    assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+    assert!(text.contains("not been listed"), "{text}");
+    pages.pool.set_synced(true);
+    assert_eq!(pages.get("/readyz").await.0, StatusCode::OK);
+    pages.readiness.drain();
+    let (status, text) = pages.get("/readyz").await;
+    assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+    assert!(text.contains("shutting down"), "{text}");
+    assert_eq!(pages.get("/healthz").await.0, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn the_pool_is_shown_as_it_is() {
+    let pages = Pages::serve(None, 0).await;
+    pages.pool.replace(vec![worker()]);
+    let endpoint = pages.pool.snapshot().endpoints[0].clone();
+    let page = pages.json("/debug/endpoints").await;
+    assert_eq!(page["synced"], false);
+    assert_eq!(page["endpoints"][0]["metrics"]["ageMs"], Value::Null);
+    assert_eq!(page["endpoints"][0]["metrics"]["stale"], true);
+
+    endpoint.signals.store(SignalValues {
+        waiting: 3,
+        running: 5,
+        kv_usage: 0.25,
+        block_size: 16,
+        num_blocks: 1000,
+        updated_at: Some(epp::clock::now()),
+    });
+    let _in_flight = epp::endpoints::Reservation::new(endpoint, 700);
+    let page = pages.json("/debug/endpoints").await;
+    let shown = &page["endpoints"][0];
+    assert_eq!(shown["id"], "ns/w-rank-0");
+    assert_eq!(shown["address"], "10.0.0.1:8000");
+    assert_eq!(shown["labels"]["role"], "decode");
+    assert_eq!(shown["inFlight"]["requests"], 1);
+    assert_eq!(shown["inFlight"]["tokens"], 700);
+    assert_eq!(shown["metrics"]["waiting"], 3);
+    assert_eq!(shown["metrics"]["running"], 5);
+    assert_eq!(shown["metrics"]["kvCacheUsage"], 0.25);
+    assert!(shown["metrics"]["ageMs"].as_f64().unwrap() >= 0.0);
+}
+
+#[tokio::test]
+async fn explained_decisions_come_newest_first() {
+    let pages = Pages::serve(None, 8).await;
+    pages.pool.replace(vec![worker()]);
+    let endpoint = pages.pool.snapshot().endpoints[0].clone();
+    for id in ["first", "second"] {
+        let request = InferenceRequest { id: id.to_owned(), ..Default::default() };
+        let explanation =
+            Explanation { candidates: vec!["10.0.0.1:8000".into()], profiles: Vec::new() };
+        pages.decisions.push(&request, &endpoint, &explanation);
+    }
+    let page = pages.json("/debug/decisions").await;
+    assert_eq!(page["decisions"][0]["request_id"], "second");
+    assert_eq!(page["decisions"][1]["request_id"], "first");
+    assert_eq!(page["decisions"][0]["explanation"]["candidates"][0], "10.0.0.1:8000");
+    assert_eq!(page["note"], Value::Null);
+}
+
+/// Lets in who has the right token, and remembers who asked for what.
+#[derive(Debug, Default)]
+struct Doorman {
+    asked: Mutex<Vec<String>>,
+}
+
+#[tonic::async_trait]
+impl MetricsAuth for Doorman {
+    async fn check(&self, token: Option<&str>, path: &str, method: &str) -> Result<(), StatusCode> {
+        self.asked.lock().push(format!("{method} {path}"));
+        match token {
+            Some("right") => Ok(()),
+            Some(_) => Err(StatusCode::FORBIDDEN),
+            None => Err(StatusCode::UNAUTHORIZED),
+        }
+    }
+}
+
+#[tokio::test]
+async fn every_page_but_the_probes_is_guarded() {
+    let doorman = Arc::new(Doorman::default());
+    let pages = Pages::serve(Some(doorman.clone()), 0).await;
+    let client = reqwest::Client::new();
+    for path in ["/", "/metrics", "/debug/decisions", "/debug/endpoints", "/debug/pprof/heap"] {
+        for (authorization, refused) in [
+            (None, Some(StatusCode::UNAUTHORIZED)),
+            (Some("Basic right"), Some(StatusCode::UNAUTHORIZED)),
+            (Some("Bearer wrong"), Some(StatusCode::FORBIDDEN)),
+            (Some("Bearer right"), None),
+        ] {
+            let mut request = client.get(format!("http://{}{path}", pages.address));
+            if let Some(authorization) = authorization {
+                request = request.header("authorization", authorization);
+            }
+            let response = request.send().await.unwrap();
+            let status = response.status();
+            match refused {
+                Some(expected) => assert_eq!(status, expected, "{path} {authorization:?}"),
+                None => assert!(
+                    ![StatusCode::UNAUTHORIZED, StatusCode::FORBIDDEN].contains(&status),
+                    "{path}"
+                ),
+            }
+            let asks_for_token = response.headers().contains_key("www-authenticate");
+            assert_eq!(asks_for_token, status == StatusCode::UNAUTHORIZED);
+        }
+    }
+    assert_eq!(doorman.asked.lock()[4], "GET /metrics");
+    for path in ["/healthz", "/readyz"] {
+        let (status, _) = pages.get(path).await;
+        assert_ne!(status, StatusCode::UNAUTHORIZED, "{path}");
+    }
+}
