@@ -42,8 +42,7 @@ pub(super) trait RequestBody<'a>: Fields<'a> {
 #[derive(Default)]
 struct Envelope<'a, B> {
     body: B,
-    model: Option<Raw<'a>>,
-    /// Every value of the key, should it stand twice.
+    /// Every value of `model`, should the key stand twice: the last one counts.
     models: SmallVec<[Raw<'a>; 1]>,
     stream: bool,
 }
@@ -51,11 +50,7 @@ struct Envelope<'a, B> {
 impl<'a, B: Fields<'a>> Fields<'a> for Envelope<'a, B> {
     fn field<M: MapAccess<'a>>(&mut self, key: &str, map: &mut M) -> Result<bool, M::Error> {
         match key {
-            "model" => {
-                let raw = map.next_value()?;
-                self.model = Some(raw);
-                self.models.push(raw);
-            }
+            "model" => self.models.push(map.next_value()?),
             // Anything but the boolean is no stream, and the worker's to refuse.
             "stream" => self.stream = map.next_value::<Raw<'a>>()?.0 == "true",
             _ => return self.body.field(key, map),
@@ -88,7 +83,8 @@ pub(super) fn parse<'a, B: RequestBody<'a>>(
     } else {
         Prompt::default()
     };
-    let model = envelope.model.and_then(Raw::string).filter(|m| !m.is_empty() && !B::RAW);
+    let model = envelope.models.last().copied().and_then(Raw::string);
+    let model = model.filter(|model| !model.is_empty() && !B::RAW);
     Ok(ParsedRequest {
         api,
         model: model.map(Cow::into_owned),

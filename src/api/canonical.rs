@@ -194,13 +194,31 @@ impl Container<'_> {
     }
 }
 
-/// The bytes of a JSON string that do not stand for themselves in the form (0xe2 begins U+2028).
-const fn is_special(byte: u8) -> bool {
-    matches!(byte, b'\\' | b'<' | b'>' | b'&' | 0xe2)
+/// 1 for the bytes of a JSON string that do not stand for themselves in the form (0xe2 begins
+/// U+2028). Numbers instead of branches let the compiler test many bytes at once; `<` and `>`
+/// differ in one bit.
+fn special(byte: u8) -> u8 {
+    u8::from(byte | 2 == b'>')
+        | u8::from(byte == b'&')
+        | u8::from(byte == b'\\')
+        | u8::from(byte == 0xe2)
+}
+
+/// Where the first special byte is.
+fn find_special(bytes: &[u8]) -> Option<usize> {
+    const RUN: usize = 32;
+    let mut at = 0;
+    for run in bytes.chunks_exact(RUN) {
+        if run.iter().fold(0, |any, byte| any | special(*byte)) != 0 {
+            break;
+        }
+        at += RUN;
+    }
+    bytes[at..].iter().position(|byte| special(*byte) != 0).map(|i| at + i)
 }
 
 fn canonical_string(quoted: &[u8]) -> Cow<'_, [u8]> {
-    if !quoted.iter().copied().any(is_special) {
+    if find_special(quoted).is_none() {
         return Cow::Borrowed(quoted);
     }
     let mut out = Vec::with_capacity(quoted.len() + 16);
@@ -211,7 +229,7 @@ fn canonical_string(quoted: &[u8]) -> Cow<'_, [u8]> {
 /// Writes a JSON string, given with its quotes.
 fn write_string(quoted: &[u8], out: &mut Vec<u8>) {
     let mut rest = quoted;
-    while let Some(run) = rest.iter().position(|b| is_special(*b)) {
+    while let Some(run) = find_special(rest) {
         out.extend_from_slice(&rest[..run]);
         rest = &rest[run..];
         let used = match rest {

@@ -27,11 +27,17 @@ pub struct ResponseReader {
 #[derive(Debug)]
 enum Form {
     Events(SseLines),
-    Json {
-        kept: Vec<u8>,
-        /// The response was whole in its first piece, or is too large.
-        done: bool,
-    },
+    Json(Json),
+}
+
+#[derive(Debug)]
+enum Json {
+    /// The pieces so far.
+    Begun(Vec<u8>),
+    /// The first piece was a response, and has been read.
+    Whole,
+    /// It is too large, or goes on after its end.
+    GivenUp,
 }
 
 impl ResponseReader {
@@ -40,7 +46,7 @@ impl ResponseReader {
         let form = if sse {
             Form::Events(SseLines::default())
         } else {
-            Form::Json { kept: Vec::new(), done: false }
+            Form::Json(Json::Begun(Vec::new()))
         };
         Self { api, mark: usage::mark(api).map(Finder::new), usage: None, form }
     }
@@ -59,21 +65,25 @@ impl ResponseReader {
                 let (api, usage) = (self.api, &mut self.usage);
                 lines.chunk(chunk, |data| event(api, mark, data, usage));
             }
-            Form::Json { kept, done } => {
-                if *done || chunk.is_empty() {
+            Form::Json(json) => {
+                let Json::Begun(kept) = json else {
+                    if !chunk.iter().all(|byte| b" \n\r\t".contains(byte)) {
+                        *json = Json::GivenUp;
+                        self.usage = None;
+                    }
                     return;
-                }
+                };
                 if kept.is_empty() && ends_object(chunk) {
                     // Most responses come whole: no copy is needed then.
                     self.usage = whole(self.api, mark, chunk);
-                    *done = self.usage.is_some();
-                }
-                if !*done {
-                    kept.extend_from_slice(chunk);
-                    if kept.len() > MAX_JSON {
-                        *kept = Vec::new();
-                        *done = true;
+                    if self.usage.is_some() {
+                        *json = Json::Whole;
+                        return;
                     }
+                }
+                kept.extend_from_slice(chunk);
+                if kept.len() > MAX_JSON {
+                    *json = Json::GivenUp;
                 }
             }
         }
@@ -87,12 +97,8 @@ impl ResponseReader {
                 let (api, usage) = (self.api, &mut self.usage);
                 lines.finish(|data| event(api, mark, data, usage));
             }
-            Form::Json { kept, done } => {
-                if !*done {
-                    self.usage = whole(self.api, mark, &std::mem::take(kept));
-                    *done = true;
-                }
-            }
+            Form::Json(Json::Begun(kept)) => self.usage = whole(self.api, mark, kept),
+            Form::Json(_) => {}
         }
     }
 
@@ -105,7 +111,7 @@ impl ResponseReader {
     pub fn events(&self) -> u64 {
         match &self.form {
             Form::Events(lines) => lines.events(),
-            Form::Json { .. } => 0,
+            Form::Json(_) => 0,
         }
     }
 }
@@ -115,10 +121,12 @@ fn ends_object(chunk: &[u8]) -> bool {
 }
 
 fn whole(api: Api, mark: &Finder<'_>, json: &[u8]) -> Option<Usage> {
-    // Where a stream's last event is told by its reason, a response is not.
-    let may_report = api == Api::SglangGenerate || mark.find(json).is_some();
+    // What marks the last event of a stream need not stand in a response.
+    if api != Api::SglangGenerate {
+        mark.find(json)?;
+    }
     let mut merged = Usage::default();
-    merged.merge(usage::of_response(api, json).filter(|_| may_report)?);
+    merged.merge(usage::of_response(api, json)?);
     Some(merged)
 }
 

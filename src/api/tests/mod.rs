@@ -5,6 +5,7 @@ mod messages;
 mod model;
 mod openai;
 mod prompts;
+mod recorded;
 mod responses;
 mod robustness;
 

@@ -72,6 +72,7 @@ fn json_responses() {
         (Chat, r#"{"choices":[{"usage":{"prompt_tokens":3}}]}"#, None),
         (Chat, r#"{"usage":{"prompt_tokens":3}"#, None),
         (Chat, "not JSON", None),
+        (Chat, r#"{"usage":{"prompt_tokens":3}} }"#, None),
         (Chat, "[]", None),
         (Chat, "", None),
         // A field of another name may be anything.
