@@ -20,6 +20,9 @@ pub(super) trait RequestBody<'a>: Fields<'a> {
     /// The body is forwarded as it came whatever the target model: it names no model.
     const RAW: bool = false;
 
+    /// `stream` has to be a boolean; elsewhere anything but `true` is no stream.
+    const STREAM_CHECKED: bool = false;
+
     /// What to answer when a field has the wrong type. `error` is what the field's reader said.
     fn wrong_type(error: &str) -> Cow<'static, str>;
 
@@ -47,11 +50,14 @@ struct Envelope<'a, B> {
     stream: bool,
 }
 
-impl<'a, B: Fields<'a>> Fields<'a> for Envelope<'a, B> {
+impl<'a, B: RequestBody<'a>> Fields<'a> for Envelope<'a, B> {
     fn field<M: MapAccess<'a>>(&mut self, key: &str, map: &mut M) -> Result<bool, M::Error> {
         match key {
             "model" => self.models.push(map.next_value()?),
             // Anything but the boolean is no stream, and the worker's to refuse.
+            "stream" if B::STREAM_CHECKED => {
+                self.stream = map.next_value::<Option<bool>>()?.unwrap_or_default();
+            }
             "stream" => self.stream = map.next_value::<Raw<'a>>()?.0 == "true",
             _ => return self.body.field(key, map),
         }

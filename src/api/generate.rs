@@ -1,11 +1,13 @@
 //! The workers' own APIs that take token ids: vLLM `inference/v1/generate`, SGLang `generate`.
 
 use std::borrow::Cow;
+use std::collections::BTreeMap;
 
-use serde::de::MapAccess;
+use serde::Deserialize;
+use serde::de::{Error, MapAccess};
 
 use super::body::RequestBody;
-use super::json::{self, Fields, Object, Raw};
+use super::json::{self, Fields, Object, Raw, Text};
 use super::token_ids::{Problem, TokenIds};
 use crate::scheduling::PromptBuilder;
 
@@ -32,6 +34,9 @@ impl<'a> Fields<'a> for VllmGenerate<'a> {
 }
 
 impl<'a> RequestBody<'a> for VllmGenerate<'a> {
+    // The reference passes on what its decoder says, as it is.
+    const SYNTAX_PREFIX: &'static str = "";
+
     fn wrong_type(_: &str) -> Cow<'static, str> {
         Cow::Borrowed("invalid generate request: a field has the wrong type")
     }
@@ -80,11 +85,38 @@ struct Features<'a> {
 impl<'a> Fields<'a> for Features<'a> {
     fn field<M: MapAccess<'a>>(&mut self, key: &str, map: &mut M) -> Result<bool, M::Error> {
         match key {
-            "mm_hashes" => self.mm_hashes = json::object(map)?,
-            "mm_placeholders" => drop(json::object(map)?),
+            "mm_hashes" => {
+                self.mm_hashes = json::object(map)?;
+                check::<Text<'a>, _>(self.mm_hashes)?;
+            }
+            "mm_placeholders" => check::<Object<Placeholder>, _>(json::object(map)?)?,
             _ => return Ok(false),
         }
         Ok(true)
+    }
+}
+
+/// Checks the type of what an object holds by modality: lists of `T`, in which anything may be
+/// null.
+fn check<'a, T: Deserialize<'a>, E: Error>(by_modality: Option<Raw<'a>>) -> Result<(), E> {
+    type ByModality<T> = BTreeMap<String, Option<Vec<Option<T>>>>;
+    match by_modality.map(|raw| serde_json::from_str::<ByModality<T>>(raw.0)) {
+        Some(Err(error)) => Err(Error::custom(error)),
+        _ => Ok(()),
+    }
+}
+
+/// Where an item stands among the token ids.
+#[derive(Default)]
+struct Placeholder;
+
+impl<'a> Fields<'a> for Placeholder {
+    fn field<M: MapAccess<'a>>(&mut self, key: &str, map: &mut M) -> Result<bool, M::Error> {
+        let known = matches!(key, "offset" | "length");
+        if known {
+            map.next_value::<Option<i64>>()?;
+        }
+        Ok(known)
     }
 }
 
@@ -116,6 +148,7 @@ impl<'a> Fields<'a> for SglangGenerate<'a> {
 impl<'a> RequestBody<'a> for SglangGenerate<'a> {
     const SYNTAX_PREFIX: &'static str = "invalid generate request: ";
     const RAW: bool = true;
+    const STREAM_CHECKED: bool = true;
 
     fn wrong_type(_: &str) -> Cow<'static, str> {
         Cow::Borrowed("invalid generate request: a field has the wrong type")

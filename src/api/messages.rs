@@ -250,12 +250,25 @@ struct ResultBlock<'a> {
     source: Object<Source<'a>>,
 }
 
+/// A block of which nothing is read.
+#[derive(Default)]
+struct Unread;
+
+impl<'a> Fields<'a> for Unread {
+    fn field<M: MapAccess<'a>>(&mut self, _: &str, _: &mut M) -> Result<bool, M::Error> {
+        Ok(false)
+    }
+}
+
 impl<'a> Fields<'a> for ResultBlock<'a> {
     fn field<M: MapAccess<'a>>(&mut self, key: &str, map: &mut M) -> Result<bool, M::Error> {
         match key {
             "type" => self.kind = json::text(map)?,
             "text" => self.text = json::text(map)?,
             "source" => self.source = map.next_value()?,
+            // Not read, but the reference checks the types.
+            "thinking" | "id" | "name" | "tool_use_id" => drop(json::text(map)?),
+            "content" => drop(map.next_value::<Content<'a, Unread>>()?),
             _ => return Ok(false),
         }
         Ok(true)

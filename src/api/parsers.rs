@@ -11,8 +11,6 @@ use super::request::{Api, ParsedRequest};
 use super::surrogates;
 use crate::error::{Code, RequestError};
 
-/// A request without a path is taken for this one.
-const DEFAULT_PATH: &str = "/v1/completions";
 /// The part of a path that an error repeats, bytes.
 const MAX_PATH_IN_ERROR: usize = 256;
 /// Larger bodies are refused: a prompt's places are 32-bit, and escaping makes some text longer.
@@ -103,10 +101,7 @@ impl Parsers {
         body: Bytes,
         want_prompt: bool,
     ) -> Result<ParsedRequest, RequestError> {
-        let path = path.split('?').next().unwrap_or_default().trim();
-        let path = path.strip_suffix('/').unwrap_or(path);
-        let path = if path.is_empty() { DEFAULT_PATH } else { path };
-        let api = self.api(path)?;
+        let api = self.api(path.split('?').next().unwrap_or_default())?;
         if body.len() > MAX_BODY {
             return Err(RequestError::new(Code::PayloadTooLarge, "request body is too large"));
         }
@@ -118,24 +113,30 @@ impl Parsers {
     }
 
     /// The parser with the longest claim that `path` ends with says what the request is; of equal
-    /// claims the first. A claim may begin inside a path segment.
+    /// claims the first. A claim may begin inside a path segment, and one slash may follow it,
+    /// which not every parser takes.
     fn api(&self, path: &str) -> Result<Api, RequestError> {
+        let trimmed = path.trim();
+        let end = trimmed.strip_suffix('/').unwrap_or(trimmed);
         let claimed = self
             .claiming
             .iter()
             .flat_map(|kind| kind.claims().iter().map(move |claim| (*kind, *claim)))
-            .filter(|(_, claim)| path.ends_with(claim))
+            .filter(|(_, claim)| end.ends_with(claim))
             .rev()
             .max_by_key(|(_, claim)| claim.len());
         match claimed {
-            Some((ParserKind::OpenAi, _)) => Ok(openai_api(path)),
-            Some((ParserKind::Anthropic, _)) if path.ends_with("/messages") => Ok(Api::Messages),
-            Some((ParserKind::Anthropic, _)) if path.ends_with("/messages/count_tokens") => {
+            Some((ParserKind::OpenAi, _)) => Ok(openai_api(end)),
+            Some((ParserKind::Anthropic, _)) if trimmed.ends_with("/messages") => Ok(Api::Messages),
+            Some((ParserKind::Anthropic, _)) if trimmed.ends_with("/messages/count_tokens") => {
                 Ok(Api::CountTokens)
             }
             Some((ParserKind::Anthropic, _)) => Err(refused("unsupported API endpoint", path)),
-            Some((ParserKind::VllmHttp, _)) => Ok(Api::VllmGenerate),
-            Some((ParserKind::SglangHttp, _)) if matches!(path, "/generate" | "generate") => {
+            Some((ParserKind::VllmHttp, claim)) if trimmed.ends_with(claim) => {
+                Ok(Api::VllmGenerate)
+            }
+            Some((ParserKind::VllmHttp, _)) => Err(refused("unsupported path", path)),
+            Some((ParserKind::SglangHttp, _)) if matches!(end, "/generate" | "generate") => {
                 Ok(Api::SglangGenerate)
             }
             Some((ParserKind::SglangHttp, _)) => Err(refused("unsupported path", path)),
@@ -146,15 +147,15 @@ impl Parsers {
     }
 }
 
-/// The OpenAI API of a path, by its last segments; anything else is taken for completions.
+/// The OpenAI API of a path, by its end; anything else is taken for completions.
 fn openai_api(path: &str) -> Api {
     let suffixes = [
-        ("/conversations", Api::Conversations),
-        ("/responses", Api::Responses),
-        ("/chat/completions", Api::Chat),
-        ("/chat/completions/render", Api::Chat),
-        ("/embeddings", Api::Embeddings),
-        ("/images/generations", Api::Images),
+        ("conversations", Api::Conversations),
+        ("responses", Api::Responses),
+        ("chat/completions", Api::Chat),
+        ("chat/completions/render", Api::Chat),
+        ("embeddings", Api::Embeddings),
+        ("images/generations", Api::Images),
     ];
     let found = suffixes.into_iter().find(|(suffix, _)| path.ends_with(suffix));
     found.map_or(Api::Completions, |(_, api)| api)
@@ -216,9 +217,11 @@ mod tests {
             ("/v1/projects/p/endpoints/e/chat/completions", Ok(Api::Chat)),
             ("/v1/completions", Ok(Api::Completions)),
             ("/v1/completions/render", Ok(Api::Completions)),
-            // A claim may begin inside a segment; the API then is the default one.
+            // A claim may begin inside a segment, or be all there is.
             ("/xcompletions", Ok(Api::Completions)),
-            ("/xembeddings", Ok(Api::Completions)),
+            ("/xembeddings", Ok(Api::Embeddings)),
+            ("/xchat/completions", Ok(Api::Chat)),
+            ("chat/completions", Ok(Api::Chat)),
             ("/v1/embeddings", Ok(Api::Embeddings)),
             ("/v1/responses", Ok(Api::Responses)),
             ("/v1/conversations", Ok(Api::Conversations)),
@@ -226,15 +229,19 @@ mod tests {
             ("/v1/messages", Ok(Api::Messages)),
             ("/v1/messages/count_tokens", Ok(Api::CountTokens)),
             ("/xmessages", Err("unsupported API endpoint: /xmessages")),
+            ("/v1/messages/", Err("unsupported API endpoint: /v1/messages/")),
             ("/inference/v1/generate", Ok(Api::VllmGenerate)),
+            ("/xinference/v1/generate", Ok(Api::VllmGenerate)),
+            ("/inference/v1/generate/", Err("unsupported path: /inference/v1/generate/")),
             ("/generate", Ok(Api::SglangGenerate)),
             ("/regenerate", Err("unsupported path: /regenerate")),
             ("/prefix/generate", Err("unsupported path: /prefix/generate")),
             ("/v1/models", Ok(Api::Passthrough)),
             ("/v1/CHAT/completions/x", Ok(Api::Passthrough)),
+            ("/", Ok(Api::Passthrough)),
+            ("", Ok(Api::Passthrough)),
         ] {
-            let api = parsers.api(path.trim().strip_suffix('/').unwrap_or(path.trim()));
-            let api = api.map_err(|e| e.message.into_owned());
+            let api = parsers.api(path).map_err(|e| e.message.into_owned());
             assert_eq!(api, expected.map_err(str::to_owned), "{path}");
         }
     }
@@ -243,7 +250,7 @@ mod tests {
     fn the_path_is_cleaned_before_it_is_matched() {
         let parsers = Parsers::new(vec![ParserKind::OpenAi]);
         let body = Bytes::from_static(br#"{"model":"m","prompt":"p"}"#);
-        for path in ["", "/", "/v1/completions?a=/x", " /v1/completions/ "] {
+        for path in ["/v1/completions?a=/x", " /v1/completions/ "] {
             let parsed = parsers.parse(path, body.clone(), true).expect(path);
             assert_eq!(parsed.api, Api::Completions, "{path}");
         }
@@ -260,7 +267,9 @@ mod tests {
         assert_eq!(api(&[Passthrough, OpenAi], chat), Ok(Api::Passthrough));
         assert_eq!(api(&[OpenAi, Passthrough], "/x"), Ok(Api::Passthrough));
         let none = "no parser registered matching path suffix for: ";
-        assert_eq!(api(&[OpenAi], "/x"), Err(format!("{none}/x")));
+        for path in ["/x", "/x/", "/", " "] {
+            assert_eq!(api(&[OpenAi], path), Err(format!("{none}{path}")));
+        }
         assert_eq!(api(&[], chat), Err(format!("{none}{chat}")));
         assert_eq!(api(&[SglangHttp], chat), Err(format!("{none}{chat}")));
     }

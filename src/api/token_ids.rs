@@ -15,7 +15,7 @@ pub(super) struct TokenIds {
     pub has_float: bool,
 }
 
-/// The first thing that is no token id.
+/// The first thing that is no token id; a wrong type before a wrong value.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Problem {
     /// Not an array, or an element that is no number.
@@ -49,6 +49,7 @@ impl<'de> Visitor<'de> for TokenIdsVisitor {
         let mut read = TokenIds::default();
         while let Some(element) = seq.next_element()? {
             match element {
+                Element::Other => read.problem = Some(Problem::Type),
                 _ if read.problem.is_some() => {}
                 Element::Id(id) => read.ids.push(id),
                 Element::Float(value) => {
@@ -61,7 +62,6 @@ impl<'de> Visitor<'de> for TokenIdsVisitor {
                 Element::OutOfRange(value) => {
                     read.problem = Some(Problem::Value { index: read.ids.len(), value });
                 }
-                Element::Other => read.problem = Some(Problem::Type),
             }
         }
         Ok(read)
@@ -126,8 +126,9 @@ impl<'de> Visitor<'de> for ElementVisitor {
         Ok(Element::Other)
     }
 
+    /// Go reads null as zero.
     fn visit_unit<E: Error>(self) -> Result<Self::Value, E> {
-        Ok(Element::Other)
+        Ok(Element::Id(0))
     }
 
     fn visit_str<E: Error>(self, _: &str) -> Result<Self::Value, E> {
@@ -162,10 +163,12 @@ mod tests {
         for (json, expected) in [
             ("[]", ok(&[], false)),
             ("[0, 4294967295]", ok(&[0, u32::MAX], false)),
+            ("[1, null]", ok(&[1, 0], false)),
             ("[7.0, 1e2]", ok(&[7, 100], true)),
             ("[1, -1, 2]", (vec![1], value(1, -1.0), false)),
             ("[4294967296]", (vec![], value(0, 4_294_967_296.0), false)),
             ("[1.5]", (vec![], value(0, 1.5), true)),
+            ("[1, -3, \"2\"]", (vec![1], Some(Problem::Type), false)),
             ("[1, \"2\", -3]", (vec![1], Some(Problem::Type), false)),
             ("[[1, [2]], {\"a\": [3]}, null, true]", (vec![], Some(Problem::Type), false)),
             ("5", (vec![], Some(Problem::Type), false)),

@@ -17,6 +17,7 @@ fn vllm_fields() {
             true,
         ),
         (r#"{"mm_hashes":{}}"#, false),
+        (r#"{"mm_hashes":null,"mm_placeholders":{"image":null,"audio":[null,{}]}}"#, false),
         ("{}", false),
         ("null", false),
     ] {
@@ -44,11 +45,23 @@ fn vllm_bodies_that_are_refused() {
             "invalid generate request: token_ids[0]: invalid value 4.294967296e+09",
         ),
         (r#"{"token_ids":["1"]}"#, TYPE),
+        // A wrong type outranks a wrong value before it.
+        (r#"{"token_ids":[1.5,"1"]}"#, TYPE),
         (r#"{"token_ids":[[1]]}"#, TYPE),
+        (r#"{"token_ids":[true]}"#, TYPE),
         (r#"{"token_ids":"1"}"#, TYPE),
         (r#"{"token_ids":[1],"cache_salt":1}"#, TYPE),
         (r#"{"token_ids":[1],"features":[]}"#, TYPE),
         (r#"{"token_ids":[1],"features":{"mm_hashes":[]}}"#, TYPE),
+        (r#"{"token_ids":[1],"features":{"mm_hashes":{"image":"h"}}}"#, TYPE),
+        (r#"{"token_ids":[1],"features":{"mm_hashes":{"image":[1]}}}"#, TYPE),
+        (r#"{"token_ids":[1],"features":{"mm_placeholders":{"image":{}}}}"#, TYPE),
+        (r#"{"token_ids":[1],"features":{"mm_placeholders":{"image":[1]}}}"#, TYPE),
+        (r#"{"token_ids":[1],"features":{"mm_placeholders":{"image":[{"offset":"1"}]}}}"#, TYPE),
+        (r#"{"token_ids":[1],"features":{"mm_placeholders":{"image":[{"length":1.0}]}}}"#, TYPE),
+        // What the JSON reader says comes without a word before it.
+        ("", "unexpected end of JSON input"),
+        ("[1]", "json: cannot unmarshal array into Go value of type map[string]interface {}"),
     ] {
         assert_eq!(refusal(VLLM, body), text, "{body}");
     }
@@ -87,6 +100,7 @@ fn sglang_bodies_that_are_refused() {
         (r#"{"input_ids":[4294967296]}"#, IDS),
         (r#"{"input_ids":"1"}"#, IDS),
         (r#"{"input_ids":5}"#, IDS),
+        (r#"{"input_ids":[1],"stream":1}"#, "invalid generate request: a field has the wrong type"),
         (r#"{"input_ids":[1],"extra_key":["a"]}"#, KEY),
         // The key is looked at before the ids.
         (r#"{"input_ids":"1","extra_key":5}"#, KEY),

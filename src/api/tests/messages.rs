@@ -25,8 +25,7 @@ fn bodies_that_are_accepted() {
         r#"{"messages":[{"content":[{"type":"document","source":{"type":"x","file_id":"f"}}]}]}"#
             .to_owned(),
         // Blocks in blocks in blocks: what nests is not followed.
-        r#"{"messages":[{"content":[{"type":"tool_result","content":[{"content":5}]}]}]}"#
-            .to_owned(),
+        r#"{"messages":[{"content":[{"content":[{"content":[{"content":5}]}]}]}]}"#.to_owned(),
     ] {
         parse(MESSAGES, &body);
     }
@@ -49,6 +48,10 @@ fn bodies_that_are_refused() {
         (r#"{"messages":[{"content":[{"text":5}]}]}"#, CONTENT),
         (r#"{"messages":[{"content":[{"type":"tool_result","content":5}]}]}"#, CONTENT),
         (r#"{"messages":[{"content":[{"source":"x"}]}]}"#, CONTENT),
+        (r#"{"messages":[{"content":[{"content":[{"content":5}]}]}]}"#, CONTENT),
+        (r#"{"messages":[{"content":[{"content":[{"content":["x"]}]}]}]}"#, CONTENT),
+        (r#"{"messages":[{"content":[{"content":[{"id":5}]}]}]}"#, CONTENT),
+        (r#"{"messages":[{"content":[{"content":[{"tool_use_id":5}]}]}]}"#, CONTENT),
         (r#"{"messages":[{}],"system":5}"#, CONTENT),
         (r#"{"messages":5}"#, TYPE),
         (r#"{"messages":["x"]}"#, TYPE),

@@ -194,7 +194,7 @@ fn bodies_that_are_not_json_objects() {
         (RESPONSES, "error unmarshaling request bodyMap: "),
         (CONVERSATIONS, "error unmarshaling request bodyMap: "),
         (IMAGES, "error unmarshaling request bodyMap: "),
-        (VLLM, "error unmarshaling request bodyMap: "),
+        (VLLM, ""),
         (MESSAGES, "error unmarshaling request body: "),
         (SGLANG, "invalid generate request: "),
     ];
