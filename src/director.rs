@@ -19,12 +19,13 @@ pub struct Subset {
 
 impl Subset {
     /// Allows what `text` names: `ip`, `ip:port`, several with commas. What is no address allows
-    /// nothing.
+    /// nothing; what is no port does not matter.
     pub fn allow(&mut self, text: &str) {
+        let ip = |text: &str| text.trim_matches(['[', ']']).parse::<IpAddr>().ok();
         for item in text.split(',').map(str::trim) {
             if let Ok(address) = item.parse::<SocketAddr>() {
                 self.entries.push((address.ip(), Some(address.port())));
-            } else if let Ok(ip) = item.trim_matches(['[', ']']).parse::<IpAddr>() {
+            } else if let Some(ip) = ip(item).or_else(|| ip(item.rsplit_once(':')?.0)) {
                 self.entries.push((ip, None));
             }
         }
@@ -133,6 +134,10 @@ mod tests {
             // The address is known, the port is not: the port does not matter.
             (&["127.0.0.2:9999"], &["b", "b-rank-1"]),
             (&["127.0.0.2:8000, 127.0.0.1"], &["a", "b"]),
+            (&["127.0.0.1:99999"], &["a"]),
+            (&["127.0.0.1:http"], &["a"]),
+            (&["127.0.0.1:"], &["a"]),
+            (&["127.0.0.1:1:2", ":", ":8000"], &[]),
             (&["10.1.2.3:8000"], &[]),
             (&["not an address", ""], &[]),
         ] {
