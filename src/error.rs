@@ -100,6 +100,11 @@ impl RequestError {
         )
         .with_reason(DropReason::NoEndpoints)
     }
+
+    /// The request is to be served from a cache only, and the picked worker's has nothing of it.
+    pub fn not_cached() -> Self {
+        Self::new(Code::PreconditionFailed, "no decode worker has the requested KV cache")
+    }
 }
 
 /// The body of the immediate response: `inference error: <Code> - <message>`.

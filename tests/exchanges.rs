@@ -162,6 +162,7 @@ async fn a_subset_is_honoured_in_every_form() {
     for (hint, expected) in [
         (list_of(&["127.0.0.2:29002"]), Some("127.0.0.2:29002")),
         (list_of(&["127.0.0.2"]), Some("127.0.0.2:29002")),
+        (list_of(&["127.0.0.2:99999"]), Some("127.0.0.2:29002")),
         (Kind::StringValue("127.0.0.4:29004".into()), Some("127.0.0.4:29004")),
         (list_of(&["10.1.2.3:8000"]), None),
         (list_of(&[]), None),
@@ -207,6 +208,7 @@ async fn control_headers_are_not_echoed_and_steering_headers_are_removed() {
         ("x-llm-d-inference-objective", "gold"),
         ("x-gateway-inference-fairness-id", "u1"),
         ("x-slo-ttft-ms", "100"),
+        ("x-llm-d-video-fps", "2"),
         ("x-prefiller-host-port", "10.9.9.9:1"),
         ("x-encoder-hosts-ports", "10.9.9.9:1"),
         ("x-data-parallel-host-port", "10.9.9.9:1"),
@@ -218,7 +220,7 @@ async fn control_headers_are_not_echoed_and_steering_headers_are_removed() {
     for (key, _) in &sent[1..] {
         assert!(!keys(&headers).contains(key), "{key} is not echoed");
     }
-    let removed: Vec<&str> = sent[6..].iter().map(|(k, _)| *k).collect();
+    let removed: Vec<&str> = sent[7..].iter().map(|(k, _)| *k).collect();
     assert_eq!(removed_headers(&answer.replies[0]), removed);
 }
 
@@ -325,6 +327,9 @@ async fn a_json_response_is_held_until_it_is_complete() {
         ("content-length", "9"),
         ("server", "uvicorn"),
         ("x-gateway-destination-endpoint", "1.2.3.4:5"),
+        // Setting one of two would lose the other.
+        ("set-cookie", "a=1"),
+        ("set-cookie", "b=2"),
     ];
     for by_trailers in [false, true] {
         // A stream may begin with the response.
@@ -427,6 +432,33 @@ async fn bad_requests_get_the_right_status_and_never_the_users_text() {
         let mut exchange = answer.exchange;
         exchange.half_close();
         assert!(exchange.rest().await.is_empty(), "{name}: the stream ends after the error");
+    }
+}
+
+#[tokio::test]
+async fn who_prefers_an_answer_from_the_cache_gets_none_that_is_not() {
+    let (_program, gateway) = start(&[]).await;
+    let body = |chat: usize| {
+        let text = format!("chat {chat} {}", "words ".repeat(60));
+        format!(r#"{{"model":"m","messages":[{{"role":"user","content":"{text}"}}]}}"#)
+    };
+    for (chat, value) in ["if-available", "wait=1, IF-AVAILABLE;a=b"].into_iter().enumerate() {
+        // Twice: a refused request is no reason to believe that anybody holds its prompt.
+        for _ in 0..2 {
+            let answer = gateway.post(CHAT, &[("prefer", value)], body(chat).as_bytes()).await;
+            let (code, text, _) = answer.error();
+            assert_eq!(code, 412, "{value}");
+            assert_eq!(
+                text,
+                "inference error: PreconditionFailed - no decode worker has the requested KV cache"
+            );
+        }
+        let home = gateway.post(CHAT, &[], body(chat).as_bytes()).await.destination();
+        let answer = gateway.post(CHAT, &[("prefer", value)], body(chat).as_bytes()).await;
+        assert_eq!(answer.destination(), home, "{value}");
+    }
+    for (i, value) in ["if-available=1", "if-availablex", "respond-async", ""].iter().enumerate() {
+        gateway.post(CHAT, &[("prefer", value)], body(10 + i).as_bytes()).await.destination();
     }
 }
 

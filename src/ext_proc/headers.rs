@@ -23,6 +23,9 @@ pub const FAIRNESS_ID: Named = ["x-llm-d-inference-fairness-id", "x-gateway-infe
 pub const MODEL_REWRITE: Named = ["x-llm-d-model-name-rewrite", "x-gateway-model-name-rewrite"];
 const SLO_TTFT: Named = ["x-llm-d-slo-ttft-ms", "x-slo-ttft-ms"];
 const SLO_TPOT: Named = ["x-llm-d-slo-tpot-ms", "x-slo-tpot-ms"];
+/// What a client says of its videos; it has one name each.
+const VIDEO: [&str; 3] =
+    ["x-llm-d-video-fps", "x-llm-d-video-duration-seconds", "x-llm-d-video-resolution"];
 
 /// Headers that steer a worker's sidecar. The reference leaves a client's copy on the request
 /// when it writes none itself; we remove it, since it would let a client choose the host that a
@@ -39,12 +42,23 @@ pub fn named(headers: &Headers, names: Named) -> Option<&str> {
     names.iter().find_map(|name| headers.get(name)).filter(|v| !v.is_empty())
 }
 
+/// The request prefers an error to an answer that is not `if-available`: computed from nothing in
+/// the worker's cache. `prefer` is a list whose elements may have parameters (RFC 7240).
+pub fn prefers_if_available(headers: &Headers) -> bool {
+    headers.get("prefer").is_some_and(|preferences| {
+        preferences.split(',').any(|preference| {
+            let name = preference.split(';').next().unwrap_or_default();
+            name.trim().eq_ignore_ascii_case("if-available")
+        })
+    })
+}
+
 /// Headers that are never echoed (llm-d-router main at ebab6879: destination keys, the drop
 /// reason, `content-length` and every input-control header under both names).
 fn is_system_owned(key: &[u8]) -> bool {
     const KEYS: [&str; 5] =
         [DESTINATION, DESTINATION_SUBSET, DESTINATION_SERVED, DROPPED_REASON, "content-length"];
-    KEYS.iter().any(|k| is_named(key, k))
+    KEYS.iter().chain(&VIDEO).any(|k| is_named(key, k))
         || [OBJECTIVE, FAIRNESS_ID, MODEL_REWRITE, SLO_TTFT, SLO_TPOT]
             .iter()
             .flatten()
@@ -65,15 +79,16 @@ pub fn value_of(header: &HeaderValue) -> &Bytes {
     if header.raw_value.is_empty() { &header.value } else { &header.raw_value }
 }
 
-/// Reads a message's headers; a message without a header map has none.
-pub fn read(map: Option<HeaderMap>) -> Headers {
+/// Adds a message's headers to those of earlier ones; a message without a header map has none.
+pub fn add(headers: &mut Headers, map: Option<HeaderMap>) {
     let list = map.map(|m| m.headers).unwrap_or_default();
-    let mut headers = Headers::with_capacity(list.len() + 1);
+    if headers.is_empty() {
+        *headers = Headers::with_capacity(list.len() + 1);
+    }
     for header in list {
         let value = value_of(&header).clone();
         headers.set(header.key, value);
     }
-    headers
 }
 
 /// One header to set.
@@ -131,15 +146,20 @@ pub fn bodyless_mutation(
     HeaderMutation { set_headers, remove_headers }
 }
 
-/// The mutation of a response: our mark first, then what the worker sent.
+/// The mutation of a response: our mark first, then what the worker sent. A header that stands
+/// twice (`set-cookie`) is left as it is: setting it would leave the client one of its values.
 pub fn response_mutation(list: Vec<HeaderValue>) -> HeaderMutation {
     let mut set_headers = Vec::with_capacity(list.len() + 1);
     set_headers.push(set(WENT_INTO_RESPONSE, "true"));
     if list.len() <= MAX_ECHOED {
-        for header in list {
-            if !is_system_owned(&header.key) {
-                let value = value_of(&header).clone();
-                set_headers.push(set(header.key, value));
+        let repeats = |at: usize, key: &Bytes| {
+            list.iter().enumerate().any(|(i, h)| {
+                i != at && h.key.len() == key.len() && h.key.eq_ignore_ascii_case(key)
+            })
+        };
+        for (i, header) in list.iter().enumerate() {
+            if !is_system_owned(&header.key) && !repeats(i, &header.key) {
+                set_headers.push(set(header.key.clone(), value_of(header).clone()));
             }
         }
     }

@@ -1,13 +1,15 @@
 //! The request half of an exchange: headers are held until the body is known, then answered
 //! together with it.
 
+use std::borrow::Cow;
+
 use bytes::{Bytes, BytesMut};
 use smallvec::SmallVec;
 
 use super::exchange::{BodyMode, Common, Next};
 use super::reply::{self, Direction};
 use super::routed::Routed;
-use super::wire::{HttpBody, HttpHeaders, Outgoing};
+use super::wire::{HeaderMap, HttpBody, HttpHeaders, Outgoing};
 use super::{headers, routed};
 use crate::clock;
 use crate::endpoints::Nanos;
@@ -34,6 +36,7 @@ enum Phase {
 }
 
 /// A request before it is routed.
+#[derive(Default)]
 pub(super) struct Collected {
     pub headers: Headers,
     /// The request had no id and was given one.
@@ -44,6 +47,16 @@ pub(super) struct Collected {
 }
 
 impl Collected {
+    /// Takes the headers of a message, and makes an id where they have none.
+    fn add_headers(&mut self, map: Option<HeaderMap>) {
+        headers::add(&mut self.headers, map);
+        if self.headers.get_raw(headers::REQUEST_ID).is_none_or(|id| id.is_empty()) {
+            let id = uuid::Uuid::new_v4().hyphenated().to_string();
+            self.headers.set(Bytes::from_static(headers::REQUEST_ID.as_bytes()), id.into());
+            self.generated_id = true;
+        }
+    }
+
     /// The body as one piece; copied only where it came in several.
     fn body(&mut self) -> Bytes {
         match self.chunks.as_mut_slice() {
@@ -58,13 +71,12 @@ impl Collected {
         }
     }
 
-    /// The request's path without its query.
-    pub fn path(&self) -> &str {
-        let path = [":path", "x-original-path", "x-forwarded-path"]
+    /// The request's path; what is not UTF-8 in it is replaced.
+    pub fn path(&self) -> Cow<'_, str> {
+        [":path", "x-original-path", "x-forwarded-path"]
             .iter()
-            .find_map(|name| self.headers.get(name).filter(|p| !p.is_empty()))
-            .unwrap_or(DEFAULT_PATH);
-        path.split_once('?').map_or(path, |(path, _)| path)
+            .find_map(|name| self.headers.get_raw(name).filter(|p| !p.is_empty()))
+            .map_or(Cow::Borrowed(DEFAULT_PATH), |path| String::from_utf8_lossy(path))
     }
 }
 
@@ -81,18 +93,16 @@ impl RequestSide {
     }
 
     pub fn on_headers(&mut self, common: &mut Common, message: HttpHeaders) -> Next {
-        if !matches!(self.phase, Phase::Start) {
-            return Next::Read;
-        }
-        let received_at = clock::now();
-        let mut headers = headers::read(message.headers);
-        let generated_id = headers.get_raw(headers::REQUEST_ID).is_none_or(|id| id.is_empty());
-        if generated_id {
-            let id = uuid::Uuid::new_v4().hyphenated().to_string();
-            headers.set(Bytes::from_static(headers::REQUEST_ID.as_bytes()), id.into());
-        }
-        let collected =
-            Collected { headers, generated_id, received_at, chunks: SmallVec::new(), len: 0 };
+        let mut collected = match std::mem::take(&mut self.phase) {
+            Phase::Start => Collected { received_at: clock::now(), ..Collected::default() },
+            // The body came first, or the headers come in parts.
+            Phase::Collecting(collected) => collected,
+            answered => {
+                self.phase = answered;
+                return Next::Read;
+            }
+        };
+        collected.add_headers(message.headers);
         if message.end_of_stream {
             return self.answer_without_body(common, &collected);
         }
@@ -129,6 +139,11 @@ impl RequestSide {
             reply::streamed_body(Direction::Request, body, end_of_stream, |m| common.send(m));
             return Next::Read;
         }
+        if matches!(self.phase, Phase::Start) {
+            // No headers came, so the gateway has none for us.
+            let received_at = clock::now();
+            self.phase = Phase::Collecting(Collected { received_at, ..Collected::default() });
+        }
         let Phase::Collecting(collected) = &mut self.phase else {
             // Already answered. In full duplex this is the end of stream that Envoy 1.35 and
             // later may send twice; in the other modes every message wants its answer.
@@ -159,6 +174,8 @@ impl RequestSide {
     /// Trailers end the body too, where no message said so.
     pub fn on_trailers(&mut self, common: &mut Common) -> Next {
         let next = match self.phase {
+            // Nothing came that could be answered before them.
+            Phase::Start if common.modes.request == BodyMode::FullDuplex => return Next::Read,
             Phase::Collecting(_) => self.answer(common, false),
             _ => Next::Read,
         };

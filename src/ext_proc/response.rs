@@ -26,6 +26,8 @@ enum Phase {
 struct Body {
     /// Pieces are answered one by one.
     streaming: bool,
+    /// The headers ended the response: what comes all the same is answered, and not counted.
+    counted: bool,
     held: BytesMut,
     reader: Option<ResponseReader>,
     renamer: Option<ModelRenamer>,
@@ -53,21 +55,19 @@ impl ResponseSide {
             routed.on_status(status);
         }
         let sse = of("content-type").contains("text/event-stream");
-        if message.end_of_stream {
-            if let Some(routed) = routed {
-                routed.on_complete(None, false);
-            }
-            self.phase = Phase::Ended;
-        } else {
-            let streaming = sse
-                || routed.as_ref().is_some_and(|r| r.stream)
-                || common.modes.response == BodyMode::PassThrough;
-            self.phase = Phase::Body(Box::new(Body {
-                streaming,
-                held: BytesMut::new(),
-                reader: routed.as_ref().map(|r| r.response_reader(sse)),
-                renamer: routed.as_ref().and_then(|r| r.renamer()),
-            }));
+        let streaming = sse
+            || routed.as_ref().is_some_and(|r| r.stream)
+            || common.modes.response == BodyMode::PassThrough;
+        let counted = message.end_of_stream;
+        self.phase = Phase::Body(Box::new(Body {
+            streaming,
+            counted,
+            held: BytesMut::new(),
+            reader: routed.as_ref().map(|r| r.response_reader(sse)),
+            renamer: routed.as_ref().and_then(|r| r.renamer()),
+        }));
+        if let (true, Some(routed)) = (counted, routed) {
+            routed.on_complete(None, false);
         }
         let mut mutation = headers::response_mutation(list);
         let renaming = matches!(&self.phase, Phase::Body(body) if body.renamer.is_some());
@@ -95,10 +95,10 @@ impl ResponseSide {
             return Next::Read;
         };
         let end = message.end_of_stream || common.modes.response == BodyMode::Buffered;
-        if let Some(routed) = routed.as_deref_mut() {
+        if let (false, Some(routed)) = (body.counted, routed.as_deref_mut()) {
             routed.on_chunk(message.body.len(), body.streaming);
         }
-        if let Some(reader) = &mut body.reader {
+        if let (false, Some(reader)) = (body.counted, &mut body.reader) {
             reader.chunk(&message.body);
         }
         if duplex && !body.streaming {
@@ -138,7 +138,10 @@ impl ResponseSide {
             }
             self.end(routed);
         }
-        common.send(reply::trailers(Direction::Response));
+        let headers_came = !matches!(self.phase, Phase::Start);
+        if headers_came || common.modes.response != BodyMode::FullDuplex {
+            common.send(reply::trailers(Direction::Response));
+        }
         Next::Read
     }
 
@@ -146,7 +149,7 @@ impl ResponseSide {
         let Phase::Body(mut body) = std::mem::replace(&mut self.phase, Phase::Ended) else {
             return;
         };
-        if let (Some(routed), Some(reader)) = (routed, &mut body.reader) {
+        if let (false, Some(routed), Some(reader)) = (body.counted, routed, &mut body.reader) {
             reader.finish();
             routed.on_complete(reader.usage(), body.streaming);
         }

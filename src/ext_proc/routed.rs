@@ -123,7 +123,7 @@ pub(super) fn route(
     let shared = &common.shared;
     let parsed = shared
         .parsers
-        .parse(collected.path(), body.clone(), shared.wants_prompt)
+        .parse(&collected.path(), body.clone(), shared.wants_prompt)
         .inspect_err(|e| refused(shared, collected, "", "", e))?;
     let incoming = parsed.model.as_deref();
     let header = headers::named(&collected.headers, headers::MODEL_REWRITE);
@@ -172,6 +172,7 @@ fn decide(
         stream: parsed.stream,
         max_output_tokens: parsed.max_output_tokens,
         body_len: body.len(),
+        cached_only: headers::prefers_if_available(&collected.headers),
     };
     let now = clock::now();
     let decision = director.route(&request, common.subset.as_ref(), now);

@@ -120,6 +120,12 @@ impl Scheduler {
             )
             .filter_map(|r| r.picks.first().copied())
             .collect();
+        let target = targets[0];
+        let prefix_blocks = data.first_prefix().map(|p| (p.blocks(target), p.total));
+        if request.cached_only && prefix_blocks.is_none_or(|(cached, _)| cached == 0) {
+            // Before anything is recorded: the prompt goes nowhere.
+            return Err(RequestError::not_cached());
+        }
         let reservations = targets
             .iter()
             .map(|&t| {
@@ -130,7 +136,6 @@ impl Scheduler {
         for observer in &self.observers {
             observer.picked(&cycle, &data, &targets);
         }
-        let target = targets[0];
         Ok(Decision {
             endpoints: result
                 .picks
@@ -144,7 +149,7 @@ impl Scheduler {
                 .map(|&(i, s)| (candidates[i as usize].endpoint.host_port.clone(), s))
                 .collect(),
             explanation,
-            prefix_blocks: data.first_prefix().map(|p| (p.blocks(target), p.total)),
+            prefix_blocks,
         })
     }
 }

@@ -66,4 +66,6 @@ pub struct InferenceRequest {
     pub priority: i32,
     /// Size of the body, bytes.
     pub body_len: usize,
+    /// Rather no answer than one from a worker that holds nothing of the prompt.
+    pub cached_only: bool,
 }
