@@ -15,8 +15,12 @@ use serde::de::{Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
+use super::numbers::out_of_range;
+
 /// Objects and arrays may nest this deep, as in Go's `encoding/json`.
 pub(super) const MAX_DEPTH: usize = 10_000;
+
+const OUT_OF_RANGE: &str = "number out of range";
 
 /// Why a body could not be read.
 #[derive(Debug)]
@@ -57,7 +61,7 @@ impl<'de, F: Fields<'de>> Deserialize<'de> for Object<F> {
                 let mut fields = F::default();
                 while let Some(Text(key)) = map.next_key()? {
                     if !fields.field(&key, &mut map)? {
-                        map.next_value::<IgnoredAny>()?;
+                        map.next_value::<Raw<'de>>()?;
                     }
                 }
                 Ok(Object(fields))
@@ -101,13 +105,18 @@ pub(super) fn text<'de, M: MapAccess<'de>>(map: &mut M) -> Result<Cow<'de, str>,
     Ok(map.next_value::<Option<Text<'de>>>()?.unwrap_or_default().0)
 }
 
-/// A value as it stands in the body, checked and not decoded.
+/// A value as it stands in the body, checked and not decoded. It holds no number that is out of
+/// range.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Raw<'a>(pub &'a str);
 
 impl<'de> Deserialize<'de> for Raw<'de> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Ok(Raw(<&RawValue>::deserialize(deserializer)?.get()))
+        let raw = <&RawValue>::deserialize(deserializer)?.get();
+        if out_of_range(raw) {
+            return Err(Error::custom(OUT_OF_RANGE));
+        }
+        Ok(Raw(raw))
     }
 }
 
@@ -253,6 +262,9 @@ fn explain(text: &str, error: &serde_json::Error) -> Failure {
             Cow::Owned(syntax.to_string())
         });
     }
+    if out_of_range(text) {
+        return Failure::Syntax(Cow::Borrowed(OUT_OF_RANGE));
+    }
     let kind = match text.trim_start().as_bytes().first() {
         Some(b'{') | None => {
             let position = format!(" at line {} column {}", error.line(), error.column());
@@ -349,7 +361,10 @@ mod tests {
         const OBJECT: &str = "into Go value of type map[string]interface {}";
         for (body, expected) in [
             (r#"{"name":"x"}"#, "name 'x'".to_owned()),
-            (r#" {"a":[{}], "name" : "x" , "b":1e400} "#, "name 'x'".to_owned()),
+            (r#" {"a":[{}], "name" : "x" , "b":1e300} "#, "name 'x'".to_owned()),
+            (r#"{"name":"x","b":[1e400]}"#, "syntax: number out of range".to_owned()),
+            (r#"{"name":1e400}"#, "syntax: number out of range".to_owned()),
+            ("1e400", "syntax: number out of range".to_owned()),
             (r#"{"name":"x","name":"y"}"#, "name 'y'".to_owned()),
             (r#"{"na\u006de":"\u0041\n"}"#, "name 'A\n'".to_owned()),
             (r#"{"name":null}"#, "name ''".to_owned()),

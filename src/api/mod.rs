@@ -18,6 +18,7 @@ mod json;
 mod media;
 mod messages;
 mod model;
+mod numbers;
 mod openai;
 mod parsers;
 mod rename;
