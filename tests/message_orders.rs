@@ -8,6 +8,7 @@ use std::net::SocketAddr;
 use envoy_types::pb::envoy::service::ext_proc::v3::processing_response::Response;
 use envoy_types::pb::envoy::service::ext_proc::v3::{ProcessingRequest, ProcessingResponse};
 use support::client::*;
+use support::eventually;
 use support::program::{Program, TUTORIAL};
 
 const CHAT: &str = "/v1/chat/completions";
@@ -150,4 +151,49 @@ async fn headers_that_come_in_parts_count_together() {
         assert!(headers.contains(&(expected.0.into(), expected.1.into())), "{headers:?}");
     }
     assert_eq!(streamed(&replies[1]), Some((BODY.to_vec(), true)));
+}
+
+#[tokio::test]
+async fn a_response_is_counted_once_however_it_ends() {
+    let workers = [SocketAddr::from(([127, 0, 0, 1], 29_001))];
+    let program = Program::start(TUTORIAL, &workers, &[]);
+    let gateway = Gateway::connect(program.grpc_port).await;
+    let get = async |path: &str| {
+        let url = format!("http://127.0.0.1:{}{path}", program.metrics_port);
+        reqwest::get(url).await.unwrap().text().await.unwrap()
+    };
+    let mut completed = 0;
+    for (response, completes) in [
+        ("JSON DATA.", true),
+        ("JSON DATA TRAILERS", true),
+        ("SSE DATA EMPTY. EMPTY.", true),
+        ("SSE DATA TRAILERS TRAILERS", true),
+        ("JSON.", true),
+        ("JSON. EMPTY.", true),
+        ("JSON. DATA. TRAILERS", true),
+        ("JSON DATA", false),
+        ("SSE DATA", false),
+        ("", false),
+    ] {
+        let mut exchange = gateway.open().await;
+        for message in "headers body.".split(' ').chain(response.split_whitespace()) {
+            exchange.send(sent(message)).await;
+        }
+        exchange.half_close();
+        exchange.rest().await;
+        completed += usize::from(completes);
+        let metrics = get("/metrics").await;
+        let series = metrics.lines().find_map(|line| {
+            line.strip_prefix("inference_objective_request_duration_seconds_count{")?
+                .split_once("} ")
+        });
+        assert_eq!(series.map(|(_, n)| n), Some(completed.to_string()).as_deref(), "{response}");
+        eventually("the books to be closed", async || {
+            let page: serde_json::Value =
+                serde_json::from_str(&get("/debug/endpoints").await).unwrap();
+            let in_flight = &page["endpoints"][0]["inFlight"];
+            (in_flight["requests"] == 0 && in_flight["tokens"] == 0).then_some(())
+        })
+        .await;
+    }
 }
