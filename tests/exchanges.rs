@@ -1,5 +1,5 @@
 //! A catalogue of ext_proc exchanges against the real program: every order of messages and every
-//! body mode that gateways use, and what the picker answers.
+//! body mode that gateways use, and what the picker answers. Odd orders: `message_orders.rs`.
 
 mod support;
 
@@ -80,31 +80,6 @@ async fn a_body_cut_anywhere_is_one_body() {
         let replies = exchange.request_replies().await;
         assert_eq!(replies.len(), 2, "cut at {cut}");
     }
-}
-
-#[tokio::test]
-async fn trailers_end_the_request_too() {
-    let (_program, gateway) = start(&[]).await;
-    let mut exchange = gateway.open().await;
-    exchange.send(post_headers(CHAT, &[], DUPLEX)).await;
-    exchange.send(request_body(HELLO, false)).await;
-    exchange.send(request_trailers()).await;
-    let headers = exchange.next().await.unwrap().unwrap();
-    assert!(matches!(headers.response, Some(Response::RequestHeaders(_))));
-    let body = exchange.next().await.unwrap().unwrap();
-    assert_eq!(streamed(&body), Some((HELLO.to_vec(), false)));
-    let trailers = exchange.next().await.unwrap().unwrap();
-    assert!(matches!(trailers.response, Some(Response::RequestTrailers(_))));
-}
-
-#[tokio::test]
-async fn a_second_end_of_stream_is_ignored() {
-    let (_program, gateway) = start(&[]).await;
-    let mut answer = gateway.post(CHAT, &[], HELLO).await;
-    answer.exchange.send(request_body(b"", true)).await;
-    answer.exchange.send(response_headers(&[(":status", "200")], true)).await;
-    let next = answer.exchange.next().await.unwrap().unwrap();
-    assert!(matches!(next.response, Some(Response::ResponseHeaders(_))), "{next:?}");
 }
 
 #[tokio::test]
