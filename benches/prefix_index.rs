@@ -80,7 +80,7 @@ impl Index for Ours {
     }
 
     fn record(&self, worker: usize, chain: &[u64]) {
-        self.0[worker].write().record(chain);
+        self.0[worker].write().record(chain, |_, _| {});
     }
 }
 

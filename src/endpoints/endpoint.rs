@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
 
+use super::seat::Seat;
 use super::signals::Signals;
 use super::state::StateSlots;
 
@@ -49,7 +50,9 @@ impl EndpointSpec {
 #[derive(Debug, Default)]
 pub struct InFlight {
     requests: AtomicI64,
+    unanswered: AtomicI64,
     tokens: AtomicI64,
+    prompt_tokens: AtomicI64,
 }
 
 impl InFlight {
@@ -58,14 +61,32 @@ impl InFlight {
         self.requests.load(Ordering::Relaxed)
     }
 
+    /// Those of them whose answer has not begun: their prompts wait or are being worked on.
+    pub fn unanswered(&self) -> i64 {
+        self.unanswered.load(Ordering::Relaxed)
+    }
+
     /// Prompt tokens (uncached ones, plus estimated output where configured) still to be worked on.
     pub fn tokens(&self) -> i64 {
         self.tokens.load(Ordering::Relaxed)
     }
 
-    pub(super) fn add(&self, requests: i64, tokens: i64) {
-        self.requests.fetch_add(requests, Ordering::Relaxed);
-        self.tokens.fetch_add(tokens, Ordering::Relaxed);
+    /// Prompt tokens of all requests in flight, cached or not: what the worker's KV cache holds
+    /// for them, and what every step of theirs has to read.
+    pub fn prompt_tokens(&self) -> i64 {
+        self.prompt_tokens.load(Ordering::Relaxed)
+    }
+
+    /// A request begins (`sign` 1) or ends (-1).
+    pub(super) fn request(&self, sign: i64, prompt_tokens: i64) {
+        self.requests.fetch_add(sign, Ordering::Relaxed);
+        self.prompt_tokens.fetch_add(sign * prompt_tokens, Ordering::Relaxed);
+    }
+
+    /// A request's prompt begins to wait (`sign` 1), or is done with (-1).
+    pub(super) fn prefill(&self, sign: i64, tokens: i64) {
+        self.unanswered.fetch_add(sign, Ordering::Relaxed);
+        self.tokens.fetch_add(sign * tokens, Ordering::Relaxed);
     }
 }
 
@@ -87,6 +108,9 @@ pub struct Endpoint {
     pub in_flight: InFlight,
     /// What plugins remember of this instance, freed with it.
     pub state: StateSlots,
+    /// This instance's place in tables of all endpoints. Given back after `state` is dropped,
+    /// which may have something at that place.
+    pub seat: Seat,
     labels: ArcSwap<Labels>,
     description: ArcSwap<String>,
 }
@@ -102,6 +126,7 @@ impl Endpoint {
             signals: Signals::default(),
             in_flight: InFlight::default(),
             state: StateSlots::default(),
+            seat: Seat::take(),
             labels: ArcSwap::from_pointee(spec.labels.clone()),
             description: ArcSwap::from_pointee(describe(&spec, &spec.labels)),
             spec,

@@ -6,12 +6,14 @@
 mod endpoint;
 mod pool;
 mod reservation;
+mod seat;
 mod signals;
 mod state;
 
 pub use endpoint::{Endpoint, EndpointSpec, InFlight, Labels};
 pub use pool::{Pool, PoolChange, Snapshot};
 pub use reservation::Reservation;
+pub use seat::Seat;
 pub use signals::{LoraSignals, SignalValues, Signals};
 pub use state::{StateSlot, StateSlots};
 

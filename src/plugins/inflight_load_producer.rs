@@ -67,6 +67,7 @@ impl Producer for InflightLoadProducer {
             .map(|c| uncached(found, prompt, c).saturating_add(output))
             .collect();
         data.uncached_tokens = Some(tokens);
+        data.prompt_tokens = prompt;
     }
 }
 

@@ -5,14 +5,18 @@
 //! worker, the prefixes that were sent there.
 
 mod hash;
+mod heads;
 mod index;
 
 pub use hash::{BlockRule, HashedPrompt, hash_prompt, seed};
 pub use index::BlockLru;
 
+use std::sync::Arc;
+
 use parking_lot::RwLock;
 
 use crate::endpoints::{Endpoint, StateSlot};
+use heads::HeadCounts;
 
 /// The hash chains of one request: one chain per prompt, end to end.
 #[derive(Clone, Copy, Debug)]
@@ -32,9 +36,24 @@ impl<'a> Chains<'a> {
 
 /// The prefixes each worker was sent, in the memory of the worker's own endpoint instance: a
 /// worker that leaves is forgotten at once, and requests meet only on the lock of one worker.
-#[derive(Clone, Copy)]
+#[derive(Clone)]
 pub struct PrefixIndex {
-    slot: StateSlot<RwLock<BlockLru>>,
+    slot: StateSlot<Held>,
+    heads: Arc<HeadCounts>,
+}
+
+/// What one worker holds.
+struct Held {
+    blocks: RwLock<BlockLru>,
+    /// The worker's place in `heads`.
+    seat: usize,
+    heads: Arc<HeadCounts>,
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.heads.clear(self.seat);
+    }
 }
 
 impl std::fmt::Debug for PrefixIndex {
@@ -47,23 +66,33 @@ impl PrefixIndex {
     /// Makes an index with a place of its own in every endpoint; called when a configuration is
     /// loaded.
     pub fn claim() -> Self {
-        Self { slot: StateSlot::claim() }
+        Self { slot: StateSlot::claim(), heads: Arc::new(HeadCounts::new()) }
     }
 
     /// Blocks of `chains` that the worker holds: the longest held prefix of each, summed.
     pub fn matched(&self, endpoint: &Endpoint, chains: Chains<'_>) -> u32 {
+        let begun =
+            |chain: &&[u64]| chain.first().is_some_and(|&head| self.heads.may_hold(endpoint, head));
+        let mut begun = chains.iter().filter(begun).peekable();
+        if begun.peek().is_none() {
+            return 0;
+        }
         let Some(held) = endpoint.state.get(self.slot) else { return 0 };
-        let held = held.read();
-        chains.iter().map(|chain| held.longest_prefix(chain) as u32).sum()
+        let blocks = held.blocks.read();
+        begun.map(|chain| blocks.longest_prefix(chain) as u32).sum()
     }
 
     /// Notes that the worker is sent `chains`. `capacity` (blocks) counts the first time only.
     pub fn record(&self, endpoint: &Endpoint, chains: Chains<'_>, capacity: u32) {
-        let empty = || RwLock::new(BlockLru::new(capacity));
+        let empty = || Held {
+            blocks: RwLock::new(BlockLru::new(capacity)),
+            seat: endpoint.seat.number(),
+            heads: self.heads.clone(),
+        };
         let Some(held) = endpoint.state.get_or_init(self.slot, empty) else { return };
-        let mut held = held.write();
+        let mut blocks = held.blocks.write();
         for chain in chains.iter() {
-            held.record(chain);
+            blocks.record(chain, |head, is_held| held.heads.set(held.seat, head, is_held));
         }
     }
 }
@@ -80,8 +109,8 @@ mod tests {
         let sent = Chains { hashes: &[1, 2, 3, 10, 11], breaks: &[3] };
         index.record(&a, sent, 100);
         let asked = Chains { hashes: &[1, 2, 9, 10, 11, 12, 3], breaks: &[3, 6] };
-        // [1 2 | 9], [10 11 | 12], and [3], which stands held although no chain begins with it.
-        assert_eq!(index.matched(&a, asked), 5);
+        // [1 2 | 9], [10 11 | 12], and nothing of [3]: no chain that was sent begins with it.
+        assert_eq!(index.matched(&a, asked), 4);
         assert_eq!(index.matched(&b, asked), 0);
     }
 

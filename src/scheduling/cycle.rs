@@ -130,7 +130,8 @@ impl Scheduler {
             .iter()
             .map(|&t| {
                 let tokens = data.uncached_tokens.as_ref().map_or(0, |u| u[t as usize]);
-                Reservation::new(candidates[t as usize].endpoint.clone(), tokens)
+                let endpoint = candidates[t as usize].endpoint.clone();
+                Reservation::with_prompt(endpoint, tokens, data.prompt_tokens)
             })
             .collect();
         for observer in &self.observers {

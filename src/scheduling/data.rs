@@ -51,6 +51,8 @@ pub struct RequestData {
     /// Tokens each candidate would have to work on for this request, by candidate index; filled
     /// by `inflight-load-producer`.
     pub uncached_tokens: Option<Vec<u32>>,
+    /// Tokens of the request's prompt; counted with `uncached_tokens`, 0 where nobody asked.
+    pub prompt_tokens: u64,
 }
 
 impl RequestData {

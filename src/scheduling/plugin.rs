@@ -16,8 +16,12 @@ pub struct Candidate<'a> {
     pub signals: SignalValues,
     /// Requests we sent there that have not ended.
     pub in_flight_requests: i64,
+    /// Those of them whose answer has not begun.
+    pub in_flight_unanswered: i64,
     /// Tokens we sent there that have not been worked on.
     pub in_flight_tokens: i64,
+    /// Prompt tokens of all requests we sent there that have not ended.
+    pub in_flight_prompt_tokens: i64,
 }
 
 impl<'a> Candidate<'a> {
@@ -25,7 +29,9 @@ impl<'a> Candidate<'a> {
         Self {
             signals: endpoint.signals.load(),
             in_flight_requests: endpoint.in_flight.requests(),
+            in_flight_unanswered: endpoint.in_flight.unanswered(),
             in_flight_tokens: endpoint.in_flight.tokens(),
+            in_flight_prompt_tokens: endpoint.in_flight.prompt_tokens(),
             endpoint,
         }
     }
