@@ -20,3 +20,4 @@ mod objectives;
 mod permissions;
 mod program;
 mod restart;
+mod scripted;

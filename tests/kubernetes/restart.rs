@@ -67,4 +67,9 @@ async fn an_api_server_that_comes_and_goes() {
     batch(None).await;
     // Who stayed is the same instance, with all that is remembered of it.
     assert_eq!(instance("w1-rank-0"), before);
+    // What was said of it all is ours: the client library speaks of every attempt, as an error.
+    for line in warnings.with("") {
+        assert!(line.contains(" epp::"), "{line}");
+        assert!(!line.contains("Status {"), "{line}");
+    }
 }
