@@ -14,6 +14,7 @@ mod kind;
 mod leader;
 mod metrics_auth;
 mod notes;
+mod objective_specs;
 mod objectives;
 mod pods;
 mod pool;
