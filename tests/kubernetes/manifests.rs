@@ -84,7 +84,7 @@ fn sets_of_manifests() -> Vec<(String, String)> {
                 Command::new(&helm)
                     .args(["template", "vllm"])
                     .arg(&chart)
-                    .args(["--namespace=prod", "--kube-version=v1.34.4", "--values"])
+                    .args(["--namespace=prod", "--values"])
                     .arg(&values),
             );
             sets.push((values.display().to_string(), yaml));
