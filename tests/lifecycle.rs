@@ -4,11 +4,17 @@ mod support;
 
 use std::net::SocketAddr;
 use std::process::{Command, Output};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
+use hyper_util::rt::TokioIo;
 use serde_json::Value;
-use support::client::Gateway;
+use support::client::{Gateway, response_headers};
 use support::eventually;
 use support::program::{Program, TUTORIAL};
+use tokio::net::TcpStream;
+use tonic::transport::Endpoint;
 
 const CHAT: &str = "/v1/chat/completions";
 const HELLO: &[u8] = br#"{"model":"m","messages":[{"role":"user","content":"hello there"}]}"#;
@@ -62,6 +68,47 @@ async fn a_signal_drains_then_lets_exchanges_finish() {
     let (code, output) = program.process.wait();
     assert_eq!(code, Some(0), "{output}");
     assert!(output.contains("Every exchange has ended"), "{output}");
+}
+
+/// A gateway keeps its connection for as long as it holds, so whoever drains asks it to connect
+/// anew, where it finds another replica, while there is time for what is in progress to finish:
+/// a kubelet may kill us the moment the drain is over.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_drain_moves_gateways_on_before_it_is_over() {
+    let mut program = Program::start(TUTORIAL, &endpoints(), &["--drain-timeout=10s"]);
+    let connections = Arc::new(AtomicUsize::new(0));
+    let (count, port) = (connections.clone(), program.grpc_port);
+    let connect = tower::service_fn(move |_| {
+        count.fetch_add(1, Ordering::Relaxed);
+        async move {
+            let stream = TcpStream::connect(("127.0.0.1", port)).await?;
+            Ok::<_, std::io::Error>(TokioIo::new(stream))
+        }
+    });
+    let endpoint = Endpoint::from_static("http://epp");
+    let gateway = Gateway::over(endpoint.connect_with_connector(connect).await.unwrap());
+    let mut in_progress = gateway.post(CHAT, &[], HELLO).await.exchange;
+
+    program.process.signal("TERM");
+    let signalled = Instant::now();
+    let mut unsent = 0;
+    while connections.load(Ordering::Relaxed) < 2 {
+        assert!(signalled.elapsed() < Duration::from_secs(9), "still on the old connection");
+        let again = gateway.clone();
+        let answer = tokio::spawn(async move { again.post(CHAT, &[], HELLO).await.destination() });
+        unsent += usize::from(answer.await.is_err());
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    // This client, unlike a gateway, learns of it by a request that it then cannot send.
+    assert!(unsent <= 1, "{unsent} requests failed");
+    // Not at once: the next replica may have to become ready first.
+    assert!(signalled.elapsed() > Duration::from_secs(3), "{:?}", signalled.elapsed());
+    in_progress.send(response_headers(&[(":status", "200")], true)).await;
+    assert!(in_progress.next().await.unwrap().is_some(), "an exchange was cut");
+    drop((in_progress, gateway));
+    let (code, output) = program.process.wait();
+    assert_eq!(code, Some(0), "{output}");
+    assert!(signalled.elapsed() > Duration::from_secs(9), "the drain lasts as long as asked for");
 }
 
 #[tokio::test(flavor = "multi_thread")]

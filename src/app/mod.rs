@@ -26,7 +26,7 @@ use crate::pipeline::{self, Pipeline};
 use crate::scheduling::Wants;
 use crate::server::{
     Admin, Counted, HealthService, Incoming, KeyPairFollower, Readiness, ServingKey, Shutdown,
-    Stage, TlsPolicy, bind, serve_grpc, server_config,
+    Stage, TlsPolicy, bind, serve_grpc, serve_grpc_in_two_turns, server_config,
 };
 use crate::telemetry::{
     BuildInfo, DecisionLog, MeanAndDeviation, Metrics, PoolReading, PoolSource, ScrapeErrors,
@@ -153,12 +153,14 @@ impl App {
         };
         let health_service = || HealthService::server(readiness.clone());
         let both = Routes::new(health_service()).add_service(Counted::new(processor, streams));
-        let drained = drained(shutdown.clone(), options.drain_timeout);
+        let after = |time| drained(shutdown.clone(), time);
+        let (halfway, drained) = (after(options.drain_timeout / 2), after(options.drain_timeout));
+        let exchanges = serve_grpc_in_two_turns(ext_proc, both, halfway, drained);
         // Probes and scrapes are answered for as long as an exchange is in progress.
         let served = CancellationToken::new();
         let stop = || served.clone().cancelled_owned();
         let servers = Servers {
-            ext_proc: serve("ext_proc", serve_grpc(ext_proc, both, drained)),
+            ext_proc: serve("ext_proc", exchanges),
             health: serve("health", serve_grpc(health, Routes::new(health_service()), stop())),
             metrics: serve("metrics", pages.serve(admin, stop())),
             served,
@@ -180,8 +182,9 @@ impl App {
     }
 
     /// Serves until it is asked to end, then drains: not ready at once, serving for the drain
-    /// timeout while gateways learn of it, then no new exchange is taken and those in progress
-    /// may finish. Asked a second time, it ends at once.
+    /// timeout while gateways learn of it, halfway through asking them to connect anew; then no
+    /// new exchange is taken and those in progress may finish. Asked a second time, it ends at
+    /// once.
     pub async fn run(mut self) {
         self.shutdown.reached(Stage::Draining).await;
         self.readiness.drain();

@@ -96,7 +96,14 @@ impl Workers {
     ) -> Result<(), Exit> {
         let source = match &options.workers {
             WorkerSource::Selector { selector, ports } => {
-                self.pool_name = pseudo_pool_name().unwrap_or_else(|| DEFAULT_POOL_NAME.to_owned());
+                let deployment = pod_name().as_deref().and_then(deployment_of);
+                self.pool_name = deployment.unwrap_or_else(|| {
+                    tracing::warn!(
+                        "POD_NAME names no pod of a Deployment: in metrics and in the name of the \
+                         lease the pool is called '{DEFAULT_POOL_NAME}'"
+                    );
+                    DEFAULT_POOL_NAME.to_owned()
+                });
                 kubernetes::Source::Selector {
                     labels: selector.clone(),
                     target_ports: ports.clone(),
@@ -116,7 +123,7 @@ impl Workers {
                 .await
                 .map_err(|e| refused(2, format_args!("Kubernetes: {e}")))?;
         let election = options.leader_election.then(|| {
-            let candidate = std::env::var("POD_NAME").unwrap_or_else(|_| "epp".to_owned());
+            let candidate = pod_name().unwrap_or_else(|| "epp".to_owned());
             let settings =
                 kubernetes::LeaderOptions::new(&options.namespace, &self.pool_name, &candidate);
             kubernetes::LeaderElection::start(client.clone(), settings)
@@ -197,12 +204,17 @@ fn pool_group(options: &Options) -> Option<kubernetes::PoolGroup> {
     group.parse().ok()
 }
 
+/// Who we are, where the deployment tells us.
+#[cfg(feature = "kubernetes")]
+fn pod_name() -> Option<String> {
+    std::env::var("POD_NAME").ok().filter(|name| !name.is_empty())
+}
+
 /// The Deployment's name out of the pod's: `<deployment>-<replica set>-<pod>`, as the reference
 /// names the pool where a selector stands in its place.
 #[cfg(feature = "kubernetes")]
-fn pseudo_pool_name() -> Option<String> {
-    let pod = std::env::var("POD_NAME").ok()?;
+fn deployment_of(pod: &str) -> Option<String> {
     let mut parts = pod.rsplitn(3, '-');
     let (_, _, deployment) = (parts.next()?, parts.next()?, parts.next()?);
-    Some(deployment.to_owned())
+    (!deployment.is_empty()).then(|| deployment.to_owned())
 }

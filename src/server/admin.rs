@@ -99,8 +99,9 @@ async fn authorise(
             .headers()
             .get(AUTHORIZATION)
             .and_then(|value| value.to_str().ok())
-            .and_then(|value| value.strip_prefix("Bearer "))
-            .map(str::trim);
+            .and_then(|value| value.split_once(' '))
+            .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
+            .map(|(_, token)| token.trim());
         let (path, method) = (request.uri().path(), request.method().as_str());
         if let Err(status) = auth.check(token, path, method).await {
             let mut response = (status, format!("{status}\n")).into_response();

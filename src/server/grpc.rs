@@ -1,10 +1,17 @@
 use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
+use futures_util::Stream;
+use parking_lot::Mutex;
+use tokio::sync::oneshot;
 use tonic::service::Routes;
 use tonic::transport::Server;
 
-use super::Incoming;
+use super::{Connection, Incoming};
 
 /// Bytes a client may send on one stream before we read them: many body chunks of a gateway.
 const STREAM_WINDOW: u32 = 1024 * 1024;
@@ -27,7 +34,7 @@ const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
 /// # Errors
 /// None that a client can bring about.
 pub async fn serve_grpc(
-    incoming: Incoming,
+    incoming: impl Stream<Item = io::Result<Connection>>,
     services: Routes,
     stop: impl Future<Output = ()>,
 ) -> Result<(), tonic::transport::Error> {
@@ -43,4 +50,47 @@ pub async fn serve_grpc(
         .add_routes(services)
         .serve_with_incoming_shutdown(incoming, stop)
         .await
+}
+
+/// The same, but when `move_on` is ready, every client is asked to leave its connection as soon
+/// as its streams have ended, and to connect anew.
+///
+/// A gateway keeps a connection for as long as it holds, whatever it hears of our readiness; asked
+/// only at `stop`, it would open streams until then, and whoever kills us soon after would cut
+/// them.
+///
+/// # Errors
+/// None that a client can bring about.
+pub async fn serve_grpc_in_two_turns(
+    incoming: Incoming,
+    services: Routes,
+    move_on: impl Future<Output = ()>,
+    stop: impl Future<Output = ()>,
+) -> Result<(), tonic::transport::Error> {
+    let incoming = Turns(Arc::new(Mutex::new(incoming)));
+    let (turn, over) = oneshot::channel();
+    let first = serve_grpc(incoming.clone(), services.clone(), async {
+        move_on.await;
+        // Its receiver waits below.
+        _ = turn.send(());
+    });
+    let second = async {
+        _ = over.await;
+        serve_grpc(incoming, services, stop).await
+    };
+    let (first, second) = tokio::join!(first, second);
+    first.and(second)
+}
+
+/// The connections of one listener, for servers that take them one after the other: the second
+/// begins when the first takes no more.
+#[derive(Clone)]
+struct Turns(Arc<Mutex<Incoming>>);
+
+impl Stream for Turns {
+    type Item = io::Result<Connection>;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        Pin::new(&mut *self.0.lock()).poll_next(cx)
+    }
 }

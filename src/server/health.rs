@@ -54,7 +54,7 @@ impl Readiness {
         } else if !(self.protocol_fits)() {
             Some("the pool's appProtocol is not one that the configured parsers read")
         } else if self.leader.as_ref().is_some_and(|leader| !*leader.borrow()) {
-            Some("another replica is the leader")
+            Some("this replica does not lead")
         } else {
             None
         }

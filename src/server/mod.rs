@@ -15,7 +15,7 @@ pub use admin::{Admin, MetricsAuth};
 pub use certificate::{CertificateError, KeyPairFollower, ServingKey};
 pub use connection::Connection;
 pub use counted::Counted;
-pub use grpc::serve_grpc;
+pub use grpc::{serve_grpc, serve_grpc_in_two_turns};
 pub use health::{HealthService, Readiness};
 pub use incoming::{Incoming, bind};
 pub use shutdown::{Shutdown, Stage};

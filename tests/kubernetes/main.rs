@@ -20,3 +20,5 @@ mod objectives;
 mod permissions;
 mod program;
 mod restart;
+mod rolling;
+mod scripted;

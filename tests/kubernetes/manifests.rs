@@ -84,13 +84,34 @@ fn sets_of_manifests() -> Vec<(String, String)> {
                 Command::new(&helm)
                     .args(["template", "vllm"])
                     .arg(&chart)
-                    .args(["--namespace=prod", "--kube-version=v1.34.4", "--values"])
+                    .args(["--namespace=prod", "--values"])
                     .arg(&values),
             );
             sets.push((values.display().to_string(), yaml));
         }
     }
     sets
+}
+
+/// Values that would render, and then not work.
+#[test]
+fn the_chart_refuses_what_cannot_work() {
+    let Some(helm) = tool("helm") else { return };
+    let values = root().join("deploy/helm/epp/ci/standalone-sidecar-values.yaml");
+    for (set, reason) in [
+        ("router.epp.replicas=2", "cannot go with leader election"),
+        ("router.epp.flags.secure-serving=false", "speaks TLS to the picker"),
+        ("router.tracing.enabled=true", "tracing"),
+        ("router.epp.replica=2", "replica"),
+        ("router.epp.pluginsCustomConfig.other=x", "pluginsConfigFile"),
+    ] {
+        let mut command = Command::new(&helm);
+        command.args(["template", "vllm"]).arg(root().join("deploy/helm/epp"));
+        let output = command.arg("--values").arg(&values).args(["--set", set]).output();
+        let output = output.expect("started");
+        let errors = String::from_utf8_lossy(&output.stderr);
+        assert!(!output.status.success() && errors.contains(reason), "{set}: {errors}");
+    }
 }
 
 /// The rules of all Roles of the gateway overlay with a leader.

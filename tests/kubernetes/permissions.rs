@@ -105,8 +105,37 @@ async fn the_rights_of_the_tutorial_are_enough() {
     eventually("the objective is known", async || picker.objectives.priority_of("late") == Some(4))
         .await;
     for kind in refused {
-        assert_eq!(warnings.with(kind).len(), 1, "{:?}", warnings.with(kind));
+        let said = warnings.with(kind);
+        assert_eq!(said.len(), 1, "{said:?}");
+        // One sentence for a human: who may not do what. No structures of a library.
+        assert!(said[0].contains("\"tutorial\" cannot list resource"), "{said:?}");
+        assert!(!said[0].contains("Status {"), "{said:?}");
     }
+}
+
+/// Lists without watches: what changes is found by listing again, at a pace that neither the API
+/// server nor the reader of the log has to suffer from.
+#[tokio::test]
+async fn no_right_to_watch_pods() {
+    let Some(server) = shared().await else { return };
+    let cluster = Cluster::new(server).await;
+    let (warnings, _guard) = Warnings::capture();
+    let rules = json!([
+        {"apiGroups": ["inference.networking.k8s.io"], "resources": ["inferencepools"],
+         "verbs": ["get", "list", "watch"]},
+        {"apiGroups": [""], "resources": ["pods"], "verbs": ["get", "list"]},
+    ]);
+    grant(&cluster, "picker", rules).await;
+    cluster.ready_pod("a", "vllm", "127.0.0.1").await;
+    cluster.pool_v1("pool", "vllm", &[8000]).await;
+    let picker = Picker::start(&server.client("picker").await, options(&cluster)).await;
+    picker.has(&["a-rank-0=127.0.0.1:8000"]).await;
+    cluster.ready_pod("b", "vllm", "127.0.0.2").await;
+    picker.has(&["a-rank-0=127.0.0.1:8000", "b-rank-0=127.0.0.2:8000"]).await;
+    tokio::time::sleep(std::time::Duration::from_secs(3)).await;
+    let said = warnings.with("pods");
+    assert_eq!(said.len(), 1, "{said:?}");
+    assert!(said[0].contains("cannot watch resource"), "{said:?}");
 }
 
 /// The Roles that we ship are enough for discovery and the election, with nothing missed.

@@ -17,7 +17,7 @@ use crate::support::client::Gateway;
 use crate::support::program::{Program, TUTORIAL};
 
 /// Starts `epp` as a user of the API server who may do everything.
-fn start(server: &ApiServer, cluster: &Cluster, pool: &str, more: &[&str]) -> Program {
+pub fn start(server: &ApiServer, cluster: &Cluster, pool: &str, more: &[&str]) -> Program {
     let mut arguments = vec![
         format!("--kubeconfig={}", server.kubeconfig("admin").display()),
         format!("--pool-name={pool}"),
@@ -36,7 +36,7 @@ async fn health(program: &Program, service: &str) -> ServingStatus {
     reply.into_inner().status()
 }
 
-async fn becomes_ready(program: &Program) {
+pub async fn becomes_ready(program: &Program) {
     eventually("epp is ready", async || {
         health(program, "readiness").await == ServingStatus::Serving
     })
@@ -255,98 +255,4 @@ async fn two_replicas_and_a_leader_that_dies() {
     })
     .await
     .expect("the old leader ends");
-}
-
-/// Two replicas that both serve, restarted one after the other behind a real Envoy: the gateway
-/// learns of the drain in time, and no request fails.
-#[cfg(feature = "sim")]
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_rolling_restart_under_load() {
-    use crate::support::envoy::{self, Envoy};
-    use crate::support::process::Process;
-
-    let Some(binary) = envoy::binary() else { return };
-    let Some(server) = shared().await else { return };
-    let cluster = Cluster::new(server).await;
-    let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_epp-sim"));
-    let worker = Process::start("epp-sim", command.args(["--port", "0", "--model", "m"]));
-    let address: std::net::SocketAddr = worker.wait_for("its address", |line| {
-        line.split_once("listening on http://")?.1.trim().parse().ok()
-    });
-    cluster.pool_v1("pool", "vllm", &[address.port()]).await;
-    cluster.ready_pod("w", "vllm", "127.0.0.1").await;
-
-    let replica = |port: u16| {
-        let flags = ["--secure-serving=true", "--drain-timeout=5s", &format!("--grpc-port={port}")];
-        start(server, &cluster, "pool", &flags)
-    };
-    let ports = [crate::api_server::free_port(), crate::api_server::free_port()];
-    let mut replicas = ports.map(replica);
-    for replica in &replicas {
-        becomes_ready(replica).await;
-    }
-    // As in deployments, but with both replicas known by address, and asked for their health
-    // often: Envoy itself stands for the Service here.
-    let envoy = Envoy::start(binary, ports[0], |yaml| {
-        let endpoint = |port| {
-            format!(
-                "- endpoint: {{address: {{socket_address: {{address: 127.0.0.1, port_value: {port}}}}}}}"
-            )
-        };
-        let both = format!("{}\n        {}", endpoint(ports[0]), endpoint(ports[1]));
-        let edited = yaml
-            .replace(&endpoint(ports[0]), &both)
-            .replace("interval: 10s", "interval: 0.2s\n      no_traffic_interval: 0.2s")
-            .replace("unhealthy_threshold: 3", "unhealthy_threshold: 1")
-            .replace("healthy_threshold: 2", "healthy_threshold: 1");
-        assert!(edited.contains(&both) && edited.contains("interval: 0.2s"), "{edited}");
-        edited
-    })
-    .await;
-    let seen_healthy = async |port: u16| {
-        let url = format!("{}/clusters", envoy.admin);
-        eventually("Envoy sees the replica", async || {
-            let text = reqwest::get(&url).await.expect("an answer").text().await.expect("text");
-            text.contains(&format!("epp::127.0.0.1:{port}::health_flags::healthy"))
-        })
-        .await;
-    };
-    for port in ports {
-        seen_healthy(port).await;
-    }
-
-    let stop = Arc::new(AtomicBool::new(false));
-    let clients: Vec<_> = (0..4)
-        .map(|client| {
-            let (stop, url) = (stop.clone(), format!("{}/v1/completions", envoy.url));
-            tokio::spawn(async move {
-                let http = reqwest::Client::new();
-                let body = json!({
-                    "model": "m", "prompt": "Once upon a time", "max_tokens": 4,
-                    "stream": client % 2 == 0,
-                });
-                let mut answered = 0_u32;
-                while !stop.load(Ordering::Relaxed) {
-                    let reply = http.post(&url).json(&body).send().await.expect("an answer");
-                    let status = reply.status();
-                    let text = reply.text().await.expect("the whole answer");
-                    assert!(status.is_success(), "after {answered}: {status}: {text}");
-                    answered += 1;
-                }
-                answered
-            })
-        })
-        .collect();
-    for (at, port) in ports.into_iter().enumerate() {
-        replicas[at].process.signal("TERM");
-        let (code, output) = tokio::task::block_in_place(|| replicas[at].process.wait());
-        assert_eq!(code, Some(0), "{output}");
-        replicas[at] = replica(port);
-        becomes_ready(&replicas[at]).await;
-        seen_healthy(port).await;
-    }
-    stop.store(true, Ordering::Relaxed);
-    for client in clients {
-        assert!(client.await.expect("every request succeeded") > 0);
-    }
 }

@@ -1,5 +1,7 @@
 use std::path::Path;
 
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use kube::api::{Api, DeleteParams};
 use serde_json::json;
 
 use crate::api_server::ApiServer;
@@ -67,4 +69,24 @@ async fn an_api_server_that_comes_and_goes() {
     batch(None).await;
     // Who stayed is the same instance, with all that is remembered of it.
     assert_eq!(instance("w1-rank-0"), before);
+    // A kind that goes away for good no longer stands before the older group's.
+    let older = |priority| {
+        json!({
+            "apiVersion": "inference.networking.x-k8s.io/v1alpha2", "kind": "InferenceObjective",
+            "metadata": {"name": "batch"},
+            "spec": {"priority": priority, "poolRef": {"name": "pool"}},
+        })
+    };
+    cluster.apply(older(-7)).await;
+    eventually("it does not count yet", async || !warnings.with("does not count").is_empty()).await;
+    let crds: Api<CustomResourceDefinition> = Api::all(cluster.client.clone());
+    crds.delete("inferenceobjectives.llm-d.ai", &DeleteParams::default()).await.expect("deleted");
+    batch(Some(-7)).await;
+    cluster.apply(older(-8)).await;
+    batch(Some(-8)).await;
+    // What was said of it all is ours: the client library speaks of every attempt, as an error.
+    for line in warnings.with("") {
+        assert!(line.contains(" epp::"), "{line}");
+        assert!(!line.contains("Status {"), "{line}");
+    }
 }

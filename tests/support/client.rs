@@ -35,6 +35,10 @@ impl Gateway {
             .connect()
             .await
             .expect("the picker accepts connections");
+        Self::over(channel)
+    }
+
+    pub fn over(channel: Channel) -> Self {
         Self(ExternalProcessorClient::new(channel).max_decoding_message_size(64 << 20))
     }
 

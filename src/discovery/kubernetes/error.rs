@@ -12,6 +12,8 @@ pub enum KubernetesError {
          list the endpoints without Kubernetes"
     )]
     NoConfiguration(Box<InferConfigError>),
+    #[error("the kubeconfig asks for a proxy to the API server, which epp does not go through")]
+    Proxy,
     #[error("cannot make a client for the Kubernetes API server: {0}")]
     Client(kube::Error),
     #[error("endpoint selector '{selector}': {message}")]

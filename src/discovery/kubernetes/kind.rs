@@ -4,15 +4,29 @@ use std::pin::pin;
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use kube::api::{Api, ApiResource, ListParams};
+use kube::api::{Api, ApiResource, ListParams, WatchEvent, WatchParams};
 use kube::core::DynamicResourceScope;
-use kube::runtime::watcher::{self, Event, watcher};
 use kube::{Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
 use tokio::sync::watch;
+use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::WATCH_SECONDS;
+use super::trouble::{Trouble, is_missing};
+
+/// How long a watch may go without ending by itself, in seconds.
+const WATCH_SECONDS: u32 = 60;
+/// A watch that says nothing for this long, its own end included, has a dead connection.
+const MOST_SILENCE: Duration = Duration::from_secs(WATCH_SECONDS as u64 + 30);
+/// The longest wait for an answer, or for the beginning of a watch.
+const ANSWER_WITHIN: Duration = Duration::from_secs(30);
+/// A watch that has stood this long means that trouble is over. A list does not: who may list and
+/// not watch would otherwise be in and out of trouble all the time.
+const SETTLED_AFTER: Duration = Duration::from_secs(5);
+/// A watch that ends sooner, with nothing said, was not ended by the API server's own timeout.
+const SHORTEST_WATCH: Duration = Duration::from_secs(1);
+/// Objects in one answer to a list.
+const PAGE: u32 = 500;
 
 /// What all watches of one discovery share.
 #[derive(Clone)]
@@ -112,7 +126,6 @@ struct Follower<K, T> {
 enum Change<T> {
     Set(String, T),
     Remove(String),
-    Replace(BTreeMap<String, T>),
 }
 
 impl<K, T> Follower<K, T>
@@ -127,74 +140,142 @@ where
 {
     async fn run(mut self) {
         loop {
-            // Each round begins with a fresh list, so that nothing that happened in between is
-            // missed, and no stale resource version is tried twice.
-            let error = match self.probe().await {
-                Ok(()) => self.watch().await,
-                Err(error) => error,
-            };
-            let listed = self.known.borrow().availability == Availability::Listed;
-            if is_missing(&error) && !listed {
+            let error = self.round().await;
+            let known = !self.known.borrow().objects.is_empty();
+            // What is known stays in use: an API server that starts, or a proxy before it, may
+            // deny for a while what it has. Where nothing is known there is nothing to lose.
+            if is_missing(&error) && !known {
                 self.known.send_if_modified(|known| {
-                    let news = known.availability == Availability::Unknown;
-                    known.availability = Availability::Missing;
-                    news
+                    let before = std::mem::replace(&mut known.availability, Availability::Missing);
+                    before != Availability::Missing
                 });
             }
-            let wait = self.trouble.met(&error, listed);
+            let wait = self.trouble.met(&error, known);
             tokio::time::sleep(wait).await;
         }
     }
 
-    /// Asks for one object. The watcher complains on its own, each time, about kinds that are
-    /// absent or forbidden; those it never gets to see.
-    async fn probe(&self) -> Result<(), kube::Error> {
-        let mut params = ListParams::default().limit(1);
-        params.label_selector.clone_from(&self.selection.labels);
-        params.field_selector.clone_from(&self.selection.fields);
-        self.api.list_metadata(&params).await.map(drop)
-    }
-
-    /// Lists and watches until something goes wrong.
-    async fn watch(&mut self) -> kube::Error {
-        let mut config = watcher::Config::default().timeout(WATCH_SECONDS);
-        config.label_selector.clone_from(&self.selection.labels);
-        config.field_selector.clone_from(&self.selection.fields);
-        // Many events at once (a list, a node that comes back) are one change for our readers.
-        let mut events = pin!(watcher(self.api.clone(), config).ready_chunks(512));
-        let mut listing = BTreeMap::new();
-        while let Some(chunk) = events.next().await {
-            let mut changes = Vec::new();
-            let mut failure = None;
-            for event in chunk {
-                match event {
-                    Ok(Event::Init) => listing = BTreeMap::new(),
-                    Ok(Event::InitApply(object)) => {
-                        listing.insert(object.name_any(), (self.read)(object));
-                    }
-                    Ok(Event::InitDone) => {
-                        changes.push(Change::Replace(std::mem::take(&mut listing)));
-                    }
-                    Ok(Event::Apply(object)) => {
-                        changes.push(Change::Set(object.name_any(), (self.read)(object)));
-                    }
-                    Ok(Event::Delete(object)) => changes.push(Change::Remove(object.name_any())),
-                    Err(error) => {
-                        failure = Some(error);
-                        break;
-                    }
-                }
-            }
-            if !changes.is_empty() {
-                self.trouble.over();
-                self.known.send_modify(|known| apply(known, changes));
-            }
-            if let Some(error) = failure {
-                return cause(error);
+    /// Lists, then watches until something goes wrong. Each round begins with a fresh list, so
+    /// that nothing that happened in between is missed, and no stale version is tried twice.
+    async fn round(&mut self) -> kube::Error {
+        let mut version = match self.list().await {
+            Ok(version) => version,
+            Err(error) => return error,
+        };
+        loop {
+            if let Err(error) = self.watch(&mut version).await {
+                return error;
             }
         }
-        kube::Error::Service("the watch ended".into())
     }
+
+    /// Replaces what is known; answers the version that a watch may go on from.
+    async fn list(&self) -> Result<String, kube::Error> {
+        let mut params = ListParams::default().limit(PAGE);
+        params.label_selector.clone_from(&self.selection.labels);
+        params.field_selector.clone_from(&self.selection.fields);
+        let mut objects = BTreeMap::new();
+        loop {
+            let page = in_time(self.api.list(&params)).await?;
+            objects.extend(page.items.into_iter().map(|o| (o.name_any(), (self.read)(o))));
+            params.continue_token = page.metadata.continue_.filter(|token| !token.is_empty());
+            if params.continue_token.is_none() {
+                self.known.send_replace(Listing { availability: Availability::Listed, objects });
+                let version = page.metadata.resource_version.filter(|v| !v.is_empty());
+                return version.ok_or_else(|| failure("the list has no resource version"));
+            }
+        }
+    }
+
+    /// Applies what changes after `version`, and moves it along, until the API server ends the
+    /// watch in good order.
+    async fn watch(&mut self, version: &mut String) -> Result<(), kube::Error> {
+        let params = WatchParams {
+            label_selector: self.selection.labels.clone(),
+            field_selector: self.selection.fields.clone(),
+            timeout: Some(WATCH_SECONDS),
+            bookmarks: true,
+            send_initial_events: false,
+        };
+        let began = Instant::now();
+        let events = in_time(self.api.watch(&params, version)).await?;
+        // Many events at once (a node that comes back) are one change for our readers.
+        let mut events = pin!(events.ready_chunks(512));
+        let mut idle = true;
+        loop {
+            let wait = if self.trouble.is_over() { MOST_SILENCE } else { SETTLED_AFTER };
+            let chunk = match tokio::time::timeout_at(began + wait, events.next()).await {
+                Ok(Some(chunk)) => chunk,
+                Ok(None) if idle && began.elapsed() < SHORTEST_WATCH => {
+                    return Err(failure("the watch ended at once"));
+                }
+                Ok(None) => return Ok(()),
+                Err(_) if self.trouble.is_over() => {
+                    return Err(failure("the watch went silent"));
+                }
+                Err(_) => {
+                    self.trouble.over();
+                    continue;
+                }
+            };
+            let failed = self.take(chunk, version);
+            if let Some(error) = failed {
+                return Err(error);
+            }
+            idle = false;
+            self.trouble.over();
+        }
+    }
+
+    /// Applies events up to the first that is an error, and answers that one.
+    fn take(
+        &self,
+        events: Vec<Result<WatchEvent<K>, kube::Error>>,
+        version: &mut String,
+    ) -> Option<kube::Error> {
+        let mut changes = Vec::new();
+        let mut failed = None;
+        let mut last = None;
+        for event in events {
+            match event {
+                Ok(WatchEvent::Added(object) | WatchEvent::Modified(object)) => {
+                    last = object.resource_version().or(last);
+                    changes.push(Change::Set(object.name_any(), (self.read)(object)));
+                }
+                Ok(WatchEvent::Deleted(object)) => {
+                    last = object.resource_version().or(last);
+                    changes.push(Change::Remove(object.name_any()));
+                }
+                Ok(WatchEvent::Bookmark(at)) => last = Some(at.metadata.resource_version),
+                Ok(WatchEvent::Error(status)) => failed = Some(kube::Error::Api(status)),
+                Err(error) => failed = Some(error),
+            }
+            if failed.is_some() {
+                break;
+            }
+        }
+        if let Some(last) = last {
+            *version = last;
+        }
+        if !changes.is_empty() {
+            self.known.send_modify(|known| apply(known, changes));
+        }
+        failed
+    }
+}
+
+/// The answer to a request, or to the beginning of one that streams.
+async fn in_time<T>(
+    request: impl Future<Output = Result<T, kube::Error>>,
+) -> Result<T, kube::Error> {
+    match tokio::time::timeout(ANSWER_WITHIN, request).await {
+        Ok(answer) => answer,
+        Err(_) => Err(failure(&format!("no answer within {} s", ANSWER_WITHIN.as_secs()))),
+    }
+}
+
+fn failure(text: &str) -> kube::Error {
+    kube::Error::Service(text.into())
 }
 
 fn apply<T>(known: &mut Listing<T>, changes: Vec<Change<T>>) {
@@ -206,91 +287,8 @@ fn apply<T>(known: &mut Listing<T>, changes: Vec<Change<T>>) {
             Change::Remove(name) => {
                 known.objects.remove(&name);
             }
-            Change::Replace(objects) => {
-                *known = Listing { availability: Availability::Listed, objects };
-            }
         }
     }
-}
-
-fn cause(error: watcher::Error) -> kube::Error {
-    match error {
-        watcher::Error::InitialListFailed(error)
-        | watcher::Error::WatchStartFailed(error)
-        | watcher::Error::WatchFailed(error) => error,
-        watcher::Error::WatchError(status) => kube::Error::Api(status),
-        error @ watcher::Error::NoResourceVersion => kube::Error::Service(error.into()),
-    }
-}
-
-fn is_missing(error: &kube::Error) -> bool {
-    matches!(error, kube::Error::Api(status) if status.code == 403 || status.code == 404)
-}
-
-/// How often to try again, and what to say about it: one line when trouble begins, one when it
-/// is over.
-struct Trouble {
-    what: String,
-    missing_kind_retry: Duration,
-    attempts: u32,
-    said: Said,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Said {
-    Nothing,
-    Unreachable,
-    Missing,
-}
-
-impl Trouble {
-    fn new(what: String, missing_kind_retry: Duration) -> Self {
-        Self { what, missing_kind_retry, attempts: 0, said: Said::Nothing }
-    }
-
-    /// Takes note of an error; answers how long to wait. `listed` is true where objects of the
-    /// kind are known, and in use meanwhile.
-    fn met(&mut self, error: &kube::Error, listed: bool) -> Duration {
-        let what = &self.what;
-        match error {
-            // The server forgot where we were: an ordinary event that a new list cures.
-            kube::Error::Api(status) if status.code == 410 => {
-                tracing::debug!("{what}: the API server asks for a new list: {status}");
-            }
-            _ if is_missing(error) && !listed => {
-                if self.said != Said::Missing {
-                    self.said = Said::Missing;
-                    let most = self.missing_kind_retry.as_secs();
-                    tracing::warn!(
-                        "{what} cannot be read: {error}; going on without, looking again at \
-                         least every {most} s"
-                    );
-                }
-                return backoff(&mut self.attempts, 1_000, self.missing_kind_retry);
-            }
-            _ if self.said == Said::Nothing => {
-                self.said = Said::Unreachable;
-                let meanwhile = if listed { "going on with what is known" } else { "waiting" };
-                tracing::warn!("{what}: the API server failed: {error}; {meanwhile}");
-            }
-            _ => tracing::debug!("{what}: the API server failed again: {error}"),
-        }
-        backoff(&mut self.attempts, 200, Duration::from_secs(5))
-    }
-
-    fn over(&mut self) {
-        self.attempts = 0;
-        if std::mem::replace(&mut self.said, Said::Nothing) != Said::Nothing {
-            tracing::info!("{} can be read again", self.what);
-        }
-    }
-}
-
-/// Doubles from `first_ms` to `most`, less up to a quarter at random.
-pub(super) fn backoff(attempts: &mut u32, first_ms: u64, most: Duration) -> Duration {
-    let doubled = Duration::from_millis(first_ms << (*attempts).min(16));
-    *attempts = attempts.saturating_add(1);
-    doubled.min(most).mul_f64(1.0 - fastrand::f64() / 4.0)
 }
 
 #[cfg(test)]
@@ -298,25 +296,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn backoff_grows_to_its_bound() {
-        let mut attempts = 0;
-        let most = Duration::from_secs(5);
-        let waits: Vec<_> = (0..40).map(|_| backoff(&mut attempts, 200, most)).collect();
-        assert!(waits[0] <= Duration::from_millis(200) && waits[0] >= Duration::from_millis(150));
-        assert!(waits[10..].iter().all(|w| *w <= most && *w >= most.mul_f64(0.75)));
-    }
-
-    #[test]
-    fn a_new_list_replaces_what_was_known() {
+    fn changes_apply_in_order() {
         let mut known = Listing::default();
         apply(&mut known, vec![Change::Set("a".into(), 1), Change::Set("b".into(), 2)]);
-        apply(&mut known, vec![Change::Remove("a".into()), Change::Remove("never there".into())]);
-        assert_eq!(known.objects, [("b".to_owned(), 2)].into());
         apply(
             &mut known,
-            vec![Change::Replace([("c".to_owned(), 3)].into()), Change::Set("d".into(), 4)],
+            vec![
+                Change::Remove("a".into()),
+                Change::Remove("never there".into()),
+                Change::Set("a".into(), 3),
+            ],
         );
-        assert_eq!(known.objects, [("c".to_owned(), 3), ("d".to_owned(), 4)].into());
-        assert_eq!(known.availability, Availability::Listed);
+        assert_eq!(known.objects, [("a".to_owned(), 3), ("b".to_owned(), 2)].into());
     }
 }

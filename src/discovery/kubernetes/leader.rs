@@ -10,6 +10,8 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
+use super::trouble::reason;
+
 /// The name of the lease that replicas of one pool's picker compete for, as in llm-d-router main
 /// at ebab6879.
 pub fn lease_name(namespace: &str, pool: &str) -> String {
@@ -121,7 +123,7 @@ impl Candidate {
                     self.set_leader(false);
                     self.complained = false;
                 }
-                Ok(Err(error)) => self.complain(&error.to_string()),
+                Ok(Err(error)) => self.complain(&reason(&error)),
                 Err(_) => self.complain("no answer in time"),
             }
             if renewed.is_some_and(|at| at.elapsed() >= self.options.renew_deadline) {
@@ -235,7 +237,9 @@ impl Candidate {
         };
         match tokio::time::timeout(self.options.retry_period, released).await {
             Ok(Ok(_)) => {}
-            Ok(Err(error)) => tracing::warn!(%error, "lease not released: it will expire"),
+            Ok(Err(error)) => {
+                tracing::warn!("lease not released, it will expire: {}", reason(&error));
+            }
             Err(_) => tracing::warn!("lease not released in time: it will expire"),
         }
     }

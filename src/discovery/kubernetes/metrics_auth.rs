@@ -10,6 +10,8 @@ use kube::{Client, Error};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
+use super::trouble::reason;
+
 /// How long a yes is believed.
 const ALLOWED_FOR: Duration = Duration::from_secs(60);
 /// How long a no is believed: someone may be about to grant the right.
@@ -77,7 +79,7 @@ impl MetricsAuth {
                 result
             }
             Err(error) => {
-                tracing::warn!(%error, "cannot ask who may read {path}");
+                tracing::warn!("cannot ask who may read {path}: {}", reason(&error));
                 Err(500)
             }
         }

@@ -8,39 +8,37 @@
 //! Beside discovery: [`leader`] elects one of several replicas, [`MetricsAuth`] asks the API
 //! server who may read our metrics.
 
+mod client;
 mod error;
 mod kind;
 mod leader;
 mod metrics_auth;
 mod notes;
+mod objective_specs;
 mod objectives;
 mod pods;
 mod pool;
 mod pool_spec;
+mod trouble;
 
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Pod;
+use kube::Client;
 use kube::api::{Api, ListParams};
-use kube::config::{KubeConfigOptions, Kubeconfig};
-use kube::{Client, Config};
 use tokio::sync::watch;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::endpoints::Pool;
 use crate::objectives::Objectives;
 
+pub use client::connect;
 pub use error::KubernetesError;
 pub use leader::{LeaderElection, LeaderOptions, lease_name};
 pub use metrics_auth::MetricsAuth;
 pub use pool::PoolState;
 pub use pool_spec::{AppProtocol, PoolGroup, PoolSpec};
-
-/// How long a watch may go without ending by itself, in seconds. A connection that died without
-/// a word is noticed this much later at worst.
-const WATCH_SECONDS: u32 = 60;
 
 /// Where the endpoints are described.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -82,28 +80,6 @@ impl Handle {
     pub fn pool(&self) -> watch::Receiver<PoolState> {
         self.pool.clone()
     }
-}
-
-/// A client for the API server: that of `kubeconfig`, else of the environment (`KUBECONFIG`,
-/// `~/.kube/config`, the service account of the pod we run in).
-///
-/// # Errors
-///
-/// Where no configuration is found or it cannot be used. The API server need not answer yet.
-pub async fn connect(kubeconfig: Option<&Path>) -> Result<Client, KubernetesError> {
-    let mut config = match kubeconfig {
-        Some(path) => {
-            let unusable = |source| KubernetesError::Kubeconfig { path: path.to_owned(), source };
-            let file = Kubeconfig::read_from(path).map_err(unusable)?;
-            let options = KubeConfigOptions::default();
-            Config::from_custom_kubeconfig(file, &options).await.map_err(unusable)?
-        }
-        None => Config::infer().await.map_err(|e| KubernetesError::NoConfiguration(Box::new(e)))?,
-    };
-    // A request that hangs is given up a while after the longest watch should have ended.
-    config.read_timeout = Some(Duration::from_secs(u64::from(WATCH_SECONDS) + 30));
-    config.connect_timeout = Some(Duration::from_secs(10));
-    Client::try_from(config).map_err(KubernetesError::Client)
 }
 
 /// Starts following `options.source`, writing endpoints to `pool` and what is said about models

@@ -1,15 +1,16 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use kube::ResourceExt;
-use kube::api::{ApiResource, DynamicObject, GroupVersionKind};
-use serde::Deserialize;
-use serde::de::DeserializeOwned;
+use kube::api::{ApiResource, GroupVersionKind};
 use tokio::sync::watch;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::kind::{self, Availability, Cluster, Listing, Selection};
 use super::notes::Notes;
+use super::objective_specs::{
+    Criticality, Match, ModelMatch, ModelMatchType, ModelSpec, NamesPool, ObjectiveSpec,
+    PoolObject, RewriteSpec, Rule,
+};
 use super::pool::PoolState;
 use super::pool_spec::PoolGroup;
 use crate::objectives::{
@@ -18,135 +19,6 @@ use crate::objectives::{
 
 const CURRENT_GROUP: &str = "llm-d.ai";
 const OLDER_GROUP: &str = "inference.networking.x-k8s.io";
-
-/// An object that names a pool, as far as it could be read.
-#[derive(Clone, Debug)]
-struct PoolObject<S> {
-    name: String,
-    /// Seconds since the Unix epoch.
-    created: i64,
-    spec: Result<S, String>,
-}
-
-/// A `spec` that names the pool it is for.
-trait NamesPool: DeserializeOwned {
-    const KIND: &'static str;
-    fn pool_ref(&self) -> &PoolRef;
-}
-
-#[derive(Clone, Debug, Deserialize)]
-struct PoolRef {
-    group: Option<String>,
-    name: String,
-}
-
-#[derive(Clone, Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct ObjectiveSpec {
-    #[serde(default)]
-    priority: i32,
-    pool_ref: PoolRef,
-}
-
-#[derive(Clone, Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct RewriteSpec {
-    pool_ref: PoolRef,
-    #[serde(default)]
-    rules: Vec<Rule>,
-}
-
-#[derive(Clone, Debug, Deserialize)]
-struct Rule {
-    #[serde(default)]
-    matches: Vec<Match>,
-    #[serde(default)]
-    targets: Vec<Target>,
-}
-
-#[derive(Clone, Debug, Deserialize)]
-struct Match {
-    model: ModelMatch,
-}
-
-#[derive(Clone, Debug, Deserialize)]
-struct ModelMatch {
-    #[serde(rename = "type", default)]
-    kind: ModelMatchType,
-    value: String,
-}
-
-#[derive(Clone, Debug, Default, Deserialize)]
-enum ModelMatchType {
-    #[default]
-    Exact,
-}
-
-#[derive(Clone, Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct Target {
-    model_rewrite: String,
-    weight: Option<u32>,
-}
-
-/// GIE v0.5's `InferenceModel`.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(rename_all = "camelCase")]
-struct ModelSpec {
-    model_name: String,
-    #[serde(default)]
-    criticality: Criticality,
-    #[serde(default)]
-    target_models: Vec<TargetModel>,
-    pool_ref: PoolRef,
-}
-
-#[derive(Clone, Copy, Debug, Default, Deserialize)]
-enum Criticality {
-    Critical,
-    #[default]
-    Standard,
-    Sheddable,
-}
-
-#[derive(Clone, Debug, Deserialize)]
-struct TargetModel {
-    name: String,
-    weight: Option<u32>,
-}
-
-impl NamesPool for ObjectiveSpec {
-    const KIND: &'static str = "InferenceObjective";
-
-    fn pool_ref(&self) -> &PoolRef {
-        &self.pool_ref
-    }
-}
-
-impl NamesPool for RewriteSpec {
-    const KIND: &'static str = "InferenceModelRewrite";
-
-    fn pool_ref(&self) -> &PoolRef {
-        &self.pool_ref
-    }
-}
-
-impl NamesPool for ModelSpec {
-    const KIND: &'static str = "InferenceModel";
-
-    fn pool_ref(&self) -> &PoolRef {
-        &self.pool_ref
-    }
-}
-
-impl<S: NamesPool> PoolObject<S> {
-    fn read(object: DynamicObject) -> Self {
-        let created = object.creation_timestamp().map_or(0, |time| time.0.as_second());
-        let spec = object.data.get("spec").cloned().unwrap_or_default();
-        let spec = serde_json::from_value(spec).map_err(|error| format!("spec: {error}"));
-        Self { name: object.name_any(), created, spec }
-    }
-}
 
 /// The objects of one kind in both groups.
 struct Kind<S> {
@@ -228,7 +100,7 @@ impl PoolAt<'_> {
         odd: &mut BTreeSet<String>,
     ) -> Vec<Named<S>> {
         let mut selected = Vec::new();
-        for PoolObject { name, created, spec } in objects {
+        for PoolObject { name, created, spec, .. } in objects.filter(|o| !o.terminating) {
             let what = || format!("{} {}/{name} ({group})", S::KIND, self.namespace);
             match spec {
                 Err(error) => {
@@ -244,11 +116,14 @@ impl PoolAt<'_> {
                             self.group
                         ));
                     }
-                    _ => selected.push(Named {
-                        name: name.clone(),
-                        created: *created,
-                        spec: spec.clone(),
-                    }),
+                    _ => {
+                        odd.extend(spec.oddities().iter().map(|o| format!("{}: {o}", what())));
+                        selected.push(Named {
+                            name: name.clone(),
+                            created: *created,
+                            spec: spec.clone(),
+                        });
+                    }
                 },
             }
         }
@@ -313,9 +188,9 @@ impl ObjectiveFollower {
         let priorities = self.priorities.look(&at, &mut odd);
         let rewrites = self.rewrites.look(&at, &mut odd).unwrap_or_default();
         let models = self.models.look(&at, &mut odd).unwrap_or_default();
-        self.notes.say(odd);
         let only_models = priorities.is_none() && group == PoolGroup::V1Alpha2;
-        let (by_model, targets) = of_models(models, only_models);
+        let (by_model, targets) = of_models(models, only_models, &self.namespace, &mut odd);
+        self.notes.say(odd);
         self.objectives.set_priorities(
             priorities.unwrap_or_default().into_iter().map(|o| (o.name, o.spec.priority)).collect(),
         );
@@ -352,6 +227,8 @@ fn rewrite(object: Named<RewriteSpec>) -> ModelRewrite {
 fn of_models(
     mut models: Vec<Named<ModelSpec>>,
     era: bool,
+    namespace: &str,
+    odd: &mut BTreeSet<String>,
 ) -> (Option<ModelPriorities>, Vec<ModelRewrite>) {
     if models.is_empty() {
         return (None, Vec::new());
@@ -361,6 +238,11 @@ fn of_models(
     let mut rewrites = Vec::new();
     for Named { name, created, spec } in models {
         if by_model.contains_key(&spec.model_name) {
+            odd.insert(format!(
+                "InferenceModel {namespace}/{name} ({OLDER_GROUP}) does not count: an older one is \
+                 for model '{}' too",
+                spec.model_name
+            ));
             continue;
         }
         let priority = match spec.criticality {
@@ -407,6 +289,10 @@ mod tests {
             object("wrong-group", json!({"poolRef": {"name": "pool", "group": OLDER_GROUP}})),
             object("no-pool", json!({"priority": 1})),
             object("text", json!({"poolRef": {"name": "pool"}, "priority": "high"})),
+            PoolObject {
+                terminating: true,
+                ..object("leaving", json!({"poolRef": {"name": "pool"}, "priority": 4}))
+            },
         ];
         let mut odd = BTreeSet::new();
         let selected: Vec<_> = at
@@ -433,6 +319,7 @@ mod tests {
             ]}),
         );
         let spec = read.spec.expect("readable");
+        let odd_spec = spec.clone();
         let rewrite = rewrite(Named { name: read.name, created: read.created, spec });
         assert_eq!(rewrite.created, 1_735_689_600);
         let target = |model: &str, weight| RewriteTarget { model: model.into(), weight };
@@ -444,6 +331,12 @@ mod tests {
                     targets: vec![target("x", Some(2)), target("y", None)],
                 },
                 RewriteRule { models: vec![], targets: vec![target("z", None)] },
+            ]
+        );
+        assert_eq!(
+            RewriteSpec::oddities(&odd_spec),
+            [
+                "spec.rules[0].targets: without a weight, beside others that have one, never drawn: y"
             ]
         );
         let regex = object::<RewriteSpec>(
@@ -477,7 +370,10 @@ mod tests {
                 named("plain", 2, json!({"modelName": "n", "poolRef": {"name": "p"}})),
             ]
         };
-        let (priorities, rewrites) = of_models(models(), true);
+        let mut odd = BTreeSet::new();
+        let (priorities, rewrites) = of_models(models(), true, "ns", &mut odd);
+        assert_eq!(odd.len(), 1);
+        assert!(odd.iter().all(|o| o.contains("ns/young") && o.contains("model 'm'")), "{odd:?}");
         let priorities = priorities.expect("there are models");
         assert_eq!(priorities.unknown, criticality::SHEDDABLE);
         assert_eq!(
@@ -487,7 +383,10 @@ mod tests {
         );
         assert_eq!(rewrites[0].rules[0].targets[0].model, "m-v2");
         assert!(rewrites[1].rules[0].targets.is_empty());
-        assert_eq!(of_models(models(), false).0.expect("there are models").unknown, 0);
-        assert!(of_models(Vec::new(), true).0.is_none());
+        assert_eq!(
+            of_models(models(), false, "ns", &mut odd).0.expect("there are models").unknown,
+            0
+        );
+        assert!(of_models(Vec::new(), true, "ns", &mut odd).0.is_none());
     }
 }

@@ -44,8 +44,8 @@ struct WorkerPod {
     labels: Labels,
     /// Where requests go; `None` while the pod is not ready, is terminating or has no address.
     ip: Option<IpAddr>,
-    /// The ports in its annotation; `None` where it has none, and serves all.
-    active_ports: Option<BTreeSet<u16>>,
+    /// The annotation and the ports in it; `None` where it has none, and serves all.
+    active_ports: Option<(&'static str, BTreeSet<u16>)>,
     /// What is wrong with the pod.
     oddity: Option<String>,
 }
@@ -68,7 +68,7 @@ impl WorkerPod {
             if !wrong.is_empty() {
                 oddity = Some(format!("annotation {key}: not ports: {}", wrong.join(", ")));
             }
-            ports
+            (key, ports)
         });
         Self {
             uid: pod.uid().unwrap_or_default(),
@@ -80,7 +80,21 @@ impl WorkerPod {
     }
 
     fn serves(&self, port: u16) -> bool {
-        self.active_ports.as_ref().is_none_or(|active| active.contains(&port))
+        self.active_ports.as_ref().is_none_or(|(_, active)| active.contains(&port))
+    }
+
+    /// What is wrong with the pod in a pool of these ports.
+    fn odd(&self, target_ports: &[u16]) -> Option<String> {
+        if self.oddity.is_some() {
+            return self.oddity.clone();
+        }
+        let (key, active) = self.active_ports.as_ref()?;
+        if active.is_empty() || target_ports.iter().any(|port| active.contains(port)) {
+            return None;
+        }
+        let active: Vec<_> = active.iter().map(u16::to_string).collect();
+        let active = active.join(", ");
+        Some(format!("serves none of the pool's ports: annotation {key}: {active}"))
     }
 }
 
@@ -234,13 +248,20 @@ impl PodFollower {
         let Some(in_use) = &mut self.in_use else { return };
         let known = in_use.pods.borrow_and_update();
         let namespace = &self.cluster.namespace;
+        let ports = &in_use.spec.target_ports;
         let odd = known.objects.iter().filter_map(|(name, pod)| {
-            pod.oddity.as_ref().map(|oddity| format!("pod {namespace}/{name}: {oddity}"))
+            pod.odd(ports).map(|oddity| format!("pod {namespace}/{name}: {oddity}"))
         });
         self.notes.say(odd.collect());
-        let specs = endpoints(namespace, &known.objects, &in_use.spec.target_ports);
+        let specs = endpoints(namespace, &known.objects, ports);
+        let now = specs.len();
         drop(known);
         let change = self.pool.replace(specs);
+        let (added, removed) = (change.added.len(), change.removed.len());
+        let first = !self.pool.is_synced();
+        if first || added + removed > 0 {
+            tracing::info!(endpoints = now, added, removed, "The pool's endpoints");
+        }
         for (what, endpoints) in [("added", &change.added), ("removed", &change.removed)] {
             for endpoint in endpoints {
                 tracing::debug!(endpoint = %endpoint.id, address = %endpoint.host_port, "{what}");
@@ -321,6 +342,17 @@ mod tests {
         }
         let odd = pod(ready("10.0.0.1"), json!({"annotations": {current: "8001,x, 0"}})).oddity;
         assert_eq!(odd.as_deref(), Some("annotation llm-d.ai/active-ports: not ports: x, 0"));
+        // A pod may be told to serve nothing for now; one that misses all ports was told wrong.
+        let misses = |annotation: &str| {
+            let pod = pod(ready("10.0.0.1"), json!({"annotations": {current: annotation}}));
+            pod.odd(&[8000, 8001])
+        };
+        assert_eq!(misses("8001,9000"), None);
+        assert_eq!(misses(""), None);
+        assert_eq!(
+            misses("9000,9001").as_deref(),
+            Some("serves none of the pool's ports: annotation llm-d.ai/active-ports: 9000, 9001")
+        );
     }
 
     proptest::proptest! {

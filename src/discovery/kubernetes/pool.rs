@@ -6,7 +6,7 @@ use tokio_util::task::AbortOnDropHandle;
 
 use super::kind::{self, Availability, Cluster, Listing, Selection};
 use super::notes::Notes;
-use super::pool_spec::{PoolGroup, PoolSpec, ReadPool};
+use super::pool_spec::{AppProtocol, PoolGroup, PoolSpec, ReadPool};
 
 /// What is known of the pool.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -129,18 +129,18 @@ async fn run(
 /// The pool in force: that of the preferred group where it is usable, else the other. A pool
 /// that was usable and no longer is stays as it was.
 fn resolve(before: &PoolState, preferred: Look, other: Look) -> PoolState {
-    let mut broken = false;
-    for look in [preferred, other] {
+    let mut broken = Vec::new();
+    for (group, look) in [(PoolGroup::V1, preferred), (PoolGroup::V1Alpha2, other)] {
         match look {
             // Whether this group has the pool decides, so the other has to wait.
             Look::Unknown => return before.clone(),
             Look::Absent => {}
             Look::There(ReadPool { spec: Ok(spec), .. }) => return PoolState::Present(spec),
-            Look::There(_) => broken = true,
+            Look::There(_) => broken.push(group),
         }
     }
-    match before {
-        PoolState::Present(_) if broken => before.clone(),
+    match before.spec().and_then(|spec| spec.group) {
+        Some(group) if broken.contains(&group) => before.clone(),
         _ => PoolState::Absent,
     }
 }
@@ -168,9 +168,9 @@ fn log_change(what: &str, now: &PoolState) {
     match now {
         PoolState::Present(PoolSpec { group, selector, target_ports, app_protocol }) => {
             let group = group.map_or("", PoolGroup::group);
-            tracing::info!(
-                %group, %selector, ?target_ports, ?app_protocol, "{what} is there"
-            );
+            let ports = target_ports.iter().map(u16::to_string).collect::<Vec<_>>().join(",");
+            let app_protocol = app_protocol.map_or("", AppProtocol::name);
+            tracing::info!(%group, %selector, %ports, app_protocol, "{what} is there");
         }
         PoolState::Absent => tracing::warn!("{what} is not there: waiting for it"),
         PoolState::Unknown => {}
@@ -216,6 +216,7 @@ mod tests {
             ("changed", old(), there(V1, 9), Look::Absent, Present(spec(V1, 9))),
             ("broken from the start", Unknown, broken(), Look::Absent, Absent),
             ("broken later", old(), broken(), Look::Absent, old()),
+            ("deleted, other broken", old(), Look::Absent, broken(), Absent),
             ("broken, other good", old(), broken(), there(V1Alpha2, 2), Present(spec(V1Alpha2, 2))),
         ] {
             assert_eq!(resolve(&before, preferred, other), expected, "{case}");

@@ -69,6 +69,15 @@ pub enum AppProtocol {
     H2c,
 }
 
+impl AppProtocol {
+    pub const fn name(self) -> &'static str {
+        match self {
+            AppProtocol::Http => "http",
+            AppProtocol::H2c => "kubernetes.io/h2c",
+        }
+    }
+}
+
 /// What we take from an `InferencePool`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PoolSpec {
