@@ -39,8 +39,9 @@ fn every_sample_loads_without_a_finding() {
             "profile default: 2 queue-scorer + 2 kv-cache-utilization-scorer + \
              3 prefix-cache-scorer > max-score-picker",
         ),
+        ("recommended.yaml", "profile default: 1 expected-delay-scorer > max-score-picker"),
         (
-            "recommended.yaml",
+            "least-tokens.yaml",
             "profile default: 4 token-load-scorer + 0.1 prefix-cache-scorer > max-score-picker",
         ),
         (

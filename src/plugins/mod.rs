@@ -9,6 +9,7 @@ mod by_label;
 mod core_metrics_extractor;
 mod decode_filter;
 mod encode_filter;
+mod expected_delay_scorer;
 mod file_discovery;
 mod inflight_load_producer;
 mod kv_cache_utilization_scorer;

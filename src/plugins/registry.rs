@@ -114,6 +114,7 @@ static TYPES: &[PluginType] = &[
     super::core_metrics_extractor::TYPE,
     super::decode_filter::TYPE,
     super::encode_filter::TYPE,
+    super::expected_delay_scorer::TYPE,
     super::file_discovery::TYPE,
     super::inflight_load_producer::TYPE,
     super::kv_cache_utilization_scorer::TYPE,

@@ -145,6 +145,77 @@ fn tokens_beyond_the_limit_of_the_prefix_producer_count_as_uncached() {
     assert_scores(&rig.scores(&request, &all), &[1.0 - 172.0 / 1000.0]);
 }
 
+/// What is in flight to a worker: `(tokens to work on, prompt tokens, is being answered)`.
+type InFlight = (u32, u64, bool);
+
+#[test]
+fn expected_delay_weighs_waiting_computing_and_decoding() {
+    let request = prompt(&tokens(1, 1000));
+    // (parameters, in flight to the first worker, to the second, delay of the first, of the
+    // second); the request has 1000 tokens, none of them cached.
+    type Case = (&'static str, &'static [InFlight], &'static [InFlight], f64, f64);
+    let cases: [Case; 6] = [
+        ("", &[], &[], 1000.0, 1000.0),
+        // What waits before it is waited for, and each prompt takes something besides.
+        ("streamDelayWeight: 0", &[(500, 0, false)], &[], 1700.0, 1000.0),
+        ("streamDelayWeight: 0", &[(500, 0, true)], &[], 1000.0, 1000.0),
+        // A stream waits while the prompt is computed: 0.1 * 1000. Each of two in a batch slows
+        // the other: 0.1 * 100 * 2.2. The prompt is read in each step of the other's: 0.1 * 100 *
+        // 0.0007 * 1000.
+        (
+            "{streamDelayWeight: 0.1, answerTokens: 100}",
+            &[(0, 0, true)],
+            &[],
+            1000.0 + 100.0 + 22.0 + 7.0,
+            1000.0,
+        ),
+        // Long contexts slow it: 0.1 * 100 * 0.0007 * 40,000 more.
+        (
+            "{streamDelayWeight: 0.1, answerTokens: 100}",
+            &[(0, 0, true)],
+            &[(0, 40_000, true)],
+            1129.0,
+            1129.0 + 280.0,
+        ),
+        ("answerTokens: 0", &[(0, 0, true)], &[], 1000.0 + 50.0 + 22.0 + 7.0, 1000.0),
+    ];
+    for (parameters, first, second, one, other) in cases {
+        let all = workers(2);
+        let _held: Vec<Reservation> = [first, second]
+            .into_iter()
+            .zip(&all)
+            .flat_map(|(in_flight, worker)| in_flight.iter().map(|f| (*f, worker.clone())))
+            .map(|((tokens, prompt, answered), worker)| {
+                let mut held = Reservation::with_prompt(worker, tokens, prompt);
+                if answered {
+                    held.release_tokens();
+                }
+                held
+            })
+            .collect();
+        let rig = Rig::new(&[("expected-delay-scorer", parameters, 1.0)]);
+        let least = one.min(other) + 16.0;
+        let expected = [least / (one + 16.0), least / (other + 16.0)];
+        assert_scores(&rig.scores(&request, &all), &expected);
+    }
+}
+
+#[test]
+fn expected_delay_knows_what_is_cached() {
+    let all = workers(2);
+    let rig = Rig::new(&[("expected-delay-scorer", "", 1.0)]);
+    let request = prompt(&tokens(1, 1024));
+    rig.send_to(&request, &all[1]);
+    assert_scores(&rig.scores(&request, &all), &[16.0 / 1040.0, 1.0]);
+    // It stays with its prefix until more waits there than it would have to compute elsewhere.
+    let picked = |rig: &Rig| rig.send(&request, &all).endpoints[0].spec.name.clone();
+    let held = Reservation::new(all[1].clone(), 700);
+    assert_eq!(picked(&rig), all[1].spec.name);
+    let more = Reservation::new(all[1].clone(), 700);
+    assert_eq!(picked(&rig), all[0].spec.name);
+    drop((held, more));
+}
+
 #[test]
 fn estimated_output_is_reserved_too() {
     // (parameters, tokens reserved for a prompt of 100 tokens)
