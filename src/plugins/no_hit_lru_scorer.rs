@@ -12,7 +12,7 @@ use crate::scheduling::{Cycle, Observer, PrefixMatch, PrefixSlot, RequestData, S
 
 pub(super) const TYPE: PluginType = PluginType { name: "no-hit-lru-scorer", aliases: &[], build };
 
-const DEFAULT_LRU_SIZE: u32 = 1024;
+const DEFAULT_LRU_SIZE: u64 = 1024;
 /// What every worker scores where the prompt is cached somewhere.
 const NEUTRAL: f64 = 0.5;
 
@@ -44,7 +44,8 @@ fn build(build: Build<'_, '_>) -> Roles {
     }
     p.finish();
     let used = Used { last: LruCache::unbounded(), cold_requests: 0 };
-    let plugin = Arc::new(NoHitLruScorer { prefix, size: size as usize, used: Mutex::new(used) });
+    let size = usize::try_from(size).unwrap_or(usize::MAX);
+    let plugin = Arc::new(NoHitLruScorer { prefix, size, used: Mutex::new(used) });
     Roles { scorer: Some(plugin.clone()), observer: Some(plugin), ..Roles::default() }
 }
 

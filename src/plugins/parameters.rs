@@ -36,10 +36,14 @@ pub(super) fn in_flight_producer(parameters: &mut Fields<'_>) {
 }
 
 /// An integer parameter for which the reference takes 0 and less for the default.
-pub(super) fn positive(parameters: &mut Fields<'_>, name: &'static str, default: u32) -> u32 {
-    let given = parameters.int_in(name, i64::MIN..=i64::from(u32::MAX)).unwrap_or(0);
-    match u32::try_from(given) {
-        Ok(0) | Err(_) => default,
-        Ok(value) => value,
+pub(super) fn positive(parameters: &mut Fields<'_>, name: &'static str, default: u64) -> u64 {
+    match parameters.int(name) {
+        Some(given @ 1..) => given.unsigned_abs(),
+        _ => default,
     }
+}
+
+/// [`positive`] for what is counted in 32 bits here: more is as good as the most.
+pub(super) fn positive_u32(parameters: &mut Fields<'_>, name: &'static str, default: u32) -> u32 {
+    u32::try_from(positive(parameters, name, default.into())).unwrap_or(u32::MAX)
 }

@@ -106,8 +106,8 @@ fn own_settings(p: &mut Fields<'_>) -> Option<PrefixCacheSettings> {
         .into_iter()
         .chain(["maxPrefixBlocksToMatch", "lruCapacityPerServer"])
         .any(|name| p.node(name).is_some());
-    let max_blocks = parameters::positive(p, "maxPrefixBlocksToMatch", OLD_MAX_BLOCKS);
-    let lru_capacity = parameters::positive(p, "lruCapacityPerServer", DEFAULT_LRU_CAPACITY);
+    let max_blocks = parameters::positive_u32(p, "maxPrefixBlocksToMatch", OLD_MAX_BLOCKS);
+    let lru_capacity = parameters::positive_u32(p, "lruCapacityPerServer", DEFAULT_LRU_CAPACITY);
     if !given {
         return None;
     }
