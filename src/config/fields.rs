@@ -73,7 +73,9 @@ impl<'a> Fields<'a> {
 
     /// The value of a field as it stands; `None` where it is absent or null.
     pub fn node(&mut self, name: &'static str) -> Option<&'a Node> {
-        self.asked.push(name);
+        if !self.asked.contains(&name) {
+            self.asked.push(name);
+        }
         let Some(Value::Map(entries)) = self.node.map(|n| &n.value) else { return None };
         // Of several spellings the last wins, as in the reference's decoder.
         let found = entries.iter().rev().find(|(k, _)| self.matches(k, name));
@@ -120,6 +122,10 @@ impl<'a> Fields<'a> {
         let node = self.node(name)?;
         match node.value {
             Value::Int(i) => Some(i),
+            Value::Float(f) if f.fract() == 0.0 => {
+                self.error(name, "is too large for an integer");
+                None
+            }
             _ => {
                 self.wrong(name, node, "an integer");
                 None
@@ -172,6 +178,11 @@ impl<'a> Fields<'a> {
         let node = self.node(name)?;
         match &node.value {
             Value::Str(s) => Some(s),
+            // `name: on` and the like, which look like text.
+            Value::Bool(_) => {
+                self.wrong(name, node, "a string (put it in quotes)");
+                None
+            }
             _ => {
                 self.wrong(name, node, "a string");
                 None
@@ -181,7 +192,11 @@ impl<'a> Fields<'a> {
 
     /// A duration such as `50ms` or `2m30s`.
     pub fn duration(&mut self, name: &'static str) -> Option<Duration> {
-        let text = self.string(name)?;
+        let node = self.node(name)?;
+        let Value::Str(text) = &node.value else {
+            self.wrong(name, node, "a duration such as 50ms or 2m30s");
+            return None;
+        };
         let parsed = parse_duration(text);
         if parsed.is_none() {
             self.error(name, format!("must be a duration such as 50ms or 2m30s, found '{text}'"));

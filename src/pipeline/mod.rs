@@ -121,7 +121,7 @@ pub fn load(
         Ok(Some(root)) => Document::read(&root, &diagnostics)
             .and_then(|document| assemble(&document, options, &diagnostics)),
         Ok(None) => {
-            diagnostics.error(None, "", format!("has no document: expected a {}", document::KIND));
+            diagnostics.error(None, "", format!("has no document: expected an {}", document::KIND));
             None
         }
         Err((at, message)) => {

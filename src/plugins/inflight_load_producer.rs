@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use super::{Build, PluginType, Roles};
+use super::{Build, PluginType, Roles, parameters};
 use crate::scheduling::{Cycle, PrefixMatch, PrefixSlot, Producer, RequestData};
 
 pub(super) const TYPE: PluginType =
@@ -47,7 +47,7 @@ fn build(build: Build<'_, '_>) -> Roles {
     let max = p.int_in("maxEstimatedOutputTokens", 0..=i64::MAX);
     let max = max.map_or(u64::MAX, i64::unsigned_abs);
     // Only a name makes a prefix producer necessary: without one, whole prompts are counted.
-    let prefix = p.string("prefixMatchInfoProducerName");
+    let prefix = parameters::prefix_producer(&mut p);
     let prefix = prefix.map(|name| build.links.prefix(Some(name)));
     if p.bool("syncCrossReplicaState") == Some(true) {
         let why = "has no effect: replicas do not exchange their state in this version";

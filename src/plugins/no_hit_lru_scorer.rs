@@ -37,7 +37,7 @@ struct Used {
 fn build(build: Build<'_, '_>) -> Roles {
     let mut p = build.parameters;
     let size = parameters::positive(&mut p, "lruSize", DEFAULT_LRU_SIZE);
-    let prefix = build.links.prefix(p.string("prefixMatchInfoProducerName"));
+    let prefix = build.links.prefix(parameters::prefix_producer(&mut p));
     for old in ["prefixPluginType", "prefixPluginName"] {
         let why = "the prefix producer is named by 'prefixMatchInfoProducerName'";
         parameters::without_effect(&mut p, old, why);

@@ -28,7 +28,7 @@ struct PrefixCacheAffinityFilter {
 
 fn build(build: Build<'_, '_>) -> Roles {
     let mut p = build.parameters;
-    let prefix = build.links.prefix(p.string("prefixMatchInfoProducerName"));
+    let prefix = build.links.prefix(parameters::prefix_producer(&mut p));
     let threshold = p.float("affinityThreshold").unwrap_or(DEFAULT_THRESHOLD);
     if threshold > 1.0 {
         p.error("affinityThreshold", format!("must be at most 1, found {threshold}"));
@@ -56,7 +56,7 @@ fn build(build: Build<'_, '_>) -> Roles {
     }
     let why = "it belongs to the ttftSource 'latencyPredictor'";
     parameters::without_effect(&mut p, "latencyPredictionInfoProducerName", why);
-    parameters::in_flight_producer(&mut p);
+    parameters::in_flight_producer(&mut p, build.links);
     p.finish();
     if max_penalty_ms > 0.0 {
         build.links.want_in_flight_tokens();

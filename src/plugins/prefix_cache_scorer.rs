@@ -33,7 +33,7 @@ struct PrefixCacheScorer {
 
 fn build(build: Build<'_, '_>) -> Roles {
     let mut p = build.parameters;
-    let producer = p.string("prefixMatchInfoProducerName");
+    let producer = parameters::prefix_producer(&mut p);
     let length_weight = p.float("matchLengthWeight").unwrap_or(0.0);
     if !(0.0..=1.0).contains(&length_weight) {
         p.error("matchLengthWeight", format!("must be from 0 to 1, found {length_weight}"));

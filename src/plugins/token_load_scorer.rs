@@ -18,7 +18,7 @@ fn build(build: Build<'_, '_>) -> Roles {
     build.links.want_in_flight_tokens();
     let mut p = build.parameters;
     let threshold = parameters::positive(&mut p, "queueThresholdTokens", DEFAULT_THRESHOLD);
-    parameters::in_flight_producer(&mut p);
+    parameters::in_flight_producer(&mut p, build.links);
     p.finish();
     Roles::scorer(TokenLoadScorer { threshold: threshold as f64 })
 }

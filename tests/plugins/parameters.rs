@@ -100,11 +100,7 @@ fn mistakes_and_things_of_the_past() {
             &[(W, "requestTimeout", "no effect"), (W, "maxBusyScore", "1 is used")],
         ),
         ("active-request-scorer", "inFlightLoadProducerName: inflight-load-producer", &[]),
-        (
-            "token-load-scorer",
-            "inFlightLoadProducerName: mine",
-            &[(W, "inFlightLoadProducerName", "one record")],
-        ),
+        ("token-load-scorer", "inFlightLoadProducerName: mine", &[]),
         (
             "no-hit-lru-scorer",
             "{prefixPluginName: a, prefixPluginType: b}",
