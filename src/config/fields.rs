@@ -323,7 +323,7 @@ pub fn parse_duration(text: &str) -> Option<Duration> {
     Duration::try_from_secs_f64(seconds).ok()
 }
 
-/// Reads a Kubernetes quantity of bytes or things: `500`, `4Mi`, `1Gi`, `25M`, also with a
+/// Reads a Kubernetes quantity of bytes or things: `500`, `4Mi`, `1Gi`, `25M`, `1e6`, also with a
 /// trailing `B` as in `4MiB`. `None` where it is not one, negative or too large.
 pub fn parse_quantity(text: &str) -> Option<u64> {
     let text = text.strip_suffix(['B', 'b']).unwrap_or(text);
@@ -339,7 +339,10 @@ pub fn parse_quantity(text: &str) -> Option<u64> {
         "Mi" => 1024.0 * 1024.0,
         "Gi" => 1024.0 * 1024.0 * 1024.0,
         "Ti" => 1024.0 * 1024.0 * 1024.0 * 1024.0,
-        _ => return None,
+        exponent => {
+            let digits = exponent.strip_prefix(['e', 'E'])?;
+            10f64.powi(digits.parse().ok()?)
+        }
     };
     let value = number * scale;
     (value <= 9e15).then_some(value as u64)
