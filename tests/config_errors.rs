@@ -32,14 +32,21 @@ fn check_bodies(cases: &[(&str, &[&str])]) {
 #[test]
 fn the_envelope() {
     check_table(&[
-        ("# nothing", &["f: has no document: expected a EndpointPickerConfig"]),
-        ("~", &["f:1:1: must be a EndpointPickerConfig, found null"]),
+        ("# nothing", &["f: has no document: expected an EndpointPickerConfig"]),
+        ("~", &["f:1:1: must be an EndpointPickerConfig, found null"]),
         ("[]", &["f:1:1: must be a mapping, found a list"]),
         (
             "{}",
             &[
-                "f:1:1: apiVersion: is missing: must be llm-d.ai/v1alpha1",
-                "f:1:1: kind: is missing: must be EndpointPickerConfig",
+                "f:1:1: warning: apiVersion: is missing: taken for llm-d.ai/v1alpha1",
+                "f:1:1: warning: kind: is missing: taken for EndpointPickerConfig",
+            ],
+        ),
+        (
+            "apiVersion: ''\nkind: ''",
+            &[
+                "f:1:1: warning: apiVersion: is missing: taken for llm-d.ai/v1alpha1",
+                "f:2:1: warning: kind: is missing: taken for EndpointPickerConfig",
             ],
         ),
         (
@@ -209,8 +216,57 @@ fn profiles_pickers_and_handlers() {
 }
 
 #[test]
-fn prefix_producers() {
+fn what_defaulting_adds_can_be_named() {
+    check_bodies(&[(
+        "schedulingProfiles:\n- name: a\n  plugins:\n  - pluginRef: utilization-detector\n  \
+         - pluginRef: max-score-picker\n  - pluginRef: single-profile-handler",
+        &["f:8:16: warning: schedulingProfiles[0].plugins[2].pluginRef: plugin \
+           'single-profile-handler' has no effect here: it is no part of a profile"],
+    )]);
+}
+
+#[test]
+fn yaml_as_the_reference_reads_it() {
     check_bodies(&[
+        (
+            "plugins:\n- &scorer {type: load-aware-scorer, parameters: {threshold: 0x10}}\n\
+             - {<<: *scorer, name: b}\n- {type: approx-prefix-cache-producer, \
+             parameters: {autoTune: off, blockSizeTokens: 1_000}}",
+            &[],
+        ),
+        (
+            "plugins:\n- {type: queue-scorer, name: on}\n\
+             - {type: load-aware-scorer, parameters: {threshold: 10000000000000000000000}}",
+            &[
+                "f:4:30: plugins[0].name: must be a string (put it in quotes), found a boolean",
+                "f:5:53: plugins[1].parameters.threshold: is too large for an integer",
+            ],
+        ),
+        ("plugins:\n- <<: 3", &["f:4:7: what '<<' takes over must be a mapping"]),
+    ]);
+}
+
+#[test]
+fn producers() {
+    check_bodies(&[
+        (
+            "plugins:\n- {type: prefix-cache-scorer, parameters: {prefixMatchInfoProducerName: ''}}\n\
+             - {type: active-request-scorer, parameters: {inFlightLoadProducerName: ''}}",
+            &[],
+        ),
+        (
+            "plugins:\n- {type: inflight-load-producer, name: mine}\n\
+             - {type: active-request-scorer, parameters: {inFlightLoadProducerName: mine}}\n\
+             - {type: token-load-scorer, parameters: {inFlightLoadProducerName: mein}}\n\
+             - {type: queue-scorer, name: q}\n\
+             - {type: prefix-cache-affinity-filter, parameters: {inFlightLoadProducerName: q}}",
+            &[
+                "f:6:68: plugins[2].parameters.inFlightLoadProducerName: no plugin is called \
+                 'mein'; did you mean 'mine'?",
+                "f:8:79: plugins[4].parameters.inFlightLoadProducerName: plugin 'q' of type \
+                 'queue-scorer' is not a producer of what is in flight",
+            ],
+        ),
         (
             "plugins:\n- type: prefix-cache-scorer\n  parameters:\n    \
              prefixMatchInfoProducerName: approx-prefix-cache-producr\n\
@@ -240,7 +296,12 @@ fn prefix_producers() {
 #[test]
 fn feature_gates() {
     check_bodies(&[
-        ("featureGates: [flowControl=false, ' haPopulateNonLeaderDatastore = T ']", &[]),
+        ("featureGates: [flowControl=false, 'haPopulateNonLeaderDatastore= T ']", &[]),
+        (
+            "featureGates: [' flowControl=false']",
+            &["f:3:16: featureGates[0]: feature gate ' flowControl' is unknown; did you mean \
+               'flowControl'?"],
+        ),
         (
             "featureGates:\n- flowControl\n- flowcontrol\n- dataLayer\n- flowControl=maybe\n- 3",
             &[
@@ -267,6 +328,7 @@ fn feature_gates() {
 fn flow_control_is_checked_though_it_is_off() {
     check_bodies(&[
         ("flowControl:\n  saturationDetector: {pluginRef: utilization-detector}", &[]),
+        ("flowControl:\n  saturationDetector: {}", &[]),
         (
             "flowControl:\n  maxBytes: 1Gi\n  maxRequests: 500\n  defaultRequestTTL: 0s\n  \
              defaultPriorityBand: {fairnessPolicyRef: x}\n  \
@@ -281,12 +343,12 @@ fn flow_control_is_checked_though_it_is_off() {
             &[
                 "f:4:3: warning: flowControl: has no effect, apart from saturationDetector: the \
                  feature gate flowControl is off",
-                "f:4:13: flowControl.maxBytes: must be a quantity such as 500 or 1Gi, and not negative",
-                "f:5:16: flowControl.maxRequests: must be a quantity such as 500 or 1Gi, and not \
-                 negative",
-                "f:6:22: flowControl.defaultRequestTTL: must be a string, found an integer",
+                "f:4:3: warning: flowControl.maxBytes: must not be negative",
+                "f:5:16: flowControl.maxRequests: must be a quantity such as 500 or 1Gi",
+                "f:6:22: flowControl.defaultRequestTTL: must be a duration such as 50ms or 2m30s, \
+                 found an integer",
                 "f:7:19: flowControl.enableEviction: must be true or false, found an integer",
-                "f:8:45: flowControl.priorityBands[1].priority: priority 1 has two bands",
+                "f:8:35: warning: flowControl.priorityBands[1].priority: priority 1 has two bands",
                 "f:8:48: flowControl.priorityBands[1].maxByte: unknown field 'maxByte'; \
                  did you mean 'maxBytes'?",
                 "f:9:35: flowControl.saturationDetector.pluginRef: no plugin is called \
@@ -419,11 +481,9 @@ fn data_layer() {
              caCertPath: a, clientCertPath: b, interval: 1ms, insecureSkipVerify: 'no'}",
             &[
                 "f:5:24: plugins[0].parameters.scheme: must be http or https, found 'ftp'",
-                "f:5:35: plugins[0].parameters.path: must begin with '/' and have no blanks, \
-                 found 'metrics'",
                 "f:5:50: plugins[0].parameters.port: must be from 1 to 65535, found 0",
                 "f:5:84: plugins[0].parameters.clientCertPath: needs clientKeyPath beside it",
-                "f:5:97: plugins[0].parameters.interval: must be at least 50ms",
+                "f:5:87: warning: plugins[0].parameters.interval: is less than 50ms; 50ms is used",
                 "f:5:122: plugins[0].parameters.insecureSkipVerify: must be true or false, \
                  found a string",
             ],
@@ -431,7 +491,7 @@ fn data_layer() {
         (
             "plugins:\n- type: core-metrics-extractor\n  parameters:\n    defaultEngine: vlm\n    \
              engineConfigs:\n    - {name: mine, queuedRequestsSpec: 'a b', \
-             customMetrics: [{attributeKey: x, metricSpec: y}]}\n    - name: default\n    - name: mine",
+             customMetrics: [{attributeKey: x, metricSpec: z}]}\n    - name: default\n    - name: mine",
             &[
                 "f:6:20: plugins[0].parameters.defaultEngine: no engine is called 'vlm'; \
                  did you mean 'vllm'?",

@@ -111,7 +111,7 @@ fn a_profile_that_looks_at_no_prompt_wants_none() {
     let (pipeline, _) = load("f", Some(text), &LoadOptions::default());
     let pipeline = pipeline.unwrap();
     assert!(!pipeline.wants_prompt);
-    assert!(pipeline.needs.queue && !pipeline.needs.running && !pipeline.needs.lora);
+    assert!(pipeline.needs.queue && !pipeline.needs.lora && !pipeline.needs.cache);
     assert!(load_sample("tutorial.yaml").wants_prompt);
 }
 

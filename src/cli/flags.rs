@@ -71,13 +71,16 @@ pub(super) struct Flags {
     #[arg(long, value_name = "IP", help_heading = "Listening")]
     pub bind_address: Option<IpAddr>,
     /// Port of the ext_proc service and of the health service [env: GRPC_PORT]
-    #[arg(long, value_name = "PORT", default_value_t = 9002, help_heading = "Listening")]
+    #[arg(long, value_name = "PORT", value_parser = port, default_value_t = 9002,
+        help_heading = "Listening")]
     pub grpc_port: u16,
     /// Port of the health service alone, without TLS [env: GRPC_HEALTH_PORT]
-    #[arg(long, value_name = "PORT", default_value_t = 9003, help_heading = "Listening")]
+    #[arg(long, value_name = "PORT", value_parser = port, default_value_t = 9003,
+        help_heading = "Listening")]
     pub grpc_health_port: u16,
     /// Port of metrics and debug pages, HTTP
-    #[arg(long, value_name = "PORT", default_value_t = 9090, help_heading = "Listening")]
+    #[arg(long, value_name = "PORT", value_parser = port, default_value_t = 9090,
+        help_heading = "Listening")]
     pub metrics_port: u16,
     /// Largest gRPC message taken, as 4Mi [default: what a request body may need]
     #[arg(long, value_name = "SIZE", value_parser = size, help_heading = "Listening")]
@@ -133,7 +136,8 @@ pub(super) struct Flags {
     #[arg(long, value_name = "PATH", help_heading = "Metrics of the workers")]
     pub model_server_metrics_path: Option<String>,
     /// Before v0.10, likewise: the port, 0 for the serving port [env: MODEL_SERVER_METRICS_PORT]
-    #[arg(long, value_name = "PORT", help_heading = "Metrics of the workers")]
+    #[arg(long, value_name = "PORT", value_parser = port,
+        help_heading = "Metrics of the workers")]
     pub model_server_metrics_port: Option<u16>,
     /// Before v0.10, likewise: accept any certificate
     #[arg(long, help_heading = "Metrics of the workers")]
@@ -159,6 +163,7 @@ pub(super) struct Flags {
         short,
         long,
         value_name = "N",
+        value_parser = verbosity,
         default_value_t = 2,
         help_heading = "Telling what goes on"
     )]
@@ -225,6 +230,16 @@ pub(super) enum Command {
         /// The EndpointPickerConfig
         file: PathBuf,
     },
+}
+
+fn port(text: &str) -> Result<u16, String> {
+    text.parse().map_err(|_| "expected a port from 0 to 65535".into())
+}
+
+/// Any integer, as in the reference: beyond the levels there are it is the nearest one.
+fn verbosity(text: &str) -> Result<u8, String> {
+    let level: i64 = text.parse().map_err(|_| "expected a number such as 2")?;
+    Ok(level.clamp(0, u8::MAX.into()) as u8)
 }
 
 fn size(text: &str) -> Result<usize, String> {

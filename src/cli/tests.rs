@@ -84,6 +84,14 @@ fn empty_values_mean_not_set() {
 }
 
 #[test]
+fn numbers_as_the_reference_takes_them() {
+    assert_eq!(options(&["-v=-1", "--pool-name=p"]).log.level, LevelFilter::INFO);
+    assert_eq!(options(&["-v", "300", "--pool-name=p"]).log.level, LevelFilter::TRACE);
+    let o = options(&["--grpc-max-send-msg-size=1e6", "--max-request-body-bytes=4Mi"]);
+    assert_eq!((o.max_send, o.max_request_body), (Some(1_000_000), 4 << 20));
+}
+
+#[test]
 fn the_last_of_a_repeated_flag_counts_and_lists_grow() {
     let o = options(&[
         "-v",
@@ -218,7 +226,7 @@ fn every_mistake_is_told_at_once() {
     ]);
     for part in [
         "unknown flag '--pool-nam'; did you mean '--pool-name'?",
-        "--grpc-port: '70000': 70000 is not in 0..=65535",
+        "--grpc-port: '70000': expected a port from 0 to 65535",
         "--drain-timeout: 'soon': expected a duration such as 50ms, 2s or 1m30s",
         "--zap-encoder: 'xml': expected json or console",
         "--pool-group: 'example.com': expected inference.networking.k8s.io or",
@@ -251,7 +259,7 @@ fn what_does_not_go_together() {
         (&["--model-server-metrics-scheme=ftp"], "http or https"),
         (&["--destination-endpoint-hint-key=x"], "is no longer possible"),
         (&["--zap-log-level=loud"], "expected debug, info"),
-        (&["-v", "-1"], "--v: '-1'"),
+        (&["-v", "many"], "--v: 'many': expected a number"),
         (&["check"], "<FILE>"),
         (&["check", "a", "b"], "'b'"),
     ] {

@@ -73,7 +73,9 @@ impl<'a> Fields<'a> {
 
     /// The value of a field as it stands; `None` where it is absent or null.
     pub fn node(&mut self, name: &'static str) -> Option<&'a Node> {
-        self.asked.push(name);
+        if !self.asked.contains(&name) {
+            self.asked.push(name);
+        }
         let Some(Value::Map(entries)) = self.node.map(|n| &n.value) else { return None };
         // Of several spellings the last wins, as in the reference's decoder.
         let found = entries.iter().rev().find(|(k, _)| self.matches(k, name));
@@ -120,6 +122,10 @@ impl<'a> Fields<'a> {
         let node = self.node(name)?;
         match node.value {
             Value::Int(i) => Some(i),
+            Value::Float(f) if f.fract() == 0.0 => {
+                self.error(name, "is too large for an integer");
+                None
+            }
             _ => {
                 self.wrong(name, node, "an integer");
                 None
@@ -172,6 +178,11 @@ impl<'a> Fields<'a> {
         let node = self.node(name)?;
         match &node.value {
             Value::Str(s) => Some(s),
+            // `name: on` and the like, which look like text.
+            Value::Bool(_) => {
+                self.wrong(name, node, "a string (put it in quotes)");
+                None
+            }
             _ => {
                 self.wrong(name, node, "a string");
                 None
@@ -181,7 +192,11 @@ impl<'a> Fields<'a> {
 
     /// A duration such as `50ms` or `2m30s`.
     pub fn duration(&mut self, name: &'static str) -> Option<Duration> {
-        let text = self.string(name)?;
+        let node = self.node(name)?;
+        let Value::Str(text) = &node.value else {
+            self.wrong(name, node, "a duration such as 50ms or 2m30s");
+            return None;
+        };
         let parsed = parse_duration(text);
         if parsed.is_none() {
             self.error(name, format!("must be a duration such as 50ms or 2m30s, found '{text}'"));
@@ -308,7 +323,7 @@ pub fn parse_duration(text: &str) -> Option<Duration> {
     Duration::try_from_secs_f64(seconds).ok()
 }
 
-/// Reads a Kubernetes quantity of bytes or things: `500`, `4Mi`, `1Gi`, `25M`, also with a
+/// Reads a Kubernetes quantity of bytes or things: `500`, `4Mi`, `1Gi`, `25M`, `1e6`, also with a
 /// trailing `B` as in `4MiB`. `None` where it is not one, negative or too large.
 pub fn parse_quantity(text: &str) -> Option<u64> {
     let text = text.strip_suffix(['B', 'b']).unwrap_or(text);
@@ -324,7 +339,10 @@ pub fn parse_quantity(text: &str) -> Option<u64> {
         "Mi" => 1024.0 * 1024.0,
         "Gi" => 1024.0 * 1024.0 * 1024.0,
         "Ti" => 1024.0 * 1024.0 * 1024.0 * 1024.0,
-        _ => return None,
+        exponent => {
+            let digits = exponent.strip_prefix(['e', 'E'])?;
+            10f64.powi(digits.parse().ok()?)
+        }
     };
     let value = number * scale;
     (value <= 9e15).then_some(value as u64)

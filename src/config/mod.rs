@@ -8,6 +8,7 @@
 mod diagnostics;
 mod fields;
 mod node;
+mod scalar;
 
 pub use diagnostics::{Diagnostic, Diagnostics, Severity, nearest};
 pub use fields::{Fields, parse_duration, parse_quantity};

@@ -1,3 +1,4 @@
+use super::scalar;
 use saphyr_parser::{Event, Parser, ScalarStyle, Tag};
 
 /// A place in a document, 1-based.
@@ -67,6 +68,8 @@ impl Node {
 /// Aliases are copied where they stand; beyond this many nodes the document is refused, so that
 /// nested aliases cannot blow it up.
 const MAX_NODES: usize = 200_000;
+/// The key that takes over another mapping's entries.
+const MERGE: &str = "<<";
 /// Nesting beyond this is refused.
 const MAX_DEPTH: usize = 128;
 
@@ -155,11 +158,12 @@ impl<'a> Reader<'a> {
 
     fn mapping(&mut self, depth: usize) -> ReadResult<Value> {
         let mut entries: Vec<(Key, Node)> = Vec::new();
+        let mut merged: Vec<(Key, Node)> = Vec::new();
         loop {
             let (event, at) = self.next()?;
-            let name = match event {
-                Event::MappingEnd => return Ok(Value::Map(entries)),
-                Event::Scalar(text, ..) => text.into_owned(),
+            let (name, style) = match event {
+                Event::MappingEnd => break,
+                Event::Scalar(text, style, ..) => (text.into_owned(), style),
                 _ => return Err((at, "a key must be a plain string".into())),
             };
             if let Some((first, _)) = entries.iter().find(|(k, _)| k.name == name) {
@@ -170,9 +174,37 @@ impl<'a> Reader<'a> {
             }
             let (event, value_at) = self.next()?;
             let value = self.node(event, value_at, depth + 1)?;
-            entries.push((Key { at, name }, value));
+            if name == MERGE && style == ScalarStyle::Plain {
+                merge(value, &mut merged)?;
+            } else {
+                entries.push((Key { at, name }, value));
+            }
         }
+        for (key, value) in merged {
+            if !entries.iter().any(|(k, _)| k.name == key.name) {
+                entries.push((key, value));
+            }
+        }
+        Ok(Value::Map(entries))
     }
+}
+
+/// Adds the entries of a mapping, or of several, that another takes over. Those of the first
+/// win, as do the other's own.
+fn merge(value: Node, merged: &mut Vec<(Key, Node)>) -> ReadResult<()> {
+    match value.value {
+        Value::Map(entries) => merged.extend(entries),
+        Value::Seq(items) => {
+            for item in items {
+                let Value::Map(entries) = item.value else {
+                    return Err((item.at, "what '<<' takes over must be mappings".into()));
+                };
+                merged.extend(entries);
+            }
+        }
+        _ => return Err((value.at, "what '<<' takes over must be a mapping".into())),
+    }
+    Ok(())
 }
 
 fn count(node: &Node) -> usize {
@@ -187,27 +219,10 @@ fn position(marker: &saphyr_parser::Marker) -> Position {
     Position { line: marker.line() as u32, column: marker.col() as u32 + 1 }
 }
 
-/// Resolves a plain scalar as Kubernetes' YAML reader does: null, booleans, numbers, else text.
+/// A scalar is text where it is quoted or tagged so; else its spelling tells.
 fn scalar(text: &str, style: ScalarStyle, tag: Option<&Tag>) -> Value {
     if style != ScalarStyle::Plain || tag.is_some_and(|t| t.suffix == "str") {
         return Value::Str(text.to_owned());
     }
-    match text {
-        "" | "~" | "null" | "Null" | "NULL" => return Value::Null,
-        "true" | "True" | "TRUE" => return Value::Bool(true),
-        "false" | "False" | "FALSE" => return Value::Bool(false),
-        _ => {}
-    }
-    if let Ok(i) = text.parse::<i64>() {
-        return Value::Int(i);
-    }
-    let numeric = text.starts_with(|c: char| c.is_ascii_digit() || matches!(c, '-' | '+' | '.'));
-    match text.parse::<f64>() {
-        // `2.0` is `2`: the reference reads YAML through JSON, where they are one.
-        Ok(f) if numeric && f.is_finite() && f.fract() == 0.0 && f.abs() < 9e15 => {
-            Value::Int(f as i64)
-        }
-        Ok(f) if numeric && f.is_finite() => Value::Float(f),
-        _ => Value::Str(text.to_owned()),
-    }
+    scalar::resolve(text)
 }

@@ -308,9 +308,11 @@ impl Want {
             Signal::BlockSize => reading.block_size = Some(count(source.newest(family)?.value)?),
             Signal::NumBlocks => reading.num_blocks = Some(count(source.newest(family)?.value)?),
             Signal::Lora => {
-                // The value is the time of the last change, so the largest is the newest; `max`
-                // puts what is not a number last.
-                let newest = best_by(source.matching(family), |s| s.value.max(f64::NEG_INFINITY))?;
+                // The value is the time of the last change, so the largest is the newest. What can
+                // be no time is passed over, as in the reference.
+                let is_time =
+                    |s: &Result<Sample<'_>, _>| s.as_ref().map_or(true, |s| s.value > -1.0);
+                let newest = best_by(source.matching(family).filter(is_time), |s| s.value)?;
                 reading.lora = Some(adapters(newest.labels));
             }
             Signal::CacheInfo { block_size_label, num_blocks_label } => {
@@ -344,10 +346,16 @@ fn label_count(labels: Labels<'_>, name: Option<&str>) -> Option<u32> {
 }
 
 fn adapters(labels: Labels<'_>) -> LoraSignals {
+    // Each name once: what counts is how many adapters there are.
     let list = |name| -> Vec<String> {
         let csv = labels.get(name).unwrap_or_default();
-        let names = csv.split(',').map(str::trim).filter(|adapter| !adapter.is_empty());
-        names.map(str::to_owned).collect()
+        let mut names: Vec<String> = Vec::new();
+        for adapter in csv.split(',').map(str::trim) {
+            if !adapter.is_empty() && !names.iter().any(|n| n == adapter) {
+                names.push(adapter.to_owned());
+            }
+        }
+        names
     };
     LoraSignals {
         running: list("running_lora_adapters"),

@@ -100,7 +100,7 @@ impl Worker {
         let address =
             SocketAddr::new(endpoint.spec.ip, common.scrape.port.unwrap_or(endpoint.spec.port));
         let request = format!(
-            "GET {} HTTP/1.1\r\nHost: {address}\r\nUser-Agent: epp/{}\r\n\
+            "GET {} HTTP/1.1\r\nHost: {address}\r\nUser-Agent: epp/{}\r\nAccept-Encoding: identity\r\n\
              Accept: text/plain;version=0.0.4;q=1,text/plain;q=0.5,*/*;q=0.1\r\n\r\n",
             common.scrape.path,
             env!("CARGO_PKG_VERSION"),

@@ -164,8 +164,8 @@ mod tests {
             ),
             (
                 "endpoints:\n- {name: a, namespace: x, address: 10.0.0.1, port: 1}\n\
-                 - {name: a, namespace: y, address: 10.0.0.2, port: 1}",
-                &["x/a 10.0.0.1:1 {}", "y/a 10.0.0.2:1 {}"],
+                 - {name: a, namespace: z, address: 10.0.0.2, port: 1}",
+                &["x/a 10.0.0.1:1 {}", "z/a 10.0.0.2:1 {}"],
             ),
         ];
         for (text, expected) in cases {

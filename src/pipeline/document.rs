@@ -87,7 +87,7 @@ impl<'a> Document<'a> {
         let mut fields = Fields::new(Some(root), "", diagnostics);
         if fields.is_absent() {
             if root.value == Value::Null {
-                diagnostics.error(Some(root.at), "", format!("must be a {KIND}, found null"));
+                diagnostics.error(Some(root.at), "", format!("must be an {KIND}, found null"));
             }
             return None;
         }
@@ -203,16 +203,17 @@ fn usable_thresholds(mut node: Node, section: &mut Fields<'_>) -> Node {
 }
 
 fn has_right_kind(fields: &mut Fields<'_>) -> bool {
-    let kind = fields.string("kind");
-    let version = fields.string("apiVersion");
+    // The reference takes what is missing or empty for its own.
+    let kind = fields.string("kind").filter(|kind| !kind.is_empty());
+    let version = fields.string("apiVersion").filter(|version| !version.is_empty());
     match kind {
         Some(KIND) => {}
         Some(other) => {
             fields.error("kind", format!("must be {KIND}, found '{other}'"));
             return false;
         }
-        None if fields.node("kind").is_none() => {
-            fields.error("kind", format!("is missing: must be {KIND}"));
+        None if fields.node("kind").is_none_or(|n| n.as_str().is_some()) => {
+            fields.warning("kind", format!("is missing: taken for {KIND}"));
         }
         None => {}
     }
@@ -222,8 +223,8 @@ fn has_right_kind(fields: &mut Fields<'_>) -> bool {
             "apiVersion",
             format!("must be {API_VERSION} or {OLD_API_VERSION}, found '{other}'"),
         ),
-        None if fields.node("apiVersion").is_none() => {
-            fields.error("apiVersion", format!("is missing: must be {API_VERSION}"));
+        None if fields.node("apiVersion").is_none_or(|n| n.as_str().is_some()) => {
+            fields.warning("apiVersion", format!("is missing: taken for {API_VERSION}"));
         }
         None => {}
     }

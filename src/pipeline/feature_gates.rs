@@ -21,8 +21,8 @@ pub(super) fn read(entries: &[Node], diagnostics: &Diagnostics) -> Vec<(&'static
             continue;
         };
         let (name, value) = match entry.split_once('=') {
-            Some((name, value)) => (name.trim(), parse_bool(value)),
-            None => (entry.trim(), Some(true)),
+            Some((name, value)) => (name, parse_bool(value)),
+            None => (entry, Some(true)),
         };
         let Some(value) = value else {
             error(format!("the value of gate '{name}' must be true or false, found '{entry}'"));

@@ -2,7 +2,8 @@ use super::document::{Reference, reference};
 use crate::config::{Fields, Value, parse_quantity};
 
 /// Checks the `flowControl` section as strictly as the reference (llm-d-router main at
-/// ebab6879) and returns its saturation detector: all that counts while the gate is off.
+/// ebab6879) and returns its saturation detector: all that counts while the gate is off. What
+/// would be out of range were it on is no more than a warning.
 pub(super) fn read(mut section: Fields<'_>) -> Option<Reference> {
     let only_detector = section.is_absent() || {
         let mut ignored = false;
@@ -33,7 +34,9 @@ pub(super) fn read(mut section: Fields<'_>) -> Option<Reference> {
         );
     }
     let mut detector = section.nested("saturationDetector");
-    let found = (!detector.is_absent()).then(|| reference(&mut detector)).flatten();
+    // An empty name, or none, asks for the default.
+    let is_named = detector.node("pluginRef").is_some_and(|n| n.as_str() != Some(""));
+    let found = is_named.then(|| reference(&mut detector)).flatten();
     detector.finish();
     section.finish();
     found
@@ -44,7 +47,7 @@ fn bands(section: &mut Fields<'_>) {
     for mut fields in section.each("priorityBands") {
         let priority = fields.int("priority").unwrap_or_default();
         if priorities.contains(&priority) {
-            fields.error("priority", format!("priority {priority} has two bands"));
+            fields.warning("priority", format!("priority {priority} has two bands"));
         }
         priorities.push(priority);
         band(fields);
@@ -63,14 +66,19 @@ fn band(mut fields: Fields<'_>) {
 /// Checks a quantity such as `500` or `1Gi`; true where it is given.
 fn quantity(fields: &mut Fields<'_>, name: &'static str) -> bool {
     let Some(node) = fields.node(name) else { return false };
-    let is_quantity = match &node.value {
-        Value::Int(i) => *i >= 0,
-        Value::Float(f) => *f >= 0.0,
-        Value::Str(text) => parse_quantity(text).is_some(),
-        _ => false,
+    let (is_quantity, is_negative) = match &node.value {
+        Value::Int(i) => (true, *i < 0),
+        Value::Float(f) => (true, *f < 0.0),
+        Value::Str(text) => match text.strip_prefix('-') {
+            Some(size) => (parse_quantity(size).is_some(), true),
+            None => (parse_quantity(text).is_some(), false),
+        },
+        _ => (false, false),
     };
     if !is_quantity {
-        fields.error(name, "must be a quantity such as 500 or 1Gi, and not negative");
+        fields.error(name, "must be a quantity such as 500 or 1Gi");
+    } else if is_negative {
+        fields.warning(name, "must not be negative");
     }
     true
 }

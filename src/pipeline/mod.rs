@@ -71,7 +71,8 @@ pub struct Pipeline {
     /// How workers are asked for their metrics; `None`: they are not.
     pub scrape: Option<ScrapeConfig>,
     pub engines: EngineMaps,
-    /// The signals that plugins read; no other need be collected on their account.
+    /// The signals that plugins read, and those of the pool's averages; no other need be
+    /// collected.
     pub needs: Needs,
     /// In order of precedence, no kind twice.
     pub parsers: Vec<ParserKind>,
@@ -121,7 +122,7 @@ pub fn load(
         Ok(Some(root)) => Document::read(&root, &diagnostics)
             .and_then(|document| assemble(&document, options, &diagnostics)),
         Ok(None) => {
-            diagnostics.error(None, "", format!("has no document: expected a {}", document::KIND));
+            diagnostics.error(None, "", format!("has no document: expected an {}", document::KIND));
             None
         }
         Err((at, message)) => {
@@ -149,7 +150,8 @@ fn assemble(
     instances.warn_of_unused();
     let engine_defaults = data_layer::engine_defaults(options, diagnostics);
 
-    let mut needs = Needs::default();
+    // What the pool's averages are published of.
+    let mut needs = Needs { queue: true, running: true, kv: true, ..Needs::default() };
     let mut readers = Vec::new();
     for instance in instances.list.iter().filter(|i| i.used && i.roles.needs.any()) {
         needs |= instance.roles.needs;

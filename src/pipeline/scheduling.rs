@@ -4,11 +4,16 @@ use std::sync::Arc;
 use super::document::{Document, ProfileEntry, did_you_mean};
 use super::instances::{Instance, Instances};
 use crate::config::{Position, Value};
-use crate::plugins::{DEFAULT_IN_FLIGHT_PRODUCER, DEFAULT_PREFIX_PRODUCER};
+use crate::plugins::{
+    DEFAULT_IN_FLIGHT_PRODUCER, DEFAULT_PREFIX_PRODUCER, IN_FLIGHT_PRODUCER_NAME,
+    PREFIX_PRODUCER_NAME,
+};
 use crate::scheduling::{Picker, Profile, ProfileHandler, Scheduler, WeightedScorer};
 
 const DEFAULT_PICKER: &str = "max-score-picker";
 const DEFAULT_HANDLER: &str = "single-profile-handler";
+/// What a configuration has under its type's name without listing it, beside the picker.
+const DEFAULTED: [&str; 2] = [DEFAULT_HANDLER, "utilization-detector"];
 /// The name of the profile that defaulting makes.
 const DEFAULT_PROFILE: &str = "default";
 
@@ -61,6 +66,13 @@ fn plan_profile(
 ) -> ProfilePlan {
     let mut plan = ProfilePlan { name: entry.name.clone(), plugins: Vec::new() };
     for plugin in &entry.plugins {
+        // A profile may name what defaulting adds for every configuration.
+        if DEFAULTED.contains(&plugin.reference.name.as_str())
+            && instances.find(&plugin.reference.name).is_none()
+            && !instances.is_broken(&plugin.reference.name)
+        {
+            instances.add_at(&plugin.reference.name, &plugin.reference);
+        }
         let Some(index) = instances.resolve(&plugin.reference) else { continue };
         let Instance { name, roles, .. } = &instances.list[index];
         let (at, path) = (plugin.reference.at, &plugin.reference.path);
@@ -143,38 +155,61 @@ pub(super) fn complete_producers(instances: &mut Instances<'_>) {
     if instances.links.wants_in_flight() && instances.first(is_in_flight).is_none() {
         instances.default_of(DEFAULT_IN_FLIGHT_PRODUCER);
     }
+    let named: Vec<String> = instances.links.in_flight_producers().map(str::to_owned).collect();
+    for name in named.iter().filter(|name| *name != DEFAULT_IN_FLIGHT_PRODUCER) {
+        check_asked(
+            instances,
+            name,
+            IN_FLIGHT_PRODUCER_NAME,
+            "producer of what is in flight",
+            is_in_flight,
+        );
+    }
     let asked: BTreeSet<String> = instances.links.prefix_producers().map(str::to_owned).collect();
     for name in asked {
-        match instances.find(&name) {
-            Some(index) if instances.list[index].roles.is_prefix_producer => {}
-            Some(index) => {
-                let found = instances.list[index].plugin_type;
-                let message = format!("plugin '{name}' of type '{found}' is not a prefix producer");
-                report_asked(instances, &name, &message);
-            }
-            None if name == DEFAULT_PREFIX_PRODUCER && !instances.is_broken(&name) => {
-                instances.default_of(DEFAULT_PREFIX_PRODUCER);
-            }
-            None if instances.is_broken(&name) => {}
-            None => {
-                let producers = instances.list.iter().filter(|i| i.roles.is_prefix_producer);
-                let near = did_you_mean(&name, producers.map(|i| i.name.as_str()));
-                report_asked(instances, &name, &format!("no plugin is called '{name}'{near}"));
-            }
+        if name == DEFAULT_PREFIX_PRODUCER
+            && instances.find(&name).is_none()
+            && !instances.is_broken(&name)
+        {
+            instances.default_of(DEFAULT_PREFIX_PRODUCER);
         }
+        check_asked(instances, &name, PREFIX_PRODUCER_NAME, "prefix producer", |i| {
+            i.roles.is_prefix_producer
+        });
     }
 }
 
-/// Reports a mistake in the name of a prefix producer, wherever a plugin's parameters have it.
-fn report_asked(instances: &Instances<'_>, name: &str, message: &str) {
+/// Reports a name that plugins give for a producer and no producer of that kind has.
+fn check_asked(
+    instances: &Instances<'_>,
+    name: &str,
+    parameter: &str,
+    kind: &str,
+    is_one: impl Fn(&Instance) -> bool,
+) {
+    let message = match instances.find(name).map(|index| &instances.list[index]) {
+        Some(found) if is_one(found) => return,
+        None if instances.is_broken(name) => return,
+        Some(found) => {
+            format!("plugin '{name}' of type '{}' is not a {kind}", found.plugin_type)
+        }
+        None => {
+            let producers = instances.list.iter().filter(|i| is_one(i));
+            let near = did_you_mean(name, producers.map(|i| i.name.as_str()));
+            format!("no plugin is called '{name}'{near}")
+        }
+    };
+    report_asked(instances, name, parameter, &message);
+}
+
+/// Reports a mistake in the name of a producer, wherever a plugin's parameters have it.
+fn report_asked(instances: &Instances<'_>, name: &str, parameter: &str, message: &str) {
     for instance in &instances.list {
         let Some(Value::Map(entries)) = instance.parameters.as_ref().map(|p| &p.value) else {
             continue;
         };
         for (key, node) in entries {
-            if key.name.eq_ignore_ascii_case("prefixMatchInfoProducerName")
-                && node.as_str() == Some(name)
-            {
+            if key.name.eq_ignore_ascii_case(parameter) && node.as_str() == Some(name) {
                 let field = format!("{}.parameters.{}", instance.path, key.name);
                 instances.diagnostics.error(Some(node.at), &field, message);
             }

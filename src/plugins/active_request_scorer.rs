@@ -21,7 +21,7 @@ fn build(build: Build<'_, '_>) -> Roles {
         "requestTimeout",
         "a request counts until its exchange ends, however that is",
     );
-    parameters::in_flight_producer(&mut p);
+    parameters::in_flight_producer(&mut p, build.links);
     let idle_threshold = p.int("idleThreshold").unwrap_or(0).max(0);
     let mut max_busy_score = p.float("maxBusyScore").unwrap_or(1.0);
     if !(0.0..=1.0).contains(&max_busy_score) {

@@ -15,7 +15,7 @@ pub(super) const TYPE: PluginType =
 pub(super) const DEFAULT_LRU_CAPACITY: u32 = 31_250;
 /// Blocks below this many tokens are raised to it, so that memory stays bounded.
 const MIN_BLOCK_TOKENS: u32 = 64;
-/// The largest block that can be configured.
+/// Larger blocks are cut to this: no prompt fills one.
 const MAX_BLOCK_TOKENS: u32 = 1 << 20;
 /// No engine has larger blocks than this: a worker that reports them is not believed.
 const MAX_REPORTED_BLOCK_TOKENS: u32 = 1 << 16;
@@ -92,9 +92,8 @@ impl PrefixCache {
 fn build(build: Build<'_, '_>) -> Roles {
     let mut p = build.parameters;
     let auto_tune = p.bool("autoTune").unwrap_or(true);
-    let upper = i64::from(MAX_BLOCK_TOKENS);
-    let mut tokens = p.int_in("blockSizeTokens", i64::MIN..=upper).unwrap_or(DEFAULT_BLOCK_TOKENS);
-    if let Some(old) = p.int_in("blockSize", i64::MIN..=upper) {
+    let mut tokens = p.int("blockSizeTokens").unwrap_or(DEFAULT_BLOCK_TOKENS);
+    if let Some(old) = p.int("blockSize") {
         let used = old > 0 && tokens == DEFAULT_BLOCK_TOKENS;
         let note = if used { "its value counts as tokens" } else { "it is ignored" };
         p.warning("blockSize", format!("replaced by 'blockSizeTokens'; {note}"));
@@ -105,10 +104,12 @@ fn build(build: Build<'_, '_>) -> Roles {
     }
     let max_tokens = p.int_in("maxPrefixTokensToMatch", 0..=i64::MAX);
     let max_tokens = max_tokens.unwrap_or(DEFAULT_MAX_TOKENS).unsigned_abs();
-    let blocks = p.int_in("maxPrefixBlocksToMatch", 0..=i64::from(u32::MAX));
+    let blocks = p.int("maxPrefixBlocksToMatch");
     if blocks.is_some() && max_tokens > 0 {
         let why = "replaced by 'maxPrefixTokensToMatch', which must be 0 for it to count";
         p.warning("maxPrefixBlocksToMatch", why);
+    } else if let Some(blocks @ ..0) = blocks {
+        p.error("maxPrefixBlocksToMatch", format!("must be at least 0, found {blocks}"));
     }
     let limit = match (max_tokens, blocks.unwrap_or(DEFAULT_MAX_BLOCKS)) {
         (0, 0) => Limit::None,
@@ -116,9 +117,9 @@ fn build(build: Build<'_, '_>) -> Roles {
         (tokens, _) => Limit::Bytes(tokens.saturating_mul(u64::from(BYTES_PER_TOKEN))),
     };
     let lru_capacity =
-        super::parameters::positive(&mut p, "lruCapacityPerServer", DEFAULT_LRU_CAPACITY);
+        super::parameters::positive_u32(&mut p, "lruCapacityPerServer", DEFAULT_LRU_CAPACITY);
     p.finish();
-    let tokens = u32::try_from(tokens).unwrap_or(0);
+    let tokens = tokens.clamp(0, MAX_BLOCK_TOKENS.into()) as u32;
     let settings = PrefixCacheSettings {
         auto_tune,
         block_bytes: tokens * BYTES_PER_TOKEN,

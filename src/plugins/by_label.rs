@@ -33,7 +33,8 @@ impl Filter for ByLabel {
         candidates.retain(|&c| {
             match cycle.candidates[c as usize].endpoint.labels().get(&self.label) {
                 Some(value) => self.values.contains(value),
-                None => self.unlabelled,
+                // As in the reference, a missing label also counts as one with an empty value.
+                None => self.unlabelled || self.values.iter().any(String::is_empty),
             }
         });
     }

@@ -101,7 +101,9 @@ fn read_engine(mut fields: Fields<'_>, earlier: &[EngineMap]) -> Option<EngineMa
         fields.warning("customMetrics", "is not collected: no plugin of this version reads it");
     }
     for mut metric in custom {
-        metric.string("attributeKey");
+        if metric.string("attributeKey").is_none_or(str::is_empty) {
+            metric.error("attributeKey", "is missing: a metric needs a key");
+        }
         spec(&mut metric, "metricSpec");
         metric.finish();
     }

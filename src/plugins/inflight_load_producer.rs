@@ -26,7 +26,15 @@ struct OutputEstimate {
     /// Output tokens per prompt token.
     ratio: f64,
     /// Tokens at most.
-    max: u32,
+    max: u64,
+}
+
+impl OutputEstimate {
+    /// Rounded as in the reference, and no more than the request itself allows.
+    fn tokens(&self, prompt: u64, allowed: Option<u64>) -> u64 {
+        let estimate = (prompt as f64 * self.ratio).round() as u64;
+        estimate.min(self.max).min(allowed.unwrap_or(u64::MAX))
+    }
 }
 
 fn build(build: Build<'_, '_>) -> Roles {
@@ -36,9 +44,10 @@ fn build(build: Build<'_, '_>) -> Roles {
     if ratio < 0.0 {
         p.error("outputRatio", format!("must not be negative, found {ratio}"));
     }
-    let max = parameters::positive(&mut p, "maxEstimatedOutputTokens", u32::MAX);
+    let max = p.int_in("maxEstimatedOutputTokens", 0..=i64::MAX);
+    let max = max.map_or(u64::MAX, i64::unsigned_abs);
     // Only a name makes a prefix producer necessary: without one, whole prompts are counted.
-    let prefix = p.string("prefixMatchInfoProducerName");
+    let prefix = parameters::prefix_producer(&mut p);
     let prefix = prefix.map(|name| build.links.prefix(Some(name)));
     if p.bool("syncCrossReplicaState") == Some(true) {
         let why = "has no effect: replicas do not exchange their state in this version";
@@ -58,13 +67,15 @@ impl Producer for InflightLoadProducer {
 
     fn produce(&self, cycle: &Cycle<'_>, data: &mut RequestData) {
         let prompt = cycle.request.prompt.token_count();
-        let output = self.output.map_or(0, |o| ((prompt as f64 * o.ratio) as u32).min(o.max));
+        let allowed = cycle.request.max_output_tokens;
+        let output = self.output.map_or(0, |o| o.tokens(prompt, allowed));
         let found = match self.prefix {
             Some(slot) => data.prefix(slot),
             None => data.first_prefix(),
         };
         let tokens = (0..cycle.candidates.len() as u32)
             .map(|c| uncached(found, prompt, c).saturating_add(output))
+            .map(|tokens| u32::try_from(tokens).unwrap_or(u32::MAX))
             .collect();
         data.uncached_tokens = Some(tokens);
         data.prompt_tokens = prompt;
@@ -72,10 +83,11 @@ impl Producer for InflightLoadProducer {
 }
 
 /// Tokens of the prompt that `candidate` does not hold: those of the blocks that did not match,
-/// and those that were beyond the producer's limit and never looked at.
-fn uncached(found: Option<&PrefixMatch>, prompt: u64, candidate: u32) -> u32 {
-    let (in_blocks, hashed) =
-        found.map_or((0, 0), |f| (f.uncached_tokens(candidate), f.total_bytes.div_ceil(4)));
-    let beyond = prompt.saturating_sub(hashed);
-    u32::try_from(beyond.saturating_add(u64::from(in_blocks))).unwrap_or(u32::MAX)
+/// the last one counted in full as in the reference, and those that were beyond the producer's
+/// limit and never looked at.
+fn uncached(found: Option<&PrefixMatch>, prompt: u64, candidate: u32) -> u64 {
+    let Some(found) = found else { return prompt };
+    let tokens = |blocks: u32| u64::from(blocks) * u64::from(found.block_bytes.div_ceil(4));
+    let in_blocks = tokens(found.total.saturating_sub(found.blocks(candidate)));
+    in_blocks + prompt.saturating_sub(tokens(found.total))
 }

@@ -6,7 +6,7 @@ use crate::scheduling::{Cycle, Scorer};
 
 pub(super) const TYPE: PluginType = PluginType { name: "load-aware-scorer", aliases: &[], build };
 
-const DEFAULT_THRESHOLD: u32 = 128;
+const DEFAULT_THRESHOLD: u64 = 128;
 
 #[derive(Debug)]
 struct LoadAwareScorer {
@@ -17,7 +17,7 @@ struct LoadAwareScorer {
 fn build(mut build: Build<'_, '_>) -> Roles {
     let threshold = parameters::positive(&mut build.parameters, "threshold", DEFAULT_THRESHOLD);
     build.parameters.finish();
-    Roles::scorer(LoadAwareScorer { threshold: f64::from(threshold) })
+    Roles::scorer(LoadAwareScorer { threshold: threshold as f64 })
         .reading(Needs { queue: true, ..Needs::default() })
 }
 

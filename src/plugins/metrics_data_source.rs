@@ -53,10 +53,14 @@ fn build(build: Build<'_, '_>) -> Roles {
     });
     let path = p.string("path").filter(|path| !path.is_empty());
     if let Some(path) = path
-        && (!path.starts_with('/') || path.contains(|c: char| c.is_whitespace() || c.is_control()))
+        && path.contains(|c: char| c.is_whitespace() || c.is_control())
     {
-        p.error("path", format!("must begin with '/' and have no blanks, found '{path}'"));
+        p.error("path", format!("must have no blanks, found '{path}'"));
     }
+    let path = path.map(|path| match path.strip_prefix('/') {
+        Some(_) => path.to_owned(),
+        None => format!("/{path}"),
+    });
     let port = p.int_in("port", 1..=65535).and_then(|port| u16::try_from(port).ok());
     let insecure_skip_verify = p.bool("insecureSkipVerify");
     let ca_cert_path = p.string("caCertPath").filter(|path| !path.is_empty());
@@ -69,12 +73,13 @@ fn build(build: Build<'_, '_>) -> Roles {
     }
     let interval = p.duration("interval");
     if interval.is_some_and(|interval| interval < SHORTEST_INTERVAL) {
-        p.error("interval", "must be at least 50ms");
+        p.warning("interval", "is less than 50ms; 50ms is used");
     }
+    let interval = interval.map(|interval| interval.max(SHORTEST_INTERVAL));
     p.finish();
     let metrics_source = Some(MetricsSource {
         scheme,
-        path: path.map(str::to_owned),
+        path,
         port,
         insecure_skip_verify,
         ca_cert_path: ca_cert_path.map(PathBuf::from),

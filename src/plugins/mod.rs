@@ -42,6 +42,6 @@ pub use core_metrics_extractor::MetricsExtractor;
 pub use metrics_data_source::MetricsSource;
 
 pub use registry::{
-    Build, DEFAULT_IN_FLIGHT_PRODUCER, DEFAULT_PREFIX_PRODUCER, Links, PluginType, Roles, find,
-    type_names,
+    Build, DEFAULT_IN_FLIGHT_PRODUCER, DEFAULT_PREFIX_PRODUCER, IN_FLIGHT_PRODUCER_NAME, Links,
+    PREFIX_PRODUCER_NAME, PluginType, Roles, find, type_names,
 };

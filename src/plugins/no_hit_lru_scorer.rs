@@ -12,7 +12,7 @@ use crate::scheduling::{Cycle, Observer, PrefixMatch, PrefixSlot, RequestData, S
 
 pub(super) const TYPE: PluginType = PluginType { name: "no-hit-lru-scorer", aliases: &[], build };
 
-const DEFAULT_LRU_SIZE: u32 = 1024;
+const DEFAULT_LRU_SIZE: u64 = 1024;
 /// What every worker scores where the prompt is cached somewhere.
 const NEUTRAL: f64 = 0.5;
 
@@ -37,14 +37,15 @@ struct Used {
 fn build(build: Build<'_, '_>) -> Roles {
     let mut p = build.parameters;
     let size = parameters::positive(&mut p, "lruSize", DEFAULT_LRU_SIZE);
-    let prefix = build.links.prefix(p.string("prefixMatchInfoProducerName"));
+    let prefix = build.links.prefix(parameters::prefix_producer(&mut p));
     for old in ["prefixPluginType", "prefixPluginName"] {
         let why = "the prefix producer is named by 'prefixMatchInfoProducerName'";
         parameters::without_effect(&mut p, old, why);
     }
     p.finish();
     let used = Used { last: LruCache::unbounded(), cold_requests: 0 };
-    let plugin = Arc::new(NoHitLruScorer { prefix, size: size as usize, used: Mutex::new(used) });
+    let size = usize::try_from(size).unwrap_or(usize::MAX);
+    let plugin = Arc::new(NoHitLruScorer { prefix, size, used: Mutex::new(used) });
     Roles { scorer: Some(plugin.clone()), observer: Some(plugin), ..Roles::default() }
 }
 

@@ -1,5 +1,6 @@
 //! What several plugin types do with their parameters.
 
+use super::{IN_FLIGHT_PRODUCER_NAME, Links, PREFIX_PRODUCER_NAME};
 use crate::config::Fields;
 
 /// For a type without parameters: the reference never looks at what it is given, so neither do
@@ -23,23 +24,33 @@ pub(super) fn without_effect(parameters: &mut Fields<'_>, name: &'static str, wh
     }
 }
 
+/// The name of a prefix producer.
+pub(super) fn prefix_producer<'a>(parameters: &mut Fields<'a>) -> Option<&'a str> {
+    producer(parameters, PREFIX_PRODUCER_NAME)
+}
+
+/// The name of a producer; an empty one, as none, asks for the default.
+fn producer<'a>(parameters: &mut Fields<'a>, name: &'static str) -> Option<&'a str> {
+    parameters.string(name).filter(|producer| !producer.is_empty())
+}
+
 /// The name of the producer of requests and tokens in flight. There is one record of them here,
-/// kept by the scheduling cycle, so no name but the default one leads anywhere.
-pub(super) fn in_flight_producer(parameters: &mut Fields<'_>) {
-    let name = parameters.string("inFlightLoadProducerName");
-    if name.is_some_and(|name| name != super::DEFAULT_IN_FLIGHT_PRODUCER) {
-        parameters.warning(
-            "inFlightLoadProducerName",
-            "has no effect: there is one record of what is in flight, whatever its producer's name",
-        );
+/// kept by the scheduling cycle.
+pub(super) fn in_flight_producer(parameters: &mut Fields<'_>, links: &mut Links) {
+    if let Some(name) = producer(parameters, IN_FLIGHT_PRODUCER_NAME) {
+        links.name_in_flight(name);
     }
 }
 
 /// An integer parameter for which the reference takes 0 and less for the default.
-pub(super) fn positive(parameters: &mut Fields<'_>, name: &'static str, default: u32) -> u32 {
-    let given = parameters.int_in(name, i64::MIN..=i64::from(u32::MAX)).unwrap_or(0);
-    match u32::try_from(given) {
-        Ok(0) | Err(_) => default,
-        Ok(value) => value,
+pub(super) fn positive(parameters: &mut Fields<'_>, name: &'static str, default: u64) -> u64 {
+    match parameters.int(name) {
+        Some(given @ 1..) => given.unsigned_abs(),
+        _ => default,
     }
+}
+
+/// [`positive`] for what is counted in 32 bits here: more is as good as the most.
+pub(super) fn positive_u32(parameters: &mut Fields<'_>, name: &'static str, default: u32) -> u32 {
+    u32::try_from(positive(parameters, name, default.into())).unwrap_or(u32::MAX)
 }

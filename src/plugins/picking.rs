@@ -12,7 +12,7 @@ use crate::scheduling::{Cycle, Picks};
 pub(super) fn max_endpoints(mut build: Build<'_, '_>) -> usize {
     let max = super::parameters::positive(&mut build.parameters, "maxNumOfEndpoints", 1);
     build.parameters.finish();
-    max as usize
+    usize::try_from(max).unwrap_or(usize::MAX)
 }
 
 /// Requests in flight to a candidate right now, reservations of requests picked for since this

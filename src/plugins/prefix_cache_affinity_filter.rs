@@ -20,7 +20,7 @@ struct PrefixCacheAffinityFilter {
     /// Share of requests that pass unfiltered, 0 to 1.
     exploration: f64,
     /// How much longer, in milliseconds, the first token may take on the best sticky worker than
-    /// on the best other one; 0 or less means any time.
+    /// on the best other one; 0 means any time.
     max_penalty_ms: f64,
     /// Prompt tokens a worker computes per second.
     peak_throughput: f64,
@@ -28,7 +28,7 @@ struct PrefixCacheAffinityFilter {
 
 fn build(build: Build<'_, '_>) -> Roles {
     let mut p = build.parameters;
-    let prefix = build.links.prefix(p.string("prefixMatchInfoProducerName"));
+    let prefix = build.links.prefix(parameters::prefix_producer(&mut p));
     let threshold = p.float("affinityThreshold").unwrap_or(DEFAULT_THRESHOLD);
     if threshold > 1.0 {
         p.error("affinityThreshold", format!("must be at most 1, found {threshold}"));
@@ -38,6 +38,9 @@ fn build(build: Build<'_, '_>) -> Roles {
         p.error("explorationProbability", format!("must be from 0 to 1, found {exploration}"));
     }
     let max_penalty_ms = p.float("maxTTFTPenaltyMs").unwrap_or(DEFAULT_MAX_PENALTY_MS);
+    if max_penalty_ms < 0.0 {
+        p.error("maxTTFTPenaltyMs", format!("must not be negative, found {max_penalty_ms}"));
+    }
     let peak_throughput = p.float("peakPrefillThroughput").unwrap_or(DEFAULT_PEAK_THROUGHPUT);
     if peak_throughput <= 0.0 {
         p.error("peakPrefillThroughput", format!("must be above 0, found {peak_throughput}"));
@@ -53,7 +56,7 @@ fn build(build: Build<'_, '_>) -> Roles {
     }
     let why = "it belongs to the ttftSource 'latencyPredictor'";
     parameters::without_effect(&mut p, "latencyPredictionInfoProducerName", why);
-    parameters::in_flight_producer(&mut p);
+    parameters::in_flight_producer(&mut p, build.links);
     p.finish();
     if max_penalty_ms > 0.0 {
         build.links.want_in_flight_tokens();

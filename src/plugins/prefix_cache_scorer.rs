@@ -33,7 +33,7 @@ struct PrefixCacheScorer {
 
 fn build(build: Build<'_, '_>) -> Roles {
     let mut p = build.parameters;
-    let producer = p.string("prefixMatchInfoProducerName");
+    let producer = parameters::prefix_producer(&mut p);
     let length_weight = p.float("matchLengthWeight").unwrap_or(0.0);
     if !(0.0..=1.0).contains(&length_weight) {
         p.error("matchLengthWeight", format!("must be from 0 to 1, found {length_weight}"));
@@ -106,8 +106,8 @@ fn own_settings(p: &mut Fields<'_>) -> Option<PrefixCacheSettings> {
         .into_iter()
         .chain(["maxPrefixBlocksToMatch", "lruCapacityPerServer"])
         .any(|name| p.node(name).is_some());
-    let max_blocks = parameters::positive(p, "maxPrefixBlocksToMatch", OLD_MAX_BLOCKS);
-    let lru_capacity = parameters::positive(p, "lruCapacityPerServer", DEFAULT_LRU_CAPACITY);
+    let max_blocks = parameters::positive_u32(p, "maxPrefixBlocksToMatch", OLD_MAX_BLOCKS);
+    let lru_capacity = parameters::positive_u32(p, "lruCapacityPerServer", DEFAULT_LRU_CAPACITY);
     if !given {
         return None;
     }

@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::{MetricsExtractor, MetricsSource, ParserKind};
@@ -33,10 +33,15 @@ pub struct Build<'a, 'l> {
 pub struct Links {
     prefix: BTreeMap<String, PrefixSlot>,
     wants_in_flight_tokens: bool,
+    in_flight: BTreeSet<String>,
 }
 
 /// The producer that consumers get when they name none.
 pub const DEFAULT_PREFIX_PRODUCER: &str = "approx-prefix-cache-producer";
+/// The parameter by which consumers name a prefix producer.
+pub const PREFIX_PRODUCER_NAME: &str = "prefixMatchInfoProducerName";
+/// The parameter by which consumers name the producer of what is in flight.
+pub const IN_FLIGHT_PRODUCER_NAME: &str = "inFlightLoadProducerName";
 /// The producer of in-flight tokens.
 pub const DEFAULT_IN_FLIGHT_PRODUCER: &str = "inflight-load-producer";
 
@@ -52,6 +57,17 @@ impl Links {
     /// Asks for `inflight-load-producer`, so that token counts are kept.
     pub fn want_in_flight_tokens(&mut self) {
         self.wants_in_flight_tokens = true;
+    }
+
+    /// Notes that a plugin reads what the producer of this name keeps. There is one record of
+    /// what is in flight, whoever reads it; the name has to be one all the same.
+    pub fn name_in_flight(&mut self, producer: &str) {
+        self.in_flight.insert(producer.to_owned());
+    }
+
+    /// Names of the producers of requests and tokens in flight that plugins gave.
+    pub fn in_flight_producers(&self) -> impl Iterator<Item = &str> {
+        self.in_flight.iter().map(String::as_str)
     }
 
     /// Names of the prefix producers asked for, or making themselves known, so far.

@@ -6,7 +6,7 @@ use crate::scheduling::{Cycle, Scorer};
 
 pub(super) const TYPE: PluginType = PluginType { name: "token-load-scorer", aliases: &[], build };
 
-const DEFAULT_THRESHOLD: u32 = 4_194_304;
+const DEFAULT_THRESHOLD: u64 = 4_194_304;
 
 #[derive(Debug)]
 struct TokenLoadScorer {
@@ -18,9 +18,9 @@ fn build(build: Build<'_, '_>) -> Roles {
     build.links.want_in_flight_tokens();
     let mut p = build.parameters;
     let threshold = parameters::positive(&mut p, "queueThresholdTokens", DEFAULT_THRESHOLD);
-    parameters::in_flight_producer(&mut p);
+    parameters::in_flight_producer(&mut p, build.links);
     p.finish();
-    Roles::scorer(TokenLoadScorer { threshold: f64::from(threshold) })
+    Roles::scorer(TokenLoadScorer { threshold: threshold as f64 })
 }
 
 impl Scorer for TokenLoadScorer {

@@ -24,6 +24,13 @@ struct Drawn {
     total: f64,
 }
 
+/// Scores that differ by less than this share of the larger one say the same of two workers.
+const ALIKE: f64 = 0.05;
+
+fn alike(a: f64, b: f64) -> bool {
+    (a - b).abs() <= ALIKE * a.max(b)
+}
+
 impl Picker for WeightedRandomPicker {
     /// A-Res sampling without replacement (Efraimidis and Spirakis 2006), as in the reference
     /// (llm-d-router main at ebab6879): order by `u^(1/score)` with u uniform in (0, 1]. We
@@ -31,8 +38,9 @@ impl Picker for WeightedRandomPicker {
     /// scores. Candidates without a positive score come last; if there are no others, the draw is
     /// that of `random-picker`.
     ///
-    /// Not in the reference: the target gives way to another candidate of exactly its score,
-    /// drawn at random, if that one is less loaded. How likely each score is stays the same.
+    /// Not in the reference: the target gives way to another candidate of about its score,
+    /// drawn at random, if that one is less loaded. How likely each score is stays about the
+    /// same, and a burst over workers that hardly differ spreads as evenly as over equal ones.
     fn pick(&self, cycle: &Cycle<'_>, candidates: &[u32], totals: &[f64]) -> Picks {
         // False for what is not a number, too.
         let weighs = |total: f64| total > 0.0;
@@ -48,11 +56,12 @@ impl Picker for WeightedRandomPicker {
             candidates.iter().zip(totals).map(draw).collect()
         });
         drawn.sort_unstable_by(|a, b| b.key.total_cmp(&a.key));
-        let equals = drawn.iter().filter(|d| d.total == drawn[0].total).count() - 1;
-        if equals > 0 {
-            let nth = cycle.with_rng(|rng| rng.usize(..equals));
-            let is_equal = |d: &Drawn| d.total == drawn[0].total;
-            let other = (1..drawn.len()).filter(|&i| is_equal(&drawn[i])).nth(nth);
+        let (first, others) = (&drawn[0], 1..drawn.len());
+        let is_alike = |&i: &usize| alike(drawn[i].total, first.total);
+        let count = others.clone().filter(is_alike).count();
+        if count > 0 {
+            let nth = cycle.with_rng(|rng| rng.usize(..count));
+            let other = others.filter(is_alike).nth(nth);
             if let Some(i) = other
                 && load_now(cycle, drawn[i].candidate) < load_now(cycle, drawn[0].candidate)
             {

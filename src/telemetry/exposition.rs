@@ -80,6 +80,29 @@ pub(super) fn histogram_sample(labels: &[(&str, &str)], tally: &Tally) -> Metric
     metric
 }
 
+/// The bounds of buckets as Go writes them: `1.048576e+06` from a million on. They are labels,
+/// so a query for one finds nothing where it is spelled in another way.
+pub(super) fn with_go_bounds(text: String) -> String {
+    const BOUND: &str = "le=\"";
+    let mut out = String::with_capacity(text.len() + text.len() / 64);
+    let mut parts = text.split(BOUND);
+    out.push_str(parts.next().unwrap_or_default());
+    for part in parts {
+        out.push_str(BOUND);
+        let digits = part.find('"').map_or("", |end| &part[..end]);
+        if digits.len() < 7 || !digits.bytes().all(|b| b.is_ascii_digit()) {
+            out.push_str(part);
+            continue;
+        }
+        let (first, more) = digits.split_at(1);
+        let more = more.trim_end_matches('0');
+        let point = if more.is_empty() { "" } else { "." };
+        out.push_str(&format!("{first}{point}{more}e+{:02}", digits.len() - 1));
+        out.push_str(&part[digits.len()..]);
+    }
+    out
+}
+
 fn pairs(labels: &[(&str, &str)]) -> Vec<LabelPair> {
     labels
         .iter()
@@ -116,5 +139,32 @@ impl<F: Fn() -> Vec<MetricFamily> + Send + Sync> Collector for AtScrape<F> {
 
     fn collect(&self) -> Vec<MetricFamily> {
         (self.collect)()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bounds_are_written_as_go_does() {
+        let cases = [
+            ("a_bucket{le=\"524288\"} 1048576\n", "a_bucket{le=\"524288\"} 1048576\n"),
+            ("a_bucket{le=\"1048576\"} 1\n", "a_bucket{le=\"1.048576e+06\"} 1\n"),
+            (
+                "a_bucket{m=\"x\",le=\"1073741824\"} 1\n",
+                "a_bucket{m=\"x\",le=\"1.073741824e+09\"} 1\n",
+            ),
+            ("a_bucket{le=\"2000000\"} 1\n", "a_bucket{le=\"2e+06\"} 1\n"),
+            (
+                "a_bucket{le=\"+Inf\"} 1\na_bucket{le=\"0.00205\"} 1\n",
+                "a_bucket{le=\"+Inf\"} 1\na_bucket{le=\"0.00205\"} 1\n",
+            ),
+            ("a{m=\"le=\\\"1048576\\\"\"} 1\n", "a{m=\"le=\\\"1048576\\\"\"} 1\n"),
+            ("le=\"", "le=\""),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(with_go_bounds(text.to_owned()), expected);
+        }
     }
 }

@@ -8,7 +8,7 @@ use prometheus::{Registry, TextEncoder};
 
 use super::buckets;
 use super::cardinality::{Guard, OTHER};
-use super::exposition::{AtScrape, Info, histogram_sample};
+use super::exposition::{AtScrape, Info, histogram_sample, with_go_bounds};
 use super::histogram::Histogram;
 use super::pool::{self, PoolSource};
 use super::series::RequestSeries;
@@ -276,7 +276,7 @@ impl Metrics {
 
     /// Everything in the exposition format (`text/plain; version=0.0.4`).
     pub fn render(&self) -> prometheus::Result<String> {
-        TextEncoder::new().encode_to_string(&self.registry.gather())
+        TextEncoder::new().encode_to_string(&self.registry.gather()).map(with_go_bounds)
     }
 }
 

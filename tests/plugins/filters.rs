@@ -55,7 +55,7 @@ fn labels() {
     ];
     let in_both = "{matchLabels: {gpu: h100}, \
                    matchExpressions: [{key: tier, operator: In, values: [gold, silver]}]}";
-    let cases: [(&str, &str, &[u32]); 14] = [
+    let cases: [(&str, &str, &[u32]); 15] = [
         ("label-selector-filter", "", &[0, 1, 2, 3]),
         ("label-selector-filter", "{}", &[0, 1, 2, 3]),
         ("label-selector-filter", "matchLabels: {gpu: h100}", &[1, 2]),
@@ -74,6 +74,7 @@ fn labels() {
         ("by-label", "{label: gpu, validValues: [h200, b200]}", &[0]),
         ("by-label", "{label: gpu, validValues: [h200], allowsNoLabel: true}", &[0, 3]),
         ("by-label", "{label: gpu, allowsNoLabel: true}", &[3]),
+        ("by-label", "{label: tier, validValues: ['']}", &[2, 3]),
     ];
     for (filter, parameters, expected) in cases {
         let rig = Rig::new(&[(filter, parameters, 1.0)]);

@@ -89,6 +89,9 @@ fn mistakes_and_things_of_the_past() {
         ("load-aware-scorer", "threshold: 2.5", &[(E, "threshold", "an integer")]),
         ("load-aware-scorer", "threshold: '2'", &[(E, "threshold", "an integer")]),
         ("load-aware-scorer", "Threshold: 2", &[]),
+        ("load-aware-scorer", "threshold: 4294967296", &[]),
+        ("token-load-scorer", "queueThresholdTokens: 9223372036854775807", &[]),
+        ("max-score-picker", "maxNumOfEndpoints: 9223372036854775807", &[]),
         ("load-aware-scorer", "threshhold: 2", &[(E, "threshhold", "did you mean 'threshold'")]),
         ("max-score-picker", "maxNumOfEndpoints: many", &[(E, "maxNumOfEndpoints", "an integer")]),
         (
@@ -97,11 +100,7 @@ fn mistakes_and_things_of_the_past() {
             &[(W, "requestTimeout", "no effect"), (W, "maxBusyScore", "1 is used")],
         ),
         ("active-request-scorer", "inFlightLoadProducerName: inflight-load-producer", &[]),
-        (
-            "token-load-scorer",
-            "inFlightLoadProducerName: mine",
-            &[(W, "inFlightLoadProducerName", "one record")],
-        ),
+        ("token-load-scorer", "inFlightLoadProducerName: mine", &[]),
         (
             "no-hit-lru-scorer",
             "{prefixPluginName: a, prefixPluginType: b}",
@@ -156,7 +155,27 @@ fn mistakes_and_things_of_the_past() {
             "maxPrefixBlocksToMatch: 256",
             &[(W, "maxPrefixBlocksToMatch", "must be 0")],
         ),
+        (
+            "approx-prefix-cache-producer",
+            "maxPrefixBlocksToMatch: -3",
+            &[(W, "maxPrefixBlocksToMatch", "must be 0")],
+        ),
+        (
+            "approx-prefix-cache-producer",
+            "{maxPrefixTokensToMatch: 0, maxPrefixBlocksToMatch: -3}",
+            &[(E, "maxPrefixBlocksToMatch", "at least 0")],
+        ),
+        (
+            "approx-prefix-cache-producer",
+            "{blockSizeTokens: 10000000, lruCapacityPerServer: 99999999999}",
+            &[],
+        ),
         ("inflight-load-producer", "outputRatio: -1", &[(E, "outputRatio", "negative")]),
+        (
+            "inflight-load-producer",
+            "maxEstimatedOutputTokens: -1",
+            &[(E, "maxEstimatedOutputTokens", "at least 0")],
+        ),
         (
             "inflight-load-producer",
             "syncCrossReplicaState: true",
@@ -192,6 +211,11 @@ fn mistakes_and_things_of_the_past() {
             ],
         ),
         ("prefix-cache-affinity-filter", "ttftSource: x", &[(E, "ttftSource", "must be")]),
+        (
+            "prefix-cache-affinity-filter",
+            "maxTTFTPenaltyMs: -5",
+            &[(E, "maxTTFTPenaltyMs", "must not be negative")],
+        ),
         (
             "label-selector-filter",
             "matchExpressions: [{key: a, operator: in, values: [x]}]",

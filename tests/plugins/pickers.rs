@@ -97,12 +97,16 @@ fn weighted_random_is_proportional_to_scores() {
     }
 }
 
-/// Load moves picks between equals and leaves alone how likely each score is.
+/// Load moves picks between those of about one score and leaves alone how likely each score is.
 #[test]
-fn weighted_random_prefers_the_less_loaded_of_equals_only() {
+fn weighted_random_prefers_the_less_loaded_of_those_alike_only() {
     let rig =
         Rig::new(&[("kv-cache-utilization-scorer", "", 1.0), ("weighted-random-picker", "", 1.0)]);
     let all = loaded(&[(0, 0, 0.5), (0, 0, 0.75), (0, 0, 0.75)]);
+    let _held = [0, 0, 0, 1].map(|n| Reservation::new(all[n].clone(), 0));
+    assert_spread(&targets(&rig, &all, 4000), &[0.5, 0.0, 0.5]);
+    // A score of 0.25 and one of 0.2501 are alike.
+    let all = loaded(&[(0, 0, 0.5), (0, 0, 0.7499), (0, 0, 0.75)]);
     let _held = [0, 0, 0, 1].map(|n| Reservation::new(all[n].clone(), 0));
     assert_spread(&targets(&rig, &all, 4000), &[0.5, 0.0, 0.5]);
 }
@@ -134,11 +138,10 @@ fn several_endpoints_in_order() {
 }
 
 /// 256 requests that all saw the pool before any of them was picked for, from `threads` threads.
-fn largest_share(plugins: &[(&str, &str, f64)], threads: usize) -> f64 {
+fn largest_share(all: &[Arc<Endpoint>], plugins: &[(&str, &str, f64)], threads: usize) -> f64 {
     const REQUESTS: usize = 256;
-    let all = workers(8);
     let rig = Rig::new(plugins);
-    let before = candidates(&all);
+    let before = candidates(all);
     let held: Vec<_> = std::thread::scope(|scope| {
         let each = |thread: usize| {
             let (before, scheduler) = (&before, &rig.scheduler);
@@ -174,9 +177,20 @@ fn a_burst_spreads_evenly_whatever_the_picker() {
         for picker in PICKERS {
             for threads in [1, 2, 8] {
                 let plugins = [scorers, &[(picker, "", 1.0)]].concat();
-                let share = largest_share(&plugins, threads);
+                let share = largest_share(&workers(8), &plugins, threads);
                 assert!(share <= 1.25, "{picker} after {scorers:?}, {threads} threads: {share}");
             }
         }
+    }
+}
+
+/// Picks by weight spread over workers that differ a little, too.
+#[test]
+fn a_weighted_burst_spreads_evenly_over_workers_that_hardly_differ() {
+    let state: Vec<_> = (0..8).map(|n| (0, 0, 0.5 + f64::from(n) / 1000.0)).collect();
+    let plugins = [("kv-cache-utilization-scorer", "", 1.0), ("weighted-random-picker", "", 1.0)];
+    for threads in [1, 2, 8] {
+        let share = largest_share(&loaded(&state), &plugins, threads);
+        assert!(share <= 1.25, "{threads} threads: {share}");
     }
 }

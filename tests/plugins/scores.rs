@@ -15,7 +15,7 @@ fn state_a() -> Vec<Arc<Endpoint>> {
 #[test]
 fn load_scorers_under_state_a() {
     type Case = (&'static [(&'static str, &'static str, f64)], [f64; 4]);
-    let cases: [Case; 9] = [
+    let cases: [Case; 10] = [
         (&[("queue-scorer", "", 1.0)], [1.0, 0.875, 0.75, 0.0]),
         (&[("kv-cache-utilization-scorer", "", 1.0)], [0.9, 0.75, 0.5, 0.1]),
         (&[("kv-cache-scorer", "", 1.0)], [0.9, 0.75, 0.5, 0.1]),
@@ -24,6 +24,10 @@ fn load_scorers_under_state_a() {
         (&[("load-aware-scorer", "threshold: 10", 1.0)], [0.5, 0.45, 0.4, 0.1]),
         (&[("load-aware-scorer", "threshold: 4", 1.0)], [0.5, 0.375, 0.25, 0.0]),
         (&[("load-aware-scorer", "threshold: -1", 1.0)], [0.5, 0.49609375, 0.4921875, 0.46875]),
+        (
+            &[("load-aware-scorer", "threshold: 8589934592", 1.0)],
+            [0.5, 0.5 - 1.0 / 17179869184.0, 0.5 - 2.0 / 17179869184.0, 0.5 - 8.0 / 17179869184.0],
+        ),
         (
             &[
                 ("queue-scorer", "", 2.0),
@@ -126,11 +130,12 @@ fn tokens_in_flight_are_those_not_cached() {
     let rig = Rig::new(&producers);
     let text = tokens(1, 200);
     rig.send_to(&prompt(&text), &all[0]);
-    // 128 of the 200 tokens are whole blocks that the first worker holds, as is the tail.
-    assert_scores(&rig.scores(&prompt(&text), &all), &[1.0, 0.8]);
+    // The first worker holds all 4 blocks of 64 tokens; the other would have to compute them, the
+    // last of them in full, though the prompt ends in it.
+    assert_scores(&rig.scores(&prompt(&text), &all), &[1.0, 1.0 - 256.0 / 1000.0]);
     let longer = format!("{text}{}", tokens(2, 40));
     // The tail block is another one now: 192 of 240 tokens match.
-    assert_scores(&rig.scores(&prompt(&longer), &all[..1]), &[1.0 - 48.0 / 1000.0]);
+    assert_scores(&rig.scores(&prompt(&longer), &all[..1]), &[1.0 - 64.0 / 1000.0]);
 }
 
 #[test]
@@ -223,13 +228,26 @@ fn estimated_output_is_reserved_too() {
         ("", 100),
         ("addEstimatedOutputTokens: true", 250),
         ("{addEstimatedOutputTokens: true, outputRatio: 0.5}", 150),
+        ("{addEstimatedOutputTokens: true, outputRatio: 0.333}", 133),
+        ("{addEstimatedOutputTokens: true, outputRatio: 0.335}", 134),
         ("{addEstimatedOutputTokens: true, maxEstimatedOutputTokens: 20}", 120),
+        ("{addEstimatedOutputTokens: true, maxEstimatedOutputTokens: 0}", 100),
         ("outputRatio: 7", 100),
     ];
-    for (parameters, expected) in cases {
+    let cases = cases.map(|(parameters, expected)| (parameters, None, expected));
+    // What the request itself allows is an upper bound.
+    let bounded = [
+        ("addEstimatedOutputTokens: true", Some(7), 107),
+        ("addEstimatedOutputTokens: true", Some(1000), 250),
+        ("{addEstimatedOutputTokens: true, maxEstimatedOutputTokens: 5}", Some(7), 105),
+        ("", Some(7), 100),
+    ];
+    for (parameters, allowed, expected) in cases.into_iter().chain(bounded) {
         let all = workers(1);
         let rig = Rig::new(&[("inflight-load-producer", parameters, 1.0)]);
-        let decision = rig.send(&prompt(&tokens(1, 100)), &all);
+        let mut request = prompt(&tokens(1, 100));
+        request.max_output_tokens = allowed;
+        let decision = rig.send(&request, &all);
         assert_eq!(all[0].in_flight.tokens(), expected, "{parameters}");
         drop(decision);
         assert_eq!(all[0].in_flight.tokens(), 0);

@@ -189,13 +189,23 @@ fn adapters() {
             set(&[], &[], 0),
         ),
         (r#"NAME{max_lora="many",running_lora_adapters="a"} 1"#, set(&["a"], &[], 0)),
+        (
+            r#"NAME{max_lora="3",running_lora_adapters="a,a,b",waiting_lora_adapters="a"} 0"#,
+            set(&["a", "b"], &["a"], 3),
+        ),
         ("other 1", None),
     ];
+    let read = |text: &str| {
+        read("vllm", needs, &format!("{}\n", text.replace("NAME", "vllm:lora_requests_info")))
+    };
     for (text, expected) in cases {
-        let reading =
-            read("vllm", needs, &format!("{}\n", text.replace("NAME", "vllm:lora_requests_info")));
+        let reading = read(text);
         assert_eq!(reading.lora, expected, "{text:?}");
         assert!(reading.problems.is_empty(), "adapters may be left out");
+    }
+    for value in ["NaN", "-1", "-Inf"] {
+        let reading = read(&format!("NAME{{running_lora_adapters=\"a\"}} {value}"));
+        assert_eq!((reading.lora, reading.problems.len()), (None, 1), "{value}");
     }
 }
 
