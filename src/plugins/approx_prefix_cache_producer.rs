@@ -37,6 +37,9 @@ pub(super) struct PrefixCacheSettings {
     pub keep_tail: bool,
     /// Blocks remembered per worker.
     pub lru_capacity: u32,
+    /// Where the capacity is taken from the workers, take it in tokens: see
+    /// [`PrefixCacheSettings::capacity`].
+    pub capacity_by_tokens: bool,
 }
 
 /// How much of each prompt is looked at.
@@ -67,10 +70,20 @@ impl PrefixCacheSettings {
         BlockRule { block_bytes, max_blocks, keep_tail: self.keep_tail }
     }
 
-    fn capacity(&self, worker: &SignalValues) -> u32 {
+    /// Blocks to remember of a worker. The reference takes as many as the worker has, though its
+    /// own blocks are never smaller than 64 tokens and the worker's mostly are: four times what
+    /// the worker can hold, so that it believes in prefixes long evicted. `capacityByTokens`
+    /// (ours) takes as many as hold the same number of tokens.
+    fn capacity(&self, worker: &SignalValues, block_bytes: u32) -> u32 {
         match worker.num_blocks {
-            blocks if self.auto_tune && blocks > 0 => blocks,
-            _ => self.lru_capacity,
+            0 => self.lru_capacity,
+            _ if !self.auto_tune => self.lru_capacity,
+            blocks if self.capacity_by_tokens && worker.block_size > 0 => {
+                let bytes =
+                    u64::from(blocks) * u64::from(worker.block_size) * u64::from(BYTES_PER_TOKEN);
+                u32::try_from(bytes / u64::from(block_bytes)).unwrap_or(u32::MAX).max(1)
+            }
+            blocks => blocks,
         }
     }
 }
@@ -118,6 +131,10 @@ fn build(build: Build<'_, '_>) -> Roles {
     };
     let lru_capacity =
         super::parameters::positive_u32(&mut p, "lruCapacityPerServer", DEFAULT_LRU_CAPACITY);
+    let capacity_by_tokens = p.bool("capacityByTokens").unwrap_or(false);
+    if capacity_by_tokens && !auto_tune {
+        p.warning("capacityByTokens", "has no effect where autoTune is false");
+    }
     p.finish();
     let tokens = tokens.clamp(0, MAX_BLOCK_TOKENS.into()) as u32;
     let settings = PrefixCacheSettings {
@@ -127,6 +144,7 @@ fn build(build: Build<'_, '_>) -> Roles {
         limit,
         keep_tail: true,
         lru_capacity,
+        capacity_by_tokens,
     };
     let cache = Arc::new(PrefixCache::new(build.links.prefix(Some(build.name)), settings));
     Roles {
@@ -173,7 +191,8 @@ impl Observer for PrefixCache {
         let chains = Chains { hashes: &found.hashes, breaks: &found.breaks };
         for &target in targets {
             let worker = &cycle.candidates[target as usize];
-            self.index.record(worker.endpoint, chains, self.settings.capacity(&worker.signals));
+            let capacity = self.settings.capacity(&worker.signals, found.block_bytes);
+            self.index.record(worker.endpoint, chains, capacity);
         }
     }
 }

@@ -38,13 +38,13 @@ fn build(build: Build<'_, '_>) -> Roles {
     build.links.want_in_flight_tokens();
     let mut p = build.parameters;
     // The producer of what is in flight reads it; without one every prompt looks uncached.
-    build.links.prefix(p.string("prefixMatchInfoProducerName"));
-    parameters::in_flight_producer(&mut p);
+    build.links.prefix(parameters::prefix_producer(&mut p));
+    parameters::in_flight_producer(&mut p, build.links);
     let weight = p.float("streamDelayWeight").unwrap_or(DEFAULT_STREAM_DELAY_WEIGHT);
     if weight < 0.0 {
         p.error("streamDelayWeight", format!("must not be negative, found {weight}"));
     }
-    let answer = parameters::positive(&mut p, "answerTokens", DEFAULT_ANSWER_TOKENS);
+    let answer = parameters::positive_u32(&mut p, "answerTokens", DEFAULT_ANSWER_TOKENS);
     p.finish();
     Roles::scorer(ExpectedDelayScorer {
         stream_delay_weight: weight,

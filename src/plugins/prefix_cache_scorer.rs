@@ -127,6 +127,7 @@ fn own_settings(p: &mut Fields<'_>) -> Option<PrefixCacheSettings> {
         limit: Limit::Blocks(max_blocks),
         keep_tail: false,
         lru_capacity,
+        capacity_by_tokens: false,
     })
 }
 

@@ -104,16 +104,24 @@ fn a_limit_below_one_block_looks_at_nothing() {
 /// Blocks remembered: the capacity of the configuration, or the worker's own.
 #[test]
 fn capacity_of_the_default_producer() {
-    // (parameters, blocks the worker reports, blocks of 64 tokens it holds of 40)
+    // (parameters, blocks the worker reports, their size in tokens, blocks of 64 tokens it holds
+    // of 40)
     let cases = [
-        ("", 0, 40),
-        ("lruCapacityPerServer: 10", 0, 10),
-        ("lruCapacityPerServer: 0", 0, 40),
-        ("lruCapacityPerServer: 10", 25, 25),
-        ("{lruCapacityPerServer: 10, autoTune: false}", 25, 10),
+        ("", 0, 0, 40),
+        ("lruCapacityPerServer: 10", 0, 0, 10),
+        ("lruCapacityPerServer: 0", 0, 0, 40),
+        ("lruCapacityPerServer: 10", 25, 0, 25),
+        ("lruCapacityPerServer: 10", 25, 16, 25),
+        ("{lruCapacityPerServer: 10, autoTune: false}", 25, 16, 10),
+        ("{lruCapacityPerServer: 10, capacityByTokens: true}", 80, 16, 20),
+        ("{lruCapacityPerServer: 10, capacityByTokens: true}", 80, 0, 40),
+        ("{lruCapacityPerServer: 10, capacityByTokens: true}", 0, 16, 10),
+        ("{lruCapacityPerServer: 10, capacityByTokens: true}", 1, 16, 1),
+        ("{lruCapacityPerServer: 10, capacityByTokens: true, autoTune: false}", 80, 16, 10),
     ];
-    for (parameters, num_blocks, held) in cases {
-        let one = [worker(0, &[], SignalValues { num_blocks, ..Default::default() })];
+    for (parameters, num_blocks, block_size, held) in cases {
+        let signals = SignalValues { num_blocks, block_size, ..Default::default() };
+        let one = [worker(0, &[], signals)];
         let rig = Rig::new(&[SCORER, ("approx-prefix-cache-producer", parameters, 1.0)]);
         let request = prompt(&tokens(1, 40 * 64));
         rig.send(&request, &one);

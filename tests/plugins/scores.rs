@@ -155,34 +155,34 @@ type InFlight = (u32, u64, bool);
 
 #[test]
 fn expected_delay_weighs_waiting_computing_and_decoding() {
-    let request = prompt(&tokens(1, 1000));
+    let request = prompt(&tokens(1, 1024));
     // (parameters, in flight to the first worker, to the second, delay of the first, of the
-    // second); the request has 1000 tokens, none of them cached.
+    // second); the request has 1024 tokens, none of them cached.
     type Case = (&'static str, &'static [InFlight], &'static [InFlight], f64, f64);
     let cases: [Case; 6] = [
-        ("", &[], &[], 1000.0, 1000.0),
+        ("", &[], &[], 1024.0, 1024.0),
         // What waits before it is waited for, and each prompt takes something besides.
-        ("streamDelayWeight: 0", &[(500, 0, false)], &[], 1700.0, 1000.0),
-        ("streamDelayWeight: 0", &[(500, 0, true)], &[], 1000.0, 1000.0),
-        // A stream waits while the prompt is computed: 0.1 * 1000. Each of two in a batch slows
+        ("streamDelayWeight: 0", &[(500, 0, false)], &[], 1724.0, 1024.0),
+        ("streamDelayWeight: 0", &[(500, 0, true)], &[], 1024.0, 1024.0),
+        // A stream waits while the prompt is computed: 0.1 * 1024. Each of two in a batch slows
         // the other: 0.1 * 100 * 2.2. The prompt is read in each step of the other's: 0.1 * 100 *
-        // 0.0007 * 1000.
+        // 0.0007 * 1024.
         (
             "{streamDelayWeight: 0.1, answerTokens: 100}",
             &[(0, 0, true)],
             &[],
-            1000.0 + 100.0 + 22.0 + 7.0,
-            1000.0,
+            1024.0 + 102.4 + 22.0 + 7.168,
+            1024.0,
         ),
         // Long contexts slow it: 0.1 * 100 * 0.0007 * 40,000 more.
         (
             "{streamDelayWeight: 0.1, answerTokens: 100}",
             &[(0, 0, true)],
             &[(0, 40_000, true)],
-            1129.0,
-            1129.0 + 280.0,
+            1155.568,
+            1155.568 + 280.0,
         ),
-        ("answerTokens: 0", &[(0, 0, true)], &[], 1000.0 + 50.0 + 22.0 + 7.0, 1000.0),
+        ("answerTokens: 0", &[(0, 0, true)], &[], 1024.0 + 51.2 + 22.0 + 7.168, 1024.0),
     ];
     for (parameters, first, second, one, other) in cases {
         let all = workers(2);
