@@ -21,26 +21,26 @@ BIN = ROOT / "target" / "release"
 # What a vLLM 0.24 answers to /metrics.
 METRICS_BYTES = 107_000
 
-# The default configuration of the reference's Helm chart, with a file that both pickers read.
+# config/tutorial.yaml, with a file of endpoints that other pickers read too.
 CONFIG = """apiVersion: llm-d.ai/v1alpha1
 kind: EndpointPickerConfig
 plugins:
 - type: file-discovery
   parameters: {path: %s}
-- type: queue-scorer
-- type: kv-cache-utilization-scorer
 - type: prefix-cache-scorer
-- type: max-score-picker
+- type: load-aware-scorer
+  parameters: {threshold: 100}
 schedulingProfiles:
 - name: default
   plugins:
-  - {pluginRef: queue-scorer, weight: 2}
-  - {pluginRef: kv-cache-utilization-scorer, weight: 2}
-  - {pluginRef: prefix-cache-scorer, weight: 3}
-  - {pluginRef: max-score-picker}
+  - {pluginRef: prefix-cache-scorer, weight: 2}
+  - {pluginRef: load-aware-scorer, weight: 1}
 dataLayer:
   discovery: {pluginRef: file-discovery}
 """
+
+# Samples that replays compare, beside the baselines.
+CONFIGS = ("recommended", "default", "sticky-until-saturated", "tutorial")
 
 
 def free_port():
@@ -146,7 +146,7 @@ class Bench:
         time_each = f"--duration={self.args.seconds}s"
         large = ["--prompt-bytes", "220Ki", "--shared-prefix-bytes", "200Ki", "--streams", "8"]
         self.run("chat-1k", "extproc", epp, *vs, time_each, "--idle", "2s")
-        self.run("chat-1k-500-per-second", "extproc", epp, *vs, time_each, "--rate", "500")
+        self.run("chat-1k-1000-per-second", "extproc", epp, *vs, time_each, "--rate", "1000")
         self.run("prompt-220k", "extproc", epp, *vs, time_each, *large)
         self.run("sse-100-events", "extproc", epp, *vs, time_each, "--sse-events", "100",
                  "--streams", "8")
@@ -163,8 +163,10 @@ class Bench:
         self.run("decisions", "picker", "--duration", "200ms")
 
     def replays(self):
+        configs = [a for name in CONFIGS for a in ("--config", ROOT / "config" / f"{name}.yaml")]
         for kind in ("shared", "chat", "rag", "bursts"):
-            self.run(f"replay-{kind}", "replay", kind, "--requests", "4000", "--rate", "1,2,4")
+            self.run(f"replay-{kind}", "replay", kind, "--requests", "4000", "--rate", "1,2,4",
+                     *configs)
 
     def cluster(self):
         self.run("cluster-chat", "cluster", "chat", "--requests", "200", "--base-rate", "10",

@@ -5,13 +5,16 @@ use std::fmt::Write;
 use super::{Report, Table};
 
 const STYLE: &str = "
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 1100px; margin: 2em auto; padding: 0 1em; }
-table { border-collapse: collapse; margin: 0 0 2em; }
-th, td { padding: .25em .9em; border-bottom: 1px solid #ddd; text-align: right; }
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 1400px; margin: 2em auto; padding: 0 1em; }
+div { overflow-x: auto; margin: 0 0 2em; }
+table { border-collapse: collapse; }
+th, td { padding: .25em .7em; border-bottom: 1px solid #ddd; text-align: right; white-space: nowrap; }
+th { vertical-align: bottom; white-space: normal; }
 th:first-child, td:first-child { text-align: left; }
 dl { display: grid; grid-template-columns: max-content 1fr; gap: 0 1.5em; color: #555; }
 dd { margin: 0; overflow-wrap: anywhere; }
-figure { margin: 0 0 2em; }
+section { display: grid; grid-template-columns: repeat(auto-fit, minmax(560px, 1fr)); gap: 1em; }
+figure { margin: 0; }
 svg { max-width: 100%; height: auto; }
 ";
 
@@ -27,23 +30,26 @@ pub fn page(report: &Report) -> Result<String, String> {
         let _ = writeln!(out, "<dt>{}</dt><dd>{}</dd>", escape(name), escape(value));
     }
     out.push_str("</dl>\n");
-    for t in &report.tables {
-        table(&mut out, t);
-    }
+    // What it was measured with, then the pictures, then the figures behind them.
+    let (first, rest) = report.tables.split_at(report.tables.len().min(1));
+    first.iter().for_each(|t| table(&mut out, t));
+    out.push_str("<section>\n");
     for plot in &report.plots {
         let _ = writeln!(out, "<figure>{}</figure>", plot.svg()?);
     }
+    out.push_str("</section>\n");
+    rest.iter().for_each(|t| table(&mut out, t));
     out.push_str("</body>\n</html>\n");
     Ok(out)
 }
 
 fn table(out: &mut String, table: &Table) {
-    let _ = writeln!(out, "<h2>{}</h2>\n<table>", escape(&table.title));
+    let _ = writeln!(out, "<h2>{}</h2>\n<div><table>", escape(&table.title));
     row(out, "th", &table.columns);
     for cells in &table.rows {
         row(out, "td", cells);
     }
-    out.push_str("</table>\n");
+    out.push_str("</table></div>\n");
 }
 
 fn row(out: &mut String, tag: &str, cells: &[String]) {
