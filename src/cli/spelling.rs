@@ -136,7 +136,12 @@ impl Known {
                     Before::BareBool(flag) if parse_bool(argument).is_some() => mistakes.push(
                         format!("unexpected argument '{argument}'; write --{flag}={argument}"),
                     ),
-                    _ => mistakes.push(format!("unexpected argument '{argument}'")),
+                    _ => {
+                        let near = nearest(argument, self.subcommands.keys().map(String::as_str));
+                        let near = near.map(|n| format!("; did you mean '{n}'?"));
+                        let near = near.unwrap_or_default();
+                        mistakes.push(format!("unexpected argument '{argument}'{near}"));
+                    }
                 }
                 continue;
             }

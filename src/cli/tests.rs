@@ -242,6 +242,7 @@ fn every_mistake_is_told_at_once() {
 fn what_does_not_go_together() {
     for (arguments, expected) in [
         (&["--pool-nam", "p"][..], "unknown flag '--pool-nam'; did you mean '--pool-name'?"),
+        (&["chekc", "f.yaml"], "unexpected argument 'chekc'; did you mean 'check'?"),
         (&["--pool-name=p", "--endpoint-selector=a=b"], "exclude each other"),
         (&["--pool-name=p", "--endpoints=127.0.0.1:1"], "exclude each other"),
         (&["--endpoint-selector=a=b"], "needs 1 to 8 ports, not 0"),
