@@ -73,8 +73,16 @@ impl<'de, F: Fields<'de>> Deserialize<'de> for Object<F> {
 }
 
 /// A string: a slice of the body, or a copy where it holds escapes.
+///
+/// Read as bytes: then serde_json looks for the end of the string with `memchr` instead of looking
+/// at every byte, which is most of what reading a long prompt costs. It does not look for control
+/// characters then; [`check`] has. Half a surrogate pair is no error to it then, but no UTF-8.
 #[derive(Debug, Default)]
 pub(super) struct Text<'a>(pub Cow<'a, str>);
+
+fn utf8<E: Error>(bytes: &[u8]) -> Result<&str, E> {
+    simdutf8::basic::from_utf8(bytes).map_err(|_| E::custom("lone surrogate"))
+}
 
 impl<'de> Deserialize<'de> for Text<'de> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
@@ -87,16 +95,16 @@ impl<'de> Deserialize<'de> for Text<'de> {
                 f.write_str("a string")
             }
 
-            fn visit_borrowed_str<E: Error>(self, v: &'de str) -> Result<Self::Value, E> {
-                Ok(Text(Cow::Borrowed(v)))
+            fn visit_borrowed_bytes<E: Error>(self, v: &'de [u8]) -> Result<Self::Value, E> {
+                Ok(Text(Cow::Borrowed(utf8(v)?)))
             }
 
-            fn visit_str<E: Error>(self, v: &str) -> Result<Self::Value, E> {
-                Ok(Text(Cow::Owned(v.to_owned())))
+            fn visit_bytes<E: Error>(self, v: &[u8]) -> Result<Self::Value, E> {
+                Ok(Text(Cow::Owned(utf8(v)?.to_owned())))
             }
         }
 
-        deserializer.deserialize_str(TextVisitor)
+        deserializer.deserialize_bytes(TextVisitor)
     }
 }
 
@@ -214,16 +222,20 @@ impl<'de, B: Fields<'de>> Deserialize<'de> for Content<'de, B> {
                 f.write_str("a string or an array of blocks")
             }
 
-            fn visit_unit<E: Error>(self) -> Result<Self::Value, E> {
+            fn visit_none<E: Error>(self) -> Result<Self::Value, E> {
                 Ok(Content::default())
             }
 
-            fn visit_borrowed_str<E: Error>(self, v: &'de str) -> Result<Self::Value, E> {
-                Ok(Content::Text(Cow::Borrowed(v)))
+            fn visit_some<D: Deserializer<'de>>(self, value: D) -> Result<Self::Value, D::Error> {
+                value.deserialize_bytes(self)
             }
 
-            fn visit_str<E: Error>(self, v: &str) -> Result<Self::Value, E> {
-                Ok(Content::Text(Cow::Owned(v.to_owned())))
+            fn visit_borrowed_bytes<E: Error>(self, v: &'de [u8]) -> Result<Self::Value, E> {
+                Ok(Content::Text(Cow::Borrowed(utf8(v)?)))
+            }
+
+            fn visit_bytes<E: Error>(self, v: &[u8]) -> Result<Self::Value, E> {
+                Ok(Content::Text(Cow::Owned(utf8(v)?.to_owned())))
             }
 
             fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<Self::Value, A::Error> {
@@ -231,16 +243,26 @@ impl<'de, B: Fields<'de>> Deserialize<'de> for Content<'de, B> {
             }
         }
 
-        deserializer.deserialize_any(ContentVisitor(PhantomData))
+        // A string or an array, as bytes are; see `Text`.
+        deserializer.deserialize_option(ContentVisitor(PhantomData))
     }
 }
 
-/// The body as text, if it is UTF-8 and does not nest too deep.
+/// The body as text, if it is UTF-8, does not nest too deep and has no control character in a
+/// string.
 pub(super) fn check(body: &[u8]) -> Result<&str, Failure> {
     let text = simdutf8::basic::from_utf8(body)
         .map_err(|_| Failure::Syntax(Cow::Borrowed("invalid UTF-8")))?;
-    if nests_too_deep(body) {
+    let (brackets, least) = brackets_and_least(body);
+    if brackets > MAX_DEPTH && deepest(body) > MAX_DEPTH {
         return Err(Failure::Syntax(Cow::Borrowed("exceeded max depth")));
+    }
+    // Most bodies hold none at all. Where they stand between values (a body with line breaks), all
+    // of it is looked at once more, by a reader that does not let them stand in strings.
+    if least < b' '
+        && let Err(error) = serde_json::from_str::<IgnoredAny>(text)
+    {
+        return Err(explain(text, &error));
     }
     Ok(text)
 }
@@ -281,19 +303,17 @@ fn explain(text: &str, error: &serde_json::Error) -> Failure {
     )))
 }
 
-/// True where arrays and objects nest deeper than [`MAX_DEPTH`]. Nearly every body has too few
-/// brackets for that, and counting them costs a fraction of reading it.
-fn nests_too_deep(body: &[u8]) -> bool {
-    // `[` and `{` differ in one bit. Counted in runs short enough for a byte each, so that the
-    // compiler can count many bytes at once.
-    let brackets = |run: &[u8]| -> u8 { run.iter().map(|b| u8::from(b | 0x20 == b'{')).sum() };
-    let mut count = 0;
-    body.len() > MAX_DEPTH
-        && body.chunks(u8::MAX as usize).any(|run| {
-            count += usize::from(brackets(run));
-            count > MAX_DEPTH
-        })
-        && deepest(body) > MAX_DEPTH
+/// How many arrays and objects begin, which is never less than they nest deep, and the least of
+/// all bytes. Counting them costs a fraction of reading the body.
+fn brackets_and_least(body: &[u8]) -> (usize, u8) {
+    let (mut brackets, mut least) = (0, u8::MAX);
+    // In runs short enough for a count of a byte each, so that the compiler can look at many bytes
+    // at once. `[` and `{` differ in one bit.
+    for run in body.chunks(usize::from(u8::MAX)) {
+        brackets += usize::from(run.iter().map(|b| u8::from(b | 0x20 == b'{')).sum::<u8>());
+        least = run.iter().fold(least, |least, &b| least.min(b));
+    }
+    (brackets, least)
 }
 
 /// How deep arrays and objects nest.
