@@ -6,6 +6,7 @@
 
 mod exchange;
 mod headers;
+mod replies;
 mod reply;
 mod request;
 mod response;

@@ -2,19 +2,21 @@
 //! `envoy.service.ext_proc.v3.ExternalProcessor`, for the messages of [`super::wire`].
 
 use std::convert::Infallible;
-use std::future::Future;
-use std::pin::Pin;
+use std::future::{Ready, ready};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use http::HeaderValue;
 use tonic::body::Body;
 use tonic::codec::CompressionEncoding;
-use tonic::server::{Grpc, NamedService, StreamingService};
-use tonic::{Request, Response, Status, Streaming};
-use tonic_prost::ProstCodec;
+use tonic::metadata::MetadataValue;
+use tonic::server::NamedService;
+use tonic::{Status, Streaming};
+use tonic_prost::ProstDecoder;
 use tower::Service;
 
-use super::wire::{ProcessingRequest, ProcessingResponse};
+use super::replies::Replies;
+use super::wire::ProcessingRequest;
 use super::{ExchangeStream, Shared};
 
 /// The service's full name, also the name that health checks ask for.
@@ -44,12 +46,10 @@ impl NamedService for ExternalProcessorServer {
     const NAME: &'static str = SERVICE_NAME;
 }
 
-type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
-
 impl Service<http::Request<Body>> for ExternalProcessorServer {
     type Response = http::Response<Body>;
     type Error = Infallible;
-    type Future = BoxFuture<Result<Self::Response, Infallible>>;
+    type Future = Ready<Result<Self::Response, Infallible>>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         Poll::Ready(Ok(()))
@@ -58,29 +58,38 @@ impl Service<http::Request<Body>> for ExternalProcessorServer {
     fn call(&mut self, request: http::Request<Body>) -> Self::Future {
         if request.uri().path() != PROCESS {
             let status = Status::unimplemented("the only method is Process");
-            return Box::pin(async move { Ok(status.into_http()) });
+            return ready(Ok(status.into_http()));
         }
-        let service = Process(self.shared.clone());
-        let decoding = self.max_decoding_message_size;
-        let encoding = self.max_encoding_message_size;
-        Box::pin(async move {
-            let mut grpc = Grpc::new(ProstCodec::default())
-                .accept_compressed(CompressionEncoding::Gzip)
-                .apply_max_message_size_config(Some(decoding), encoding);
-            Ok(grpc.streaming(service, request).await)
-        })
+        let encoding = match encoding_of(&request) {
+            Ok(encoding) => encoding,
+            Err(status) => return ready(Ok(status.into_http())),
+        };
+        let messages = Streaming::new_request(
+            ProstDecoder::<ProcessingRequest>::default(),
+            request.into_body(),
+            encoding,
+            Some(self.max_decoding_message_size),
+        );
+        let stream = ExchangeStream::new(self.shared.clone(), messages);
+        let body = Body::new(Replies::new(stream, self.max_encoding_message_size));
+        let mut response = http::Response::new(body);
+        response
+            .headers_mut()
+            .insert(http::header::CONTENT_TYPE, HeaderValue::from_static("application/grpc"));
+        ready(Ok(response))
     }
 }
 
-struct Process(Arc<Shared>);
-
-impl StreamingService<ProcessingRequest> for Process {
-    type Response = ProcessingResponse;
-    type ResponseStream = ExchangeStream;
-    type Future = std::future::Ready<Result<Response<ExchangeStream>, Status>>;
-
-    fn call(&mut self, request: Request<Streaming<ProcessingRequest>>) -> Self::Future {
-        let stream = ExchangeStream::new(self.0.clone(), request.into_inner());
-        std::future::ready(Ok(Response::new(stream)))
+/// How the gateway compresses its messages.
+fn encoding_of(request: &http::Request<Body>) -> Result<Option<CompressionEncoding>, Status> {
+    match request.headers().get("grpc-encoding").map(HeaderValue::as_bytes) {
+        None | Some(b"identity") => Ok(None),
+        Some(b"gzip") => Ok(Some(CompressionEncoding::Gzip)),
+        Some(_) => {
+            let mut status = Status::unimplemented("messages are taken as identity or gzip");
+            let accepted = MetadataValue::from_static("identity,gzip");
+            status.metadata_mut().insert("grpc-accept-encoding", accepted);
+            Err(status)
+        }
     }
 }
