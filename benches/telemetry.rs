@@ -26,7 +26,6 @@ fn metrics(c: &mut Criterion) {
             series.running_inc();
             metrics.request_processing(100e-6);
             series.first_token(0.3, true);
-            metrics.response_processing(50e-6);
             series.running_dec();
             series.completed(black_box(&completion));
         });

@@ -88,6 +88,11 @@ impl InFlight {
         self.unanswered.fetch_add(sign, Ordering::Relaxed);
         self.tokens.fetch_add(sign * tokens, Ordering::Relaxed);
     }
+
+    /// Tokens that were held beyond the beginning of an answer are done with.
+    pub(super) fn release(&self, tokens: i64) {
+        self.tokens.fetch_sub(tokens, Ordering::Relaxed);
+    }
 }
 
 /// One instance of an endpoint. A worker that leaves the pool and comes back, or a pod replaced

@@ -10,8 +10,10 @@ use super::Endpoint;
 #[derive(Debug)]
 pub struct Reservation {
     endpoint: Arc<Endpoint>,
-    /// Tokens still to be worked on; `None` once the answer has begun.
-    tokens: Option<i64>,
+    tokens: i64,
+    /// The tokens count until the request ends, not until its answer begins.
+    until_end: bool,
+    answered: bool,
     prompt_tokens: i64,
 }
 
@@ -27,17 +29,25 @@ impl Reservation {
         let prompt_tokens = i64::try_from(prompt_tokens).unwrap_or(i64::MAX);
         endpoint.in_flight.request(1, prompt_tokens);
         endpoint.in_flight.prefill(1, tokens);
-        Self { endpoint, tokens: Some(tokens), prompt_tokens }
+        Self { endpoint, tokens, until_end: false, answered: false, prompt_tokens }
+    }
+
+    /// Where `until_end`, the tokens are held for as long as the request is: they stand for its
+    /// answer too.
+    pub fn holding_tokens(mut self, until_end: bool) -> Self {
+        self.until_end = until_end;
+        self
     }
 
     pub fn endpoint(&self) -> &Arc<Endpoint> {
         &self.endpoint
     }
 
-    /// Lets go of the tokens while the request goes on: called at the first byte of the answer,
-    /// when the prompt has been worked on.
+    /// The answer begins: the prompt has been worked on, so its tokens are let go of while the
+    /// request goes on.
     pub fn release_tokens(&mut self) {
-        if let Some(tokens) = self.tokens.take() {
+        if !std::mem::replace(&mut self.answered, true) {
+            let tokens = if self.until_end { 0 } else { std::mem::take(&mut self.tokens) };
             self.endpoint.in_flight.prefill(-1, tokens);
         }
     }
@@ -45,6 +55,11 @@ impl Reservation {
 
 impl Drop for Reservation {
     fn drop(&mut self) {
+        self.until_end = false;
+        if self.answered {
+            // What was held until now.
+            self.endpoint.in_flight.release(self.tokens);
+        }
         self.release_tokens();
         self.endpoint.in_flight.request(-1, self.prompt_tokens);
     }
@@ -71,6 +86,13 @@ mod tests {
         drop(b);
         assert_eq!(counts(), (1, 0, 0, 1000));
         drop(a);
+        assert_eq!(counts(), (0, 0, 0, 0));
+        let mut held = Reservation::new(e.clone(), 9).holding_tokens(true);
+        held.release_tokens();
+        assert_eq!(counts(), (1, 0, 9, 0));
+        drop(held);
+        assert_eq!(counts(), (0, 0, 0, 0));
+        drop(Reservation::new(e.clone(), 9).holding_tokens(true));
         assert_eq!(counts(), (0, 0, 0, 0));
     }
 }

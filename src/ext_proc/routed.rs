@@ -12,7 +12,7 @@ use super::{Shared, headers, reply};
 use crate::api::{Api, ModelRenamer, ParsedRequest, ResponseReader, Usage};
 use crate::clock;
 use crate::endpoints::{Nanos, Reservation};
-use crate::error::RequestError;
+use crate::error::{DropReason, RequestError};
 use crate::scheduling::{Decision, InferenceRequest};
 use crate::telemetry::{Completion, RequestSeries};
 
@@ -180,7 +180,10 @@ fn decide(
     let decision = match decision {
         Ok(decision) => decision,
         Err(error) => {
-            shared.metrics.scheduler(took, false, &request.target_model, "", "", 0);
+            // Where nothing may be picked from, the scheduler was not asked.
+            if error.drop_reason != Some(DropReason::NoEndpoints) {
+                shared.metrics.scheduler(took, false, &request.target_model, "", "", 0);
+            }
             refused(shared, collected, &incoming_model, &request.target_model, &error);
             return Err(error);
         }

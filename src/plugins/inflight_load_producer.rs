@@ -79,6 +79,8 @@ impl Producer for InflightLoadProducer {
             .collect();
         data.uncached_tokens = Some(tokens);
         data.prompt_tokens = prompt;
+        // llm-d-router main at ebab6879 releases nothing at the first chunk where it estimates.
+        data.tokens_until_end = self.output.is_some();
     }
 }
 

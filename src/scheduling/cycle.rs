@@ -132,6 +132,7 @@ impl Scheduler {
                 let tokens = data.uncached_tokens.as_ref().map_or(0, |u| u[t as usize]);
                 let endpoint = candidates[t as usize].endpoint.clone();
                 Reservation::with_prompt(endpoint, tokens, data.prompt_tokens)
+                    .holding_tokens(data.tokens_until_end)
             })
             .collect();
         for observer in &self.observers {

@@ -36,12 +36,6 @@ impl PrefixMatch {
     pub fn blocks(&self, candidate: u32) -> u32 {
         self.matched.get(candidate as usize).copied().unwrap_or(0)
     }
-
-    /// Tokens of the prompt the candidate would have to compute.
-    pub fn uncached_tokens(&self, candidate: u32) -> u32 {
-        let cached = u64::from(self.blocks(candidate)) * u64::from(self.block_bytes);
-        (self.total_bytes.saturating_sub(cached).div_ceil(4)).min(u64::from(u32::MAX)) as u32
-    }
 }
 
 /// What producers worked out for one request; plugins read it by slot.
@@ -51,6 +45,8 @@ pub struct RequestData {
     /// Tokens each candidate would have to work on for this request, by candidate index; filled
     /// by `inflight-load-producer`.
     pub uncached_tokens: Option<Vec<u32>>,
+    /// `uncached_tokens` stand for the answer too, so they are held until it ends.
+    pub tokens_until_end: bool,
     /// Tokens of the request's prompt; counted with `uncached_tokens`, 0 where nobody asked.
     pub prompt_tokens: u64,
 }

@@ -82,11 +82,6 @@ pub(super) const REQUEST_PROCESSING: &[f64] = &[
     10.0,
 ];
 
-/// Our own time on the response path, seconds.
-pub(super) const RESPONSE_PROCESSING: &[f64] = &[
-    0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0,
-];
-
 /// Life of an ext_proc stream, seconds.
 pub(super) const STREAM: &[f64] =
     &[0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0];
@@ -107,7 +102,6 @@ mod tests {
             super::STREAMING_PER_TOKEN,
             super::INTER_TOKEN,
             super::REQUEST_PROCESSING,
-            super::RESPONSE_PROCESSING,
             super::STREAM,
         ] {
             assert!(bounds.is_sorted_by(|a, b| a < b), "{bounds:?}");

@@ -65,7 +65,6 @@ struct Live {
     attempts: DashMap<Box<[u8]>, Attempts>,
     scheduling: Histogram,
     request_processing: Histogram,
-    response_processing: Histogram,
     rewrites: DashMap<Box<[u8]>, Rewrites>,
 }
 
@@ -103,10 +102,6 @@ const REQUEST_PROCESSING: Info = Info::histogram(
     "llm_d_epp_request_processing_duration_seconds",
     "Time epp itself spent on a request.",
 );
-const RESPONSE_PROCESSING: Info = Info::histogram(
-    "llm_d_epp_response_processing_duration_seconds",
-    "Time epp itself spent on a response.",
-);
 const REWRITES: Info =
     Info::counter("llm_d_epp_model_rewrite_decisions_total", "Model names that were rewritten.");
 const OLD_REWRITES: Info = Info::counter(
@@ -118,13 +113,12 @@ const OLD_BUILD: Info = Info::gauge(
     "inference_extension_info",
     "[Deprecated: use llm_d_epp_info] What this program was built from.",
 );
-const OWN: [Info; 10] = [
+const OWN: [Info; 9] = [
     ATTEMPTS,
     OLD_ATTEMPTS,
     SCHEDULING,
     OLD_SCHEDULING,
     REQUEST_PROCESSING,
-    RESPONSE_PROCESSING,
     REWRITES,
     OLD_REWRITES,
     BUILD,
@@ -142,7 +136,6 @@ impl Metrics {
             attempts: DashMap::new(),
             scheduling: Histogram::seconds(buckets::SCHEDULING),
             request_processing: Histogram::seconds(buckets::REQUEST_PROCESSING),
-            response_processing: Histogram::seconds(buckets::RESPONSE_PROCESSING),
             rewrites: DashMap::new(),
         });
         let registry = Registry::new();
@@ -269,11 +262,6 @@ impl Metrics {
         self.live.request_processing.observe(seconds);
     }
 
-    /// Our own time on a response, seconds.
-    pub fn response_processing(&self, seconds: f64) {
-        self.live.response_processing.observe(seconds);
-    }
-
     /// Everything in the exposition format (`text/plain; version=0.0.4`).
     pub fn render(&self) -> prometheus::Result<String> {
         TextEncoder::new().encode_to_string(&self.registry.gather()).map(with_go_bounds)
@@ -347,7 +335,6 @@ impl Live {
             histogram(SCHEDULING, &self.scheduling),
             histogram(OLD_SCHEDULING, &self.scheduling),
             histogram(REQUEST_PROCESSING, &self.request_processing),
-            histogram(RESPONSE_PROCESSING, &self.response_processing),
             OLD_REWRITES.family(rewrites.clone()),
             REWRITES.family(rewrites),
             BUILD.family(vec![BUILD.sample(&labels, 1.0)]),
