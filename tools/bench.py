@@ -6,6 +6,7 @@ alone. Reports (HTML and JSON) go to --out. Only the standard library is used.
 """
 
 import argparse
+import os
 import pathlib
 import shlex
 import socket
@@ -17,7 +18,8 @@ import urllib.error
 import urllib.request
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-BIN = ROOT / "target" / "release"
+# Where cargo builds, unless told otherwise.
+BIN = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")) / "release"
 # What a vLLM 0.24 answers to /metrics.
 METRICS_BYTES = 107_000
 

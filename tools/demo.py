@@ -20,6 +20,8 @@ import urllib.error
 import urllib.request
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
+# Where cargo builds, unless told otherwise.
+TARGET = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target"))
 MODEL = "demo-model"
 WORKERS = 4
 
@@ -79,7 +81,7 @@ class Demo:
             time.sleep(0.05)
 
     def start_all(self):
-        bin_dir = ROOT / "target" / "debug"
+        bin_dir = TARGET / "debug"
         for p in self.worker_ports:
             self.start(f"worker-{p}", [bin_dir / "epp-sim", "--port", str(p), "--model", MODEL])
         endpoints = ",".join(f"127.0.0.1:{p}" for p in self.worker_ports)
