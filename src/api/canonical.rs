@@ -9,7 +9,7 @@
 use std::borrow::Cow;
 use std::io::Write;
 
-use super::json::end_of_string;
+use super::scan::end_of_string;
 use super::surrogates::unit;
 
 /// Writes `json` in its one form.

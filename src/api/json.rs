@@ -16,6 +16,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
 use super::numbers::out_of_range;
+use super::scan::end_of_string;
 
 /// Objects and arrays may nest this deep, as in Go's `encoding/json`.
 pub(super) const MAX_DEPTH: usize = 10_000;
@@ -333,21 +334,6 @@ fn deepest(body: &[u8]) -> usize {
         at += 1;
     }
     deepest
-}
-
-/// The place of the quote that ends the string whose first quote is at `start`; the end of the
-/// text where it does not end.
-pub(super) fn end_of_string(text: &[u8], start: usize) -> usize {
-    let mut at = start + 1;
-    while let Some(rest) = text.get(at..) {
-        match memchr::memchr2(b'"', b'\\', rest) {
-            Some(i) if rest[i] == b'"' => return at + i,
-            // The escaped byte is no quote that ends the string.
-            Some(i) => at += i + 2,
-            None => break,
-        }
-    }
-    text.len()
 }
 
 #[cfg(test)]

@@ -24,6 +24,7 @@ mod parsers;
 mod rename;
 mod request;
 mod response;
+mod scan;
 mod sse;
 mod surrogates;
 mod token_ids;

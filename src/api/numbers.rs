@@ -1,6 +1,6 @@
 //! Numbers that no `f64` holds.
 
-use super::json::end_of_string;
+use super::scan::end_of_string;
 
 /// The shortest number out of range that has no exponent has this many digits.
 const LONG: usize = 309;

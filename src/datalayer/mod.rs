@@ -9,6 +9,7 @@
 //! A worker whose metrics are broken keeps its last values; it is their age that tells.
 
 mod averages;
+mod common;
 pub mod config;
 mod connection;
 pub mod exposition;
@@ -28,7 +29,8 @@ pub use averages::{Averages, PoolAverages, Spread, pool_averages};
 pub use config::{EngineMaps, Needs, Scheme, ScrapeConfig};
 
 use crate::endpoints::Pool;
-use scraper::{Command, Common};
+use common::Common;
+use scraper::Command;
 
 /// The shortest time between two scrapes of one worker, and the default.
 pub const MIN_TICK: Duration = Duration::from_millis(50);

@@ -10,13 +10,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
-use rustls::ClientConfig;
-
-use super::ScrapeCounters;
-use super::config::{EngineMaps, Needs, ScrapeConfig};
-use super::connection::Trash;
-use super::extract::Plan;
-use super::http::Buffer;
+use super::common::Common;
 use super::worker::Worker;
 use crate::clock;
 use crate::endpoints::{Endpoint, Nanos};
@@ -26,67 +20,6 @@ pub(super) enum Command {
     Add(Arc<Endpoint>),
     Remove(Arc<Endpoint>),
     Stop,
-}
-
-/// What all workers share.
-pub(super) struct Common {
-    pub(super) scrape: ScrapeConfig,
-    pub(super) tls: Option<Arc<ClientConfig>>,
-    pub(super) counters: Arc<ScrapeCounters>,
-    /// Time between two scrapes of one worker.
-    pub(super) tick: Duration,
-    pub(super) trash: Trash,
-    engines: EngineMaps,
-    /// One plan per engine, in the order of `engines`.
-    plans: Vec<Arc<Plan>>,
-    /// For an engine that is not known.
-    empty_plan: Arc<Plan>,
-    spare: Vec<Buffer>,
-}
-
-impl Common {
-    pub(super) fn new(
-        scrape: ScrapeConfig,
-        tls: Option<Arc<ClientConfig>>,
-        engines: EngineMaps,
-        needs: Needs,
-        tick: Duration,
-        counters: Arc<ScrapeCounters>,
-    ) -> Self {
-        let plans = engines.engines.iter().map(|map| Arc::new(Plan::new(map, needs))).collect();
-        Self {
-            scrape,
-            tls,
-            counters,
-            tick,
-            trash: Trash::new(),
-            engines,
-            plans,
-            empty_plan: Arc::default(),
-            spare: Vec::new(),
-        }
-    }
-
-    /// What to read from this endpoint, going by its labels.
-    pub(super) fn plan(&self, endpoint: &Endpoint) -> Arc<Plan> {
-        let name = &self.engines.for_labels(&endpoint.labels()).name;
-        let index = self.engines.engines.iter().position(|map| map.name == *name);
-        index.and_then(|i| self.plans.get(i)).unwrap_or(&self.empty_plan).clone()
-    }
-
-    /// A buffer with nothing in it.
-    pub(super) fn buffer(&mut self) -> Buffer {
-        self.spare.pop().unwrap_or_default()
-    }
-
-    /// Keeps an empty buffer for the next one who needs it.
-    pub(super) fn keep(&mut self, buffer: Buffer) {
-        const MAX_SPARE: usize = 4;
-        const MAX_SPARE_BYTES: usize = 512 << 10;
-        if self.spare.len() < MAX_SPARE && buffer.capacity() <= MAX_SPARE_BYTES {
-            self.spare.push(buffer);
-        }
-    }
 }
 
 /// Runs until told to stop.

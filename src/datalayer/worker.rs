@@ -6,11 +6,11 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use super::common::Common;
 use super::connection::{Connection, Trash};
 use super::extract::{Layout, Plan, Reading};
 use super::health::{Condition, Health};
 use super::http::{Body, Buffer, HttpError};
-use super::scraper::Common;
 use crate::endpoints::{Endpoint, Nanos};
 
 /// Time a worker has to answer, from the request (or the connection, if there is none) to the

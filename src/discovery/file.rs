@@ -6,7 +6,7 @@ use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use super::watch::Watch;
+use super::watch::{Wake, Watch};
 use super::{FileDiscoveryConfig, MAX_FILE_BYTES, parse_endpoints};
 use crate::config::Diagnostics;
 use crate::endpoints::{EndpointSpec, Pool, PoolChange};
@@ -29,12 +29,6 @@ const RECHECK: Duration = Duration::from_secs(10);
 pub struct FileDiscovery {
     /// The thread that follows the file, and how to end it; `None` where it is not followed.
     follower: Option<(Sender<Wake>, JoinHandle<()>)>,
-}
-
-/// What the following thread is woken for.
-pub(super) enum Wake {
-    Changed,
-    Stop,
 }
 
 impl FileDiscovery {

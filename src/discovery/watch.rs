@@ -5,7 +5,11 @@ use std::sync::mpsc::Sender;
 use notify::event::{AccessKind, AccessMode};
 use notify::{Event, EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 
-use super::file::Wake;
+/// What the following thread is woken for.
+pub(super) enum Wake {
+    Changed,
+    Stop,
+}
 
 /// Tells of changes to one file.
 ///

@@ -4,6 +4,8 @@
 //! one exchange, whose two halves are [`request`] and [`response`]; [`reply`] and [`headers`]
 //! say how an answer looks on the [`wire`].
 
+mod collected;
+mod common;
 mod exchange;
 mod headers;
 mod replies;

@@ -1,23 +1,16 @@
 //! The request half of an exchange: headers are held until the body is known, then answered
 //! together with it.
 
-use std::borrow::Cow;
+use bytes::Bytes;
 
-use bytes::{Bytes, BytesMut};
-use smallvec::SmallVec;
-
-use super::exchange::{BodyMode, Common, Next};
+use super::collected::Collected;
+use super::common::{BodyMode, Common, Next};
 use super::reply::{self, Direction};
 use super::routed::Routed;
-use super::wire::{HeaderMap, HttpBody, HttpHeaders, Outgoing};
+use super::wire::{HttpBody, HttpHeaders, Outgoing};
 use super::{headers, routed};
 use crate::clock;
-use crate::endpoints::Nanos;
 use crate::error::{Code, RequestError};
-use crate::scheduling::Headers;
-
-/// Path of requests whose gateway names none, as in the reference.
-const DEFAULT_PATH: &str = "/v1/completions";
 
 /// Where the request stands.
 #[derive(Default)]
@@ -35,51 +28,6 @@ enum Phase {
     Answered,
 }
 
-/// A request before it is routed.
-#[derive(Default)]
-pub(super) struct Collected {
-    pub headers: Headers,
-    /// The request had no id and was given one.
-    pub generated_id: bool,
-    pub received_at: Nanos,
-    chunks: SmallVec<[Bytes; 4]>,
-    len: usize,
-}
-
-impl Collected {
-    /// Takes the headers of a message, and makes an id where they have none.
-    fn add_headers(&mut self, map: Option<HeaderMap>) {
-        headers::add(&mut self.headers, map);
-        if self.headers.get_raw(headers::REQUEST_ID).is_none_or(|id| id.is_empty()) {
-            let id = uuid::Uuid::new_v4().hyphenated().to_string();
-            self.headers.set(Bytes::from_static(headers::REQUEST_ID.as_bytes()), id.into());
-            self.generated_id = true;
-        }
-    }
-
-    /// The body as one piece; copied only where it came in several.
-    fn body(&mut self) -> Bytes {
-        match self.chunks.as_mut_slice() {
-            [] => Bytes::new(),
-            [one] => std::mem::take(one),
-            several => {
-                let mut whole = BytesMut::with_capacity(self.len);
-                several.iter().for_each(|c| whole.extend_from_slice(c));
-                self.chunks.clear();
-                whole.freeze()
-            }
-        }
-    }
-
-    /// The request's path; what is not UTF-8 in it is replaced.
-    pub fn path(&self) -> Cow<'_, str> {
-        [":path", "x-original-path", "x-forwarded-path"]
-            .iter()
-            .find_map(|name| self.headers.get_raw(name).filter(|p| !p.is_empty()))
-            .map_or(Cow::Borrowed(DEFAULT_PATH), |path| String::from_utf8_lossy(path))
-    }
-}
-
 #[derive(Default)]
 pub(super) struct RequestSide {
     phase: Phase,
@@ -94,7 +42,7 @@ impl RequestSide {
 
     pub fn on_headers(&mut self, common: &mut Common, message: HttpHeaders) -> Next {
         let mut collected = match std::mem::take(&mut self.phase) {
-            Phase::Start => Collected { received_at: clock::now(), ..Collected::default() },
+            Phase::Start => Collected::new(clock::now()),
             // The body came first, or the headers come in parts.
             Phase::Collecting(collected) => collected,
             answered => {
@@ -141,8 +89,7 @@ impl RequestSide {
         }
         if matches!(self.phase, Phase::Start) {
             // No headers came, so the gateway has none for us.
-            let received_at = clock::now();
-            self.phase = Phase::Collecting(Collected { received_at, ..Collected::default() });
+            self.phase = Phase::Collecting(Collected::new(clock::now()));
         }
         let Phase::Collecting(collected) = &mut self.phase else {
             // Already answered. In full duplex this is the end of stream that Envoy 1.35 and
@@ -152,16 +99,12 @@ impl RequestSide {
             }
             return Next::Read;
         };
-        collected.len += message.body.len();
-        if collected.len > common.shared.max_request_body {
-            let limit = common.shared.max_request_body;
+        let limit = common.shared.max_request_body;
+        if collected.add_body(message.body) > limit {
             return common.refuse(&RequestError::new(
                 Code::PayloadTooLarge,
                 format!("request body is larger than the limit of {limit} bytes"),
             ));
-        }
-        if !message.body.is_empty() {
-            collected.chunks.push(message.body);
         }
         // A buffered body is whole even where trailers follow.
         if message.end_of_stream || common.modes.request == BodyMode::Buffered {
@@ -187,7 +130,7 @@ impl RequestSide {
 
     pub fn on_silence(&mut self, common: &mut Common) -> Next {
         match std::mem::take(&mut self.phase) {
-            Phase::Collecting(collected) if collected.chunks.is_empty() => {
+            Phase::Collecting(collected) if collected.has_no_body() => {
                 // Whatever the mode is, an answer that names an endpoint is a right one.
                 let next = self.answer_headers_alone(common, collected);
                 if next == Next::Read {

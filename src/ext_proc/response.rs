@@ -2,7 +2,7 @@
 
 use bytes::{Bytes, BytesMut};
 
-use super::exchange::{BodyMode, Common, Next};
+use super::common::{BodyMode, Common, Next};
 use super::headers;
 use super::reply::{self, Direction};
 use super::routed::Routed;

@@ -6,8 +6,8 @@ use bytes::Bytes;
 use prost_types::Struct;
 use smallvec::SmallVec;
 
-use super::exchange::Common;
-use super::request::Collected;
+use super::collected::Collected;
+use super::common::Common;
 use super::{Shared, headers, reply};
 use crate::api::{Api, ModelRenamer, ParsedRequest, ResponseReader, Usage};
 use crate::clock;

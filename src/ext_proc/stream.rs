@@ -9,7 +9,8 @@ use tokio::time::{Sleep, sleep};
 use tonic::{Code, Status, Streaming};
 
 use super::Shared;
-use super::exchange::{Exchange, Next};
+use super::common::Next;
+use super::exchange::Exchange;
 use super::wire::{ProcessingRequest, ProcessingResponse};
 
 /// How long to wait for the body of a request whose gateway did not say how it sends bodies.

@@ -1,6 +1,7 @@
 use super::LoadOptions;
-use super::document::{DataLayer, Reference};
+use super::document::DataLayer;
 use super::instances::Instances;
+use super::reference::Reference;
 use crate::config::Diagnostics;
 use crate::datalayer::config::{EngineMaps, MetricSpec, ScrapeConfig, VLLM_KV_USAGE};
 use crate::discovery::FileDiscoveryConfig;

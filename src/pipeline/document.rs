@@ -1,3 +1,4 @@
+use super::reference::{Reference, optional_reference, reference};
 use super::{feature_gates, flow_control};
 use crate::config::{Diagnostics, Fields, Node, Position, Value, nearest};
 
@@ -50,14 +51,6 @@ pub(super) struct ProfileEntry {
 pub(super) struct ProfilePlugin {
     pub reference: Reference,
     pub weight: Option<f64>,
-}
-
-/// A plugin's name where another part of the document uses it.
-#[derive(Clone, Debug)]
-pub(super) struct Reference {
-    pub name: String,
-    pub at: Option<Position>,
-    pub path: String,
 }
 
 #[derive(Debug)]
@@ -273,37 +266,6 @@ fn read_source(mut fields: Fields<'_>) -> Option<Source> {
     }
     fields.finish();
     source.map(|reference| Source { reference, extractors })
-}
-
-/// The `pluginRef` of a mapping that must have one.
-pub(super) fn reference(fields: &mut Fields<'_>) -> Option<Reference> {
-    let node = fields.node("pluginRef");
-    match node.map(|n| &n.value) {
-        None => {
-            fields.error("pluginRef", "is missing: name a plugin");
-            None
-        }
-        Some(Value::Str(name)) if name.is_empty() => {
-            fields.error("pluginRef", "is empty: name a plugin");
-            None
-        }
-        Some(_) => fields.string("pluginRef").map(|name| Reference {
-            name: name.to_owned(),
-            at: node.map(|n| n.at),
-            path: fields.field("pluginRef"),
-        }),
-    }
-}
-
-/// The `pluginRef` of the mapping `name`, if that is there.
-fn optional_reference(fields: &mut Fields<'_>, name: &'static str) -> Option<Reference> {
-    let mut section = fields.nested(name);
-    if section.is_absent() {
-        return None;
-    }
-    let found = reference(&mut section);
-    section.finish();
-    found
 }
 
 /// `; did you mean 'x'?`, where some candidate is near enough.

@@ -1,4 +1,4 @@
-use super::document::{Reference, reference};
+use super::reference::{Reference, reference};
 use crate::config::{Fields, Value, parse_quantity};
 
 /// Checks the `flowControl` section as strictly as the reference (llm-d-router main at

@@ -1,6 +1,7 @@
 use std::collections::BTreeSet;
 
-use super::document::{PluginEntry, Reference, did_you_mean};
+use super::document::{PluginEntry, did_you_mean};
+use super::reference::Reference;
 use super::reference_types;
 use crate::config::{Diagnostics, Fields, Node, Position};
 use crate::plugins::{self, Build, Links, Roles};

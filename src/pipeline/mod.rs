@@ -14,6 +14,7 @@ mod effective;
 mod feature_gates;
 mod flow_control;
 mod instances;
+mod reference;
 mod reference_types;
 mod request_handler;
 mod saturation;

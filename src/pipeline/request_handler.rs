@@ -1,5 +1,6 @@
-use super::document::{Reference, did_you_mean};
+use super::document::did_you_mean;
 use super::instances::Instances;
+use super::reference::Reference;
 use crate::plugins::{self, ParserKind};
 
 /// The parsers of a configuration that lists none (llm-d-router main at ebab6879).
