@@ -175,7 +175,6 @@ impl Producer for PrefixCache {
             matched,
             total: hashed.hashes.len() as u32,
             block_bytes: rule.block_bytes,
-            total_bytes: hashed.bytes,
             hashes: hashed.hashes,
             breaks: hashed.breaks,
         };

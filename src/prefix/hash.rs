@@ -21,8 +21,6 @@ pub struct HashedPrompt {
     pub hashes: Vec<u64>,
     /// Where the chain of each prompt but the first begins in `hashes`.
     pub breaks: SmallVec<[u32; 2]>,
-    /// Bytes that went into hashes, padding included.
-    pub bytes: u64,
 }
 
 /// What every chain of a request starts from: the hash of the model's name followed by the cache
@@ -97,7 +95,7 @@ impl<'a> Chain<'a> {
         while !bytes.is_empty() && self.blocks_left > 0 {
             if self.filled == 0 && bytes.len() >= size {
                 let (block, rest) = bytes.split_at(size);
-                self.close(xxh64(block, 0), size);
+                self.close(xxh64(block, 0));
                 bytes = rest;
                 continue;
             }
@@ -140,20 +138,18 @@ impl<'a> Chain<'a> {
     }
 
     fn close_partial(&mut self) {
-        let bytes = self.filled;
         self.filled = 0;
         let block = self.partial.digest();
         self.partial.reset(0);
-        self.close(block, bytes);
+        self.close(block);
     }
 
-    fn close(&mut self, block: u64, bytes: usize) {
+    fn close(&mut self, block: u64) {
         let mut link = [0; 16];
         link[..8].copy_from_slice(&block.to_le_bytes());
         link[8..].copy_from_slice(&self.previous.to_le_bytes());
         self.previous = xxh64(&link, 0);
         self.out.hashes.push(self.previous);
-        self.out.bytes += bytes as u64;
         self.blocks_left -= 1;
     }
 }
@@ -186,7 +182,6 @@ mod tests {
         assert_eq!(seed("m", ""), 0xba2e567083a2b2e8);
         let hashed = hash_prompt(&ids, seed("m", ""), TOKENS_64);
         assert_eq!(hashed.hashes, [0x9504d79d090c075d, 0x02e5e0d1ab3a2586, 0x7b0454186e99f289]);
-        assert_eq!(hashed.bytes, 4 * 130);
 
         assert_eq!(seed("m", "salt"), 0xd91548f60ba19b9b);
         let salted = hash_prompt(&ids, seed("m", "salt"), TOKENS_64).hashes;
@@ -194,7 +189,6 @@ mod tests {
 
         let hello = hash_prompt(&text(b"hello world"), seed("m", ""), TOKENS_64);
         assert_eq!(hello.hashes, [0xf6615699d17cb474]);
-        assert_eq!(hello.bytes, 12);
     }
 
     #[test]
@@ -207,22 +201,22 @@ mod tests {
     fn blocks_of_a_prompt() {
         let rule =
             |block_bytes, max_blocks, keep_tail| BlockRule { block_bytes, max_blocks, keep_tail };
-        // (bytes of prompt, rule, blocks, bytes hashed)
+        // (bytes of prompt, rule, blocks)
         let cases = [
-            (0, rule(8, 9, true), 0, 0),
-            (1, rule(8, 9, true), 1, 4),
-            (8, rule(8, 9, true), 1, 8),
-            (9, rule(8, 9, true), 2, 12),
-            (15, rule(8, 9, true), 2, 16),
-            (17, rule(8, 2, true), 2, 16),
-            (17, rule(8, 0, true), 0, 0),
-            (7, rule(8, 9, false), 0, 0),
-            (23, rule(8, 9, false), 2, 16),
-            (12, rule(5, 9, false), 2, 10),
+            (0, rule(8, 9, true), 0),
+            (1, rule(8, 9, true), 1),
+            (8, rule(8, 9, true), 1),
+            (9, rule(8, 9, true), 2),
+            (15, rule(8, 9, true), 2),
+            (17, rule(8, 2, true), 2),
+            (17, rule(8, 0, true), 0),
+            (7, rule(8, 9, false), 0),
+            (23, rule(8, 9, false), 2),
+            (12, rule(5, 9, false), 2),
         ];
-        for (len, rule, blocks, bytes) in cases {
+        for (len, rule, blocks) in cases {
             let hashed = hash_prompt(&text(&vec![b'x'; len]), 1, rule);
-            assert_eq!((hashed.hashes.len(), hashed.bytes), (blocks, bytes), "{len} {rule:?}");
+            assert_eq!(hashed.hashes.len(), blocks, "{len} {rule:?}");
         }
     }
 

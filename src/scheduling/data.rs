@@ -14,9 +14,6 @@ pub struct PrefixMatch {
     pub total: u32,
     /// Bytes of prompt per block; 4 bytes are one pseudo-token.
     pub block_bytes: u32,
-    /// Bytes of prompt in all blocks together, the tail block at its true size (rounded up to
-    /// whole pseudo-tokens).
-    pub total_bytes: u64,
     /// The chained block hashes, kept until the pick is recorded.
     pub hashes: Vec<u64>,
     /// Where each prompt but the first begins in `hashes`.
