@@ -77,21 +77,28 @@ impl InFlight {
         self.prompt_tokens.load(Ordering::Relaxed)
     }
 
-    /// A request begins (`sign` 1) or ends (-1).
-    pub(super) fn request(&self, sign: i64, prompt_tokens: i64) {
-        self.requests.fetch_add(sign, Ordering::Relaxed);
-        self.prompt_tokens.fetch_add(sign * prompt_tokens, Ordering::Relaxed);
+    /// A request begins; it holds `tokens` until they are released.
+    pub(super) fn begin(&self, tokens: i64, prompt_tokens: i64) {
+        self.requests.fetch_add(1, Ordering::Relaxed);
+        self.unanswered.fetch_add(1, Ordering::Relaxed);
+        self.tokens.fetch_add(tokens, Ordering::Relaxed);
+        self.prompt_tokens.fetch_add(prompt_tokens, Ordering::Relaxed);
     }
 
-    /// A request's prompt begins to wait (`sign` 1), or is done with (-1).
-    pub(super) fn prefill(&self, sign: i64, tokens: i64) {
-        self.unanswered.fetch_add(sign, Ordering::Relaxed);
-        self.tokens.fetch_add(sign * tokens, Ordering::Relaxed);
+    /// The answer to a request begins.
+    pub(super) fn answer(&self) {
+        self.unanswered.fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// Tokens that were held beyond the beginning of an answer are done with.
+    /// Tokens are done with.
     pub(super) fn release(&self, tokens: i64) {
         self.tokens.fetch_sub(tokens, Ordering::Relaxed);
+    }
+
+    /// A request ends.
+    pub(super) fn end(&self, prompt_tokens: i64) {
+        self.requests.fetch_sub(1, Ordering::Relaxed);
+        self.prompt_tokens.fetch_sub(prompt_tokens, Ordering::Relaxed);
     }
 }
 

@@ -10,6 +10,7 @@ use super::Endpoint;
 #[derive(Debug)]
 pub struct Reservation {
     endpoint: Arc<Endpoint>,
+    /// Those still held.
     tokens: i64,
     /// The tokens count until the request ends, not until its answer begins.
     until_end: bool,
@@ -27,8 +28,7 @@ impl Reservation {
     pub fn with_prompt(endpoint: Arc<Endpoint>, tokens: u32, prompt_tokens: u64) -> Self {
         let tokens = i64::from(tokens);
         let prompt_tokens = i64::try_from(prompt_tokens).unwrap_or(i64::MAX);
-        endpoint.in_flight.request(1, prompt_tokens);
-        endpoint.in_flight.prefill(1, tokens);
+        endpoint.in_flight.begin(tokens, prompt_tokens);
         Self { endpoint, tokens, until_end: false, answered: false, prompt_tokens }
     }
 
@@ -47,8 +47,10 @@ impl Reservation {
     /// request goes on.
     pub fn release_tokens(&mut self) {
         if !std::mem::replace(&mut self.answered, true) {
-            let tokens = if self.until_end { 0 } else { std::mem::take(&mut self.tokens) };
-            self.endpoint.in_flight.prefill(-1, tokens);
+            self.endpoint.in_flight.answer();
+        }
+        if !self.until_end {
+            self.endpoint.in_flight.release(std::mem::take(&mut self.tokens));
         }
     }
 }
@@ -56,12 +58,8 @@ impl Reservation {
 impl Drop for Reservation {
     fn drop(&mut self) {
         self.until_end = false;
-        if self.answered {
-            // What was held until now.
-            self.endpoint.in_flight.release(self.tokens);
-        }
         self.release_tokens();
-        self.endpoint.in_flight.request(-1, self.prompt_tokens);
+        self.endpoint.in_flight.end(self.prompt_tokens);
     }
 }
 

@@ -50,6 +50,22 @@ pub(super) struct Modes {
     pub known: bool,
 }
 
+impl Modes {
+    /// What the gateway says.
+    pub fn said(config: &ProtocolConfiguration) -> Self {
+        Self {
+            request: BodyMode::of(config.request_body_mode),
+            response: BodyMode::of(config.response_body_mode),
+            known: true,
+        }
+    }
+
+    /// What a gateway that says nothing is taken for.
+    fn assumed() -> Self {
+        Self { request: BodyMode::FullDuplex, response: BodyMode::FullDuplex, known: false }
+    }
+}
+
 /// What both sides of an exchange write to and read from.
 pub(super) struct Common {
     pub shared: Arc<Shared>,
@@ -63,9 +79,13 @@ pub(super) struct Common {
 
 impl Common {
     pub fn new(shared: Arc<Shared>) -> Self {
-        let modes =
-            Modes { request: BodyMode::FullDuplex, response: BodyMode::FullDuplex, known: false };
-        Self { shared, modes, subset: None, served: None, replies: VecDeque::new() }
+        Self {
+            shared,
+            modes: Modes::assumed(),
+            subset: None,
+            served: None,
+            replies: VecDeque::new(),
+        }
     }
 
     pub fn next_reply(&mut self) -> Option<ProcessingResponse> {
@@ -81,9 +101,7 @@ impl Common {
         self.send(reply::immediate(error));
         Next::End
     }
-}
 
-impl Common {
     /// Remembers what a message's metadata says. The last message that says something counts:
     /// the reference reads the body message's, its lighter sibling the headers message's.
     pub fn note(&mut self, metadata: &Metadata) {
@@ -93,13 +111,5 @@ impl Common {
         if let Some(served) = subset::served_of(metadata) {
             self.served = Some(served.to_owned());
         }
-    }
-}
-
-pub(super) fn modes_of(config: &ProtocolConfiguration) -> Modes {
-    Modes {
-        request: BodyMode::of(config.request_body_mode),
-        response: BodyMode::of(config.response_body_mode),
-        known: true,
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::Shared;
-use super::common::{Common, Next, modes_of};
+use super::common::{Common, Modes, Next};
 use super::request::RequestSide;
 use super::response::ResponseSide;
 use super::wire::{Incoming, ProcessingRequest, ProcessingResponse};
@@ -31,7 +31,7 @@ impl Exchange {
     pub fn on_message(&mut self, message: ProcessingRequest) -> Next {
         let common = &mut self.common;
         if let Some(config) = message.protocol_config {
-            common.modes = modes_of(&config);
+            common.modes = Modes::said(&config);
         }
         if let Some(metadata) = &message.metadata_context {
             common.note(metadata);

@@ -2,7 +2,7 @@
 //!
 //! [`stream`] polls the gateway's messages and hands each to [`exchange`], the state machine of
 //! one exchange, whose two halves are [`request`] and [`response`]; [`reply`] and [`headers`]
-//! say how an answer looks on the [`wire`].
+//! say how an answer looks on the [`wire`], and [`replies`] puts answers into the stream.
 
 mod collected;
 mod common;

@@ -40,18 +40,18 @@ impl HeadCounts {
         }
     }
 
-    /// `endpoint` holds `head` from now on, or no longer. Not to be called for one endpoint by two
-    /// threads at once.
-    pub fn set(&self, endpoint: usize, head: u64, held: bool) {
-        let Some(page) = self.pages.get(endpoint / COLUMNS) else { return };
+    /// The worker at this seat holds `head` from now on, or no longer. Not to be called for one
+    /// seat by two threads at once.
+    pub fn set(&self, seat: usize, head: u64, held: bool) {
+        let Some(page) = self.pages.get(seat / COLUMNS) else { return };
         let page = page.get_or_init(|| {
             (0..ROWS).map(|_| Row([const { AtomicU8::new(0) }; COLUMNS])).collect()
         });
-        let count = Self::load(page, head, endpoint);
+        let count = Self::load(page, head, seat);
         // A counter that ever was full says nothing any more, but never a wrong 0.
         if count < u8::MAX {
             let count = if held { count + 1 } else { count.saturating_sub(1) };
-            Self::at(page, head, endpoint).store(count, Ordering::Relaxed);
+            Self::at(page, head, seat).store(count, Ordering::Relaxed);
         }
     }
 

@@ -115,7 +115,7 @@ impl BlockLru {
                     if behind != NONE && self.entries[first as usize].newer != behind {
                         jumps += 1;
                         if jumps > MAX_JUMPS {
-                            return;
+                            break;
                         }
                         // A chain that comes back to one of its own hashes must have been made
                         // to: a block that is in its place already is left there.
@@ -417,6 +417,20 @@ mod tests {
         assert_eq!((lru.table.len(), size_of::<Place>()), (1501, 8));
         assert!(lru.entries.capacity() < 1100, "{}", lru.entries.capacity());
         assert_eq!(size_of::<Entry>(), 16);
+    }
+
+    #[test]
+    fn the_head_of_a_chain_in_too_many_runs_is_told_too() {
+        let mut lru = BlockLru::new(10_000);
+        let blocks: Vec<u64> =
+            (1..=2 * MAX_JUMPS as u64).map(|i| xxh64(&i.to_le_bytes(), 0)).collect();
+        // Recorded one by one from the first to the last, so that they lie the other way round.
+        blocks.iter().for_each(|&block| lru.record(&[block], |_, _| {}));
+        let chain: Vec<u64> = [7].into_iter().chain(blocks).collect();
+        let mut told = Vec::new();
+        lru.record(&chain, |head, held| told.push((head, held)));
+        assert_eq!(told, [(7, true)]);
+        assert!(lru.contains(7));
     }
 
     #[test]
