@@ -11,11 +11,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use criterion::{Criterion, criterion_group, criterion_main};
+use epp::clock::Timestamp;
 use epp::config::{Diagnostics, Fields, parse};
 use epp::endpoints::{Endpoint, EndpointSpec};
 use epp::plugins::{Build, Links, Roles, find};
 use epp::scheduling::{
-    Candidate, InferenceRequest, Profile, PromptBuilder, Scheduler, Wants, WeightedScorer,
+    Candidate, DecisionOptions, InferenceRequest, Profile, PromptBuilder, Scheduler, WeightedScorer,
 };
 
 const WORKERS: usize = 64;
@@ -118,7 +119,9 @@ fn measure(c: &mut Criterion, name: &str, prefix_parameters: &str, count: usize)
     let workers = workers(count);
     let rng = RefCell::new(fastrand::Rng::with_seed(1));
     let schedule = |request: &InferenceRequest, candidates: &[Candidate<'_>]| {
-        scheduler.schedule(request, candidates, 0, &rng, Wants::default()).expect("a decision")
+        scheduler
+            .schedule(request, candidates, Timestamp::START, &rng, DecisionOptions::default())
+            .expect("a decision")
     };
     for (w, worker) in workers.iter().enumerate() {
         let alone = candidates(std::slice::from_ref(worker));

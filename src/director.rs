@@ -5,11 +5,12 @@ use std::cell::RefCell;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use crate::endpoints::{Endpoint, Nanos, Pool};
+use crate::clock::Timestamp;
+use crate::endpoints::{Endpoint, Pool};
 use crate::error::{Code, RequestError};
 use crate::flow_control::SaturationConfig;
 use crate::objectives::Objectives;
-use crate::scheduling::{Candidate, Decision, InferenceRequest, Scheduler, Wants};
+use crate::scheduling::{Candidate, Decision, DecisionOptions, InferenceRequest, Scheduler};
 
 /// Endpoints that a gateway allows for a request.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -58,7 +59,7 @@ pub struct Director {
     /// `--disable-endpoint-subset-filter`: whatever the gateway allows, use the whole pool.
     pub ignore_subset: bool,
     /// What every decision is to tell.
-    pub wants: Wants,
+    pub wants: DecisionOptions,
 }
 
 thread_local! {
@@ -82,7 +83,7 @@ impl Director {
         &self,
         request: &InferenceRequest,
         subset: Option<&Subset>,
-        now: Nanos,
+        now: Timestamp,
     ) -> Result<Decision, RequestError> {
         let snapshot = self.pool.snapshot();
         let candidates: Vec<Candidate<'_>> = match subset.filter(|_| !self.ignore_subset) {

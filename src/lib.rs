@@ -12,7 +12,7 @@
 //!
 //! Beside it: `sim`, a model of a vLLM worker for tests and benchmarks.
 //!
-//! Around it: [`config`] and [`pipeline`] turn an `EndpointPickerConfig` into a scheduler,
+//! Around it: [`config`] and [`loader`] turn an `EndpointPickerConfig` into a scheduler,
 //! [`discovery`] fills the pool, [`telemetry`] counts and logs, [`cli`] reads the flags.
 
 pub mod api;
@@ -29,8 +29,8 @@ pub mod endpoints;
 pub mod error;
 pub mod ext_proc;
 pub mod flow_control;
+pub mod loader;
 pub mod objectives;
-pub mod pipeline;
 pub mod plugins;
 pub mod prefix;
 pub mod scheduling;

@@ -3,7 +3,7 @@
 
 use epp::datalayer::config::{ENGINE_LABEL, EngineMap, Scheme};
 use epp::endpoints::Labels;
-use epp::pipeline::{LoadOptions, Pipeline, load};
+use epp::loader::{LoadOptions, Pipeline, load};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 

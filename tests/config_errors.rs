@@ -1,6 +1,6 @@
 //! Every mistake in a configuration is reported with its place and what was meant.
 
-use epp::pipeline::{LoadOptions, load};
+use epp::loader::{LoadOptions, load};
 
 const HEAD: &str = "apiVersion: llm-d.ai/v1alpha1\nkind: EndpointPickerConfig\n";
 

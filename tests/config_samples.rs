@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 
 use epp::config::{Diagnostics, Severity};
 use epp::discovery::parse_endpoints;
-use epp::pipeline::{LoadOptions, Pipeline, check, load};
+use epp::loader::{LoadOptions, Pipeline, check, load};
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))

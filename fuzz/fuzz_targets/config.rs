@@ -1,7 +1,7 @@
 //! Any text is loaded or refused; what is loaded can be written out and loaded again.
 #![no_main]
 
-use epp::pipeline::{LoadOptions, load};
+use epp::loader::{LoadOptions, load};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|text: &str| {

@@ -2,7 +2,7 @@
 
 use super::refused;
 use crate::cli::{ConfigSource, Exit, Options};
-use crate::pipeline::{self, Pipeline};
+use crate::loader::{self, Pipeline};
 
 /// Loads the configuration; warnings are logged.
 ///
@@ -19,7 +19,7 @@ pub(super) fn load(options: &Options) -> Result<Pipeline, Exit> {
             (name, Some(text))
         }
     };
-    let (pipeline, diagnostics) = pipeline::load(&name, text.as_deref(), &options.load);
+    let (pipeline, diagnostics) = loader::load(&name, text.as_deref(), &options.load);
     let Some(pipeline) = pipeline else {
         return Err(Exit { text: diagnostics.to_string(), code: 2 });
     };

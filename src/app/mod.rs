@@ -21,9 +21,9 @@ use crate::datalayer::{DataLayer, ScrapeCounters, Settings, pool_averages};
 use crate::director::Director;
 use crate::endpoints::Pool;
 use crate::ext_proc::{ExternalProcessorServer, Shared};
+use crate::loader::{self, Pipeline};
 use crate::objectives::Objectives;
-use crate::pipeline::{self, Pipeline};
-use crate::scheduling::Wants;
+use crate::scheduling::DecisionOptions;
 use crate::server::{
     Admin, Counted, HealthService, Incoming, KeyPairFollower, Readiness, ServingKey, Shutdown,
     Stage, TlsPolicy, bind, serve_grpc, serve_grpc_in_two_turns, server_config,
@@ -41,7 +41,7 @@ fn refused(code: u8, text: impl std::fmt::Display) -> Exit {
 
 /// `epp check`: prints what is found in a configuration file; status 2 where it cannot be used.
 pub fn check(options: &CheckOptions) -> Exit {
-    let report = pipeline::check(&options.file, &options.load);
+    let report = loader::check(&options.file, &options.load);
     let mut text = report.text;
     if let (true, Some(effective)) = (options.effective, &report.effective) {
         text.push_str(effective);
@@ -116,7 +116,10 @@ impl App {
                 objectives,
                 saturation: pipeline.saturation,
                 ignore_subset: options.ignore_subset,
-                wants: Wants { scores: options.emit_scores, explanation: decisions.is_on() },
+                wants: DecisionOptions {
+                    scores: options.emit_scores,
+                    explanation: decisions.is_on(),
+                },
             },
             parsers: Parsers::new(pipeline.parsers),
             metrics: metrics.clone(),
@@ -255,7 +258,7 @@ fn metrics(
     counters: &Arc<ScrapeCounters>,
 ) -> Result<Arc<Metrics>, Exit> {
     let metrics = Arc::new(Metrics::new().map_err(|e| refused(1, e))?);
-    let staleness = u64::try_from(options.staleness.as_nanos()).unwrap_or(u64::MAX);
+    let staleness = options.staleness;
     let (read, errors) = (pool.clone(), counters.clone());
     let source = PoolSource {
         name: pool_name,

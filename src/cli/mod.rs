@@ -13,7 +13,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory, FromArgMatches};
 
 use crate::endpoints::EndpointSpec;
-use crate::pipeline::LoadOptions;
+use crate::loader::LoadOptions;
 use crate::server::TlsPolicy;
 use crate::telemetry::BuildInfo;
 use crate::telemetry::logging::LogOptions;

@@ -9,7 +9,7 @@ use super::{
 };
 use crate::datalayer::{MIN_TICK, Scheme};
 use crate::discovery::parse_endpoint_list;
-use crate::pipeline::LoadOptions;
+use crate::loader::LoadOptions;
 use crate::server::TlsPolicy;
 use crate::telemetry::logging::{Encoder, LogOptions};
 

@@ -1,6 +1,9 @@
 //! The pool as a whole, for the metrics endpoint.
 
-use crate::endpoints::{Nanos, SignalValues, Snapshot};
+use std::time::Duration;
+
+use crate::clock::Timestamp;
+use crate::endpoints::{SignalValues, Snapshot};
 
 /// Mean and spread of one signal over the endpoints that count.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -30,9 +33,9 @@ pub struct PoolAverages {
     pub averages: Option<Averages>,
 }
 
-/// Averages over the endpoints of `snapshot` that were scraped within `staleness` nanoseconds
+/// Averages over the endpoints of `snapshot` that were scraped within `staleness`
 /// before `now`, rounded to two decimals, as llm-d-router main at ebab6879 exposes them.
-pub fn pool_averages(snapshot: &Snapshot, now: Nanos, staleness: Nanos) -> PoolAverages {
+pub fn pool_averages(snapshot: &Snapshot, now: Timestamp, staleness: Duration) -> PoolAverages {
     let values = snapshot.endpoints.iter().map(|e| e.signals.load());
     let fresh: Vec<_> = values.filter(|v| !v.is_stale(now, staleness)).collect();
     let averages = (!fresh.is_empty()).then(|| Averages {
@@ -63,15 +66,21 @@ mod tests {
     use crate::endpoints::test_support::endpoint;
 
     /// Endpoints given as (waiting, running, kv usage, time of the last scrape).
-    fn averages(endpoints: &[(u32, u32, f64, Option<Nanos>)]) -> PoolAverages {
+    fn averages(endpoints: &[(u32, u32, f64, Option<u64>)]) -> PoolAverages {
         let endpoints = endpoints.iter().map(|&(waiting, running, kv_usage, updated_at)| {
             let e = endpoint("w", 1);
+            let updated_at = updated_at.map(Timestamp::from_nanos);
             let values =
                 SignalValues { waiting, running, kv_usage, updated_at, ..Default::default() };
             e.signals.store(values);
             Arc::new(e)
         });
-        pool_averages(&Snapshot { endpoints: endpoints.collect() }, 10_000, 2_000)
+        let now = Timestamp::from_nanos(10_000);
+        pool_averages(
+            &Snapshot { endpoints: endpoints.collect() },
+            now,
+            Duration::from_nanos(2_000),
+        )
     }
 
     #[test]

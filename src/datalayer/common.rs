@@ -5,7 +5,7 @@ use rustls::ClientConfig;
 
 use super::ScrapeCounters;
 use super::config::{EngineMaps, Needs, ScrapeConfig};
-use super::connection::Trash;
+use super::connection::DiscardBuffer;
 use super::extract::Plan;
 use super::http::Buffer;
 use crate::endpoints::Endpoint;
@@ -17,7 +17,7 @@ pub(super) struct Common {
     pub(super) counters: Arc<ScrapeCounters>,
     /// Time between two scrapes of one worker.
     pub(super) tick: Duration,
-    pub(super) trash: Trash,
+    pub(super) discard: DiscardBuffer,
     engines: EngineMaps,
     /// One plan per engine, in the order of `engines`.
     plans: Vec<Arc<Plan>>,
@@ -41,7 +41,7 @@ impl Common {
             tls,
             counters,
             tick,
-            trash: Trash::new(),
+            discard: DiscardBuffer::new(),
             engines,
             plans,
             empty_plan: Arc::default(),

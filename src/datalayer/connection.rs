@@ -15,14 +15,14 @@ pub(super) enum Connection {
 }
 
 /// Where bytes go that nobody wants.
-pub(super) struct Trash {
+pub(super) struct DiscardBuffer {
     /// Never written to, so it takes address space and no memory.
     #[cfg(target_os = "linux")]
     unwritten: Box<[std::mem::MaybeUninit<u8>]>,
     scratch: Box<[u8]>,
 }
 
-impl Trash {
+impl DiscardBuffer {
     pub(super) fn new() -> Self {
         Self {
             #[cfg(target_os = "linux")]
@@ -64,19 +64,19 @@ impl Connection {
     }
 
     /// Reads up to `n` bytes and forgets them; in the kernel, without copying, where it can.
-    pub(super) fn drop_bytes(&mut self, n: u64, trash: &mut Trash) -> io::Result<usize> {
+    pub(super) fn drop_bytes(&mut self, n: u64, discard: &mut DiscardBuffer) -> io::Result<usize> {
         let n = usize::try_from(n).unwrap_or(usize::MAX);
         match self {
             // On TCP, Linux takes this flag to mean just that; see tcp(7).
             #[cfg(target_os = "linux")]
             Self::Plain(stream) => {
-                let n = n.min(trash.unwritten.len());
+                let n = n.min(discard.unwritten.len());
                 let socket = socket2::SockRef::from(&*stream);
-                retry(|| socket.recv_with_flags(&mut trash.unwritten[..n], libc::MSG_TRUNC))
+                retry(|| socket.recv_with_flags(&mut discard.unwritten[..n], libc::MSG_TRUNC))
             }
             other => {
-                let n = n.min(trash.scratch.len());
-                other.read(&mut trash.scratch[..n])
+                let n = n.min(discard.scratch.len());
+                other.read(&mut discard.scratch[..n])
             }
         }
     }

@@ -8,7 +8,8 @@ use std::fmt;
 
 use super::config::{EngineMap, MetricSpec, Needs};
 use super::exposition::{Family, FamilyName, Labels, Sample};
-use crate::endpoints::{LoraSignals, Nanos, Signals};
+use crate::clock::Timestamp;
+use crate::endpoints::{LoraSignals, Signals};
 
 /// What to read from the workers of one engine.
 #[derive(Debug, Default)]
@@ -378,7 +379,7 @@ impl Reading {
     }
 
     /// Stores what could be read, and starts the values' age anew, unless nothing could be.
-    pub fn store(self, signals: &Signals, now: Nanos) {
+    pub fn store(self, signals: &Signals, now: Timestamp) {
         if self.is_failure() {
             return;
         }

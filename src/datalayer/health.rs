@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::endpoints::Nanos;
+use crate::clock::Timestamp;
 
 /// How scraping one worker goes.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -17,19 +17,19 @@ pub(super) enum Condition {
 
 /// One line is said about a worker in this time at most, so that one that flaps does not fill
 /// the log.
-const QUIET: Nanos = Duration::from_secs(10).as_nanos() as Nanos;
+const QUIET: Duration = Duration::from_secs(10);
 
 /// What was last said about a worker.
 #[derive(Debug, Default)]
 pub(super) struct Health {
     said: Condition,
-    said_at: Option<Nanos>,
+    said_at: Option<Timestamp>,
 }
 
 impl Health {
     /// True where the condition is news that should be told now; it is then taken to be told.
-    pub(super) fn is_news(&mut self, condition: Condition, now: Nanos) -> bool {
-        let quiet = self.said_at.is_some_and(|at| now.saturating_sub(at) < QUIET);
+    pub(super) fn is_news(&mut self, condition: Condition, now: Timestamp) -> bool {
+        let quiet = self.said_at.is_some_and(|at| now.since(at) < QUIET);
         if condition == self.said || quiet {
             return false;
         }
@@ -46,7 +46,6 @@ mod tests {
 
     #[test]
     fn one_line_when_it_breaks_and_one_when_it_is_back() {
-        let second = 1_000_000_000;
         let mut health = Health::default();
         let cases = [
             (0, Good, false, "a worker that answers is no news"),
@@ -62,7 +61,11 @@ mod tests {
             (80, Good, true, "all are back"),
         ];
         for (at, condition, news, why) in cases {
-            assert_eq!(health.is_news(condition, at * second), news, "at {at} s: {why}");
+            assert_eq!(
+                health.is_news(condition, Timestamp::START + Duration::from_secs(at)),
+                news,
+                "at {at} s: {why}"
+            );
         }
     }
 }

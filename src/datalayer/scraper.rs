@@ -12,8 +12,8 @@ use std::time::Duration;
 
 use super::common::Common;
 use super::worker::Worker;
-use crate::clock;
-use crate::endpoints::{Endpoint, Nanos};
+use crate::clock::{self, Timestamp, nanos};
+use crate::endpoints::Endpoint;
 
 /// What the thread is told.
 pub(super) enum Command {
@@ -33,7 +33,7 @@ pub(super) fn run(commands: &Receiver<Command>, mut common: Common) {
         let mut command = match wake_at {
             // Nothing to do until there is a worker.
             None => commands.recv().map_err(RecvTimeoutError::from),
-            Some(at) => commands.recv_timeout(wait(clock::now(), at)),
+            Some(at) => commands.recv_timeout(Timestamp::since(at, clock::now())),
         };
         let now = clock::now();
         loop {
@@ -55,13 +55,10 @@ pub(super) fn run(commands: &Receiver<Command>, mut common: Common) {
         }
         wake_at = workers.iter().map(|w| w.next_step(now, pause)).min();
         // Wake-ups fall on multiples of the pause, so that what is due about then is done in one.
-        let pause = pause.as_nanos() as Nanos;
-        wake_at = wake_at.map(|at| at.next_multiple_of(pause));
+        wake_at = wake_at.map(|at: Timestamp| {
+            Timestamp::from_nanos(at.as_nanos().next_multiple_of(nanos(pause)))
+        });
     }
-}
-
-fn wait(now: Nanos, until: Nanos) -> Duration {
-    Duration::from_nanos(until.saturating_sub(now))
 }
 
 /// Spreads the workers' first scrapes over the tick, evenly however many there will be.
@@ -69,11 +66,11 @@ fn wait(now: Nanos, until: Nanos) -> Duration {
 struct Phases(u32);
 
 impl Phases {
-    fn next(&mut self, tick: Duration) -> Nanos {
+    fn next(&mut self, tick: Duration) -> Duration {
         // Multiples of the golden ratio, modulo 1: each falls into the widest gap that is left.
         let phase = self.0;
         self.0 = self.0.wrapping_add(0x9E37_79B9);
-        (tick.as_nanos() as u64).saturating_mul(u64::from(phase)) >> 32
+        Duration::from_nanos(nanos(tick).saturating_mul(u64::from(phase)) >> 32)
     }
 }
 
@@ -86,9 +83,9 @@ mod tests {
         let mut phases = Phases::default();
         let tick = Duration::from_millis(50);
         let mut per_tenth = [0; 10];
-        assert_eq!(phases.next(tick), 0, "the first worker is scraped at once");
+        assert_eq!(phases.next(tick), Duration::ZERO, "the first worker is scraped at once");
         for _ in 0..100 {
-            per_tenth[(phases.next(tick) / 5_000_000) as usize] += 1;
+            per_tenth[(nanos(phases.next(tick)) / 5_000_000) as usize] += 1;
         }
         assert!(per_tenth.iter().all(|n| (8..=12).contains(n)), "{per_tenth:?}");
     }

@@ -7,11 +7,12 @@ use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use super::common::Common;
-use super::connection::{Connection, Trash};
+use super::connection::{Connection, DiscardBuffer};
 use super::extract::{Layout, Plan, Reading};
 use super::health::{Condition, Health};
 use super::http::{Body, Buffer, HttpError};
-use crate::endpoints::{Endpoint, Nanos};
+use crate::clock::{Timestamp, nanos};
+use crate::endpoints::Endpoint;
 
 /// Time a worker has to answer, from the request (or the connection, if there is none) to the
 /// last byte. The reference's budget for a poll.
@@ -36,15 +37,15 @@ pub(super) struct Worker {
     poll: Option<Poll>,
     /// Held only while it holds something.
     buffer: Option<Buffer>,
-    due: Nanos,
-    full_read_due: Nanos,
+    due: Timestamp,
+    full_read_due: Timestamp,
     failures: u32,
     health: Health,
 }
 
 /// One request that is under way.
 struct Poll {
-    deadline: Nanos,
+    deadline: Timestamp,
     /// True until the first byte comes in over a connection that served before: it may have
     /// been closed at the other end in the meantime, which is nobody's failure.
     may_be_stale: bool,
@@ -96,7 +97,7 @@ enum PollError {
 }
 
 impl Worker {
-    pub(super) fn new(endpoint: Arc<Endpoint>, common: &Common, due: Nanos) -> Self {
+    pub(super) fn new(endpoint: Arc<Endpoint>, common: &Common, due: Timestamp) -> Self {
         let address =
             SocketAddr::new(endpoint.spec.ip, common.scrape.port.unwrap_or(endpoint.spec.port));
         let request = format!(
@@ -116,19 +117,19 @@ impl Worker {
             poll: None,
             buffer: None,
             due,
-            full_read_due: 0,
+            full_read_due: Timestamp::START,
             failures: 0,
             health: Health::default(),
         }
     }
 
     /// When [`Worker::step`] has something to do next, given that it was just called.
-    pub(super) fn next_step(&self, now: Nanos, pause: Duration) -> Nanos {
-        if self.poll.is_some() { now + nanos(pause) } else { self.due }
+    pub(super) fn next_step(&self, now: Timestamp, pause: Duration) -> Timestamp {
+        if self.poll.is_some() { now + pause } else { self.due }
     }
 
     /// Goes on with the poll under way, or begins one if it is due.
-    pub(super) fn step(&mut self, now: Nanos, common: &mut Common) {
+    pub(super) fn step(&mut self, now: Timestamp, common: &mut Common) {
         if self.poll.is_none() && (now < self.due || !self.begin(now, common)) {
             return;
         }
@@ -151,7 +152,7 @@ impl Worker {
     }
 
     /// False where there is nothing to ask this worker.
-    fn begin(&mut self, now: Nanos, common: &Common) -> bool {
+    fn begin(&mut self, now: Timestamp, common: &Common) -> bool {
         let is_full_read_due = now >= self.full_read_due;
         if is_full_read_due {
             // Labels may have changed, and with them the engine.
@@ -161,13 +162,13 @@ impl Worker {
                 self.layout = Layout::default();
             }
             if self.plan.is_empty() {
-                self.due = now + nanos(FULL_READ_INTERVAL);
+                self.due = now + FULL_READ_INTERVAL;
                 return false;
             }
         }
         let is_connected = self.connection.is_some();
         self.poll = Some(Poll {
-            deadline: now + nanos(POLL_BUDGET),
+            deadline: now + POLL_BUDGET,
             may_be_stale: is_connected,
             prefix_only: is_connected && !is_full_read_due && self.layout.prefix() > 0,
             stage: Stage::Send { sent: 0 },
@@ -178,10 +179,10 @@ impl Worker {
 
     /// Starts the poll again over a new connection. A worker that closed the old one may have
     /// been restarted, so all of the answer is read.
-    fn reconnect(&mut self, now: Nanos) {
+    fn reconnect(&mut self, now: Timestamp) {
         self.connection = None;
         self.poll = Some(Poll {
-            deadline: now + nanos(POLL_BUDGET),
+            deadline: now + POLL_BUDGET,
             may_be_stale: false,
             prefix_only: false,
             stage: Stage::Send { sent: 0 },
@@ -199,7 +200,7 @@ impl Worker {
         loop {
             let done = match &mut poll.stage {
                 Stage::Send { sent } => send(connection, &self.request, sent)?,
-                _ => poll.receive(connection, buffer, &self.layout, &mut common.trash)?,
+                _ => poll.receive(connection, buffer, &self.layout, &mut common.discard)?,
             };
             if !done {
                 return Ok(None);
@@ -215,11 +216,11 @@ impl Worker {
         }
     }
 
-    fn succeeded(&mut self, reading: Reading, now: Nanos, common: &mut Common) {
+    fn succeeded(&mut self, reading: Reading, now: Timestamp, common: &mut Common) {
         let was_full = !self.poll.take().is_some_and(|poll| poll.prefix_only);
         self.release_buffer(common, true);
         if was_full {
-            self.full_read_due = now + nanos(FULL_READ_INTERVAL);
+            self.full_read_due = now + FULL_READ_INTERVAL;
         }
         let problems = reading.problems.len() as u64;
         common.counters.extract_errors.fetch_add(problems, Ordering::Relaxed);
@@ -233,12 +234,11 @@ impl Worker {
         reading.store(&self.endpoint.signals, now);
         self.failures = 0;
         // The next multiple of the tick: what was missed is not made up for.
-        let tick = nanos(common.tick);
-        let missed = now.saturating_sub(self.due) / tick;
-        self.due += (missed + 1) * tick;
+        let missed = nanos(now.since(self.due)) / nanos(common.tick);
+        self.due += Duration::from_nanos((missed + 1) * nanos(common.tick));
     }
 
-    fn failed(&mut self, error: &PollError, now: Nanos, common: &mut Common) {
+    fn failed(&mut self, error: &PollError, now: Timestamp, common: &mut Common) {
         self.poll = None;
         self.connection = None;
         self.release_buffer(common, true);
@@ -248,7 +248,7 @@ impl Worker {
     }
 
     /// Logs how scraping goes, where that is news.
-    fn tell(&mut self, condition: Condition, now: Nanos, reason: impl FnOnce(&Plan) -> String) {
+    fn tell(&mut self, condition: Condition, now: Timestamp, reason: impl FnOnce(&Plan) -> String) {
         if !self.health.is_news(condition, now) {
             return;
         }
@@ -267,10 +267,10 @@ impl Worker {
     }
 
     /// Waits a tick after the first failure, then twice as long each time.
-    fn back_off(&mut self, now: Nanos, common: &Common) {
+    fn back_off(&mut self, now: Timestamp, common: &Common) {
         let pause = common.tick.saturating_mul(1 << self.failures.min(16));
         self.failures += 1;
-        self.due = now + nanos(pause.min(MAX_BACKOFF.max(common.tick)));
+        self.due = now + pause.min(MAX_BACKOFF.max(common.tick));
     }
 
     /// Gives the buffer to the next worker, if it is empty or its content is of no use any more.
@@ -301,11 +301,11 @@ impl Poll {
         connection: &mut Connection,
         buffer: &mut Buffer,
         layout: &Layout,
-        trash: &mut Trash,
+        discard: &mut DiscardBuffer,
     ) -> Result<bool, PollError> {
         let received = match &mut self.stage {
             Stage::Rest { body, .. } if body.droppable() > 0 => {
-                let dropped = connection.drop_bytes(body.droppable(), trash);
+                let dropped = connection.drop_bytes(body.droppable(), discard);
                 if let Ok(n) = dropped {
                     body.passed(n as u64)?;
                 }
@@ -382,8 +382,4 @@ impl Poll {
             _ => Ok(None),
         }
     }
-}
-
-fn nanos(duration: Duration) -> Nanos {
-    duration.as_nanos() as Nanos
 }

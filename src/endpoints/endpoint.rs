@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 
 use arc_swap::ArcSwap;
 
-use super::seat::Seat;
+use super::dense_index::DenseIndex;
 use super::signals::Signals;
 use super::state::StateSlots;
 
@@ -122,7 +122,7 @@ pub struct Endpoint {
     pub state: StateSlots,
     /// This instance's place in tables of all endpoints. Given back after `state` is dropped,
     /// which may have something at that place.
-    pub seat: Seat,
+    pub index: DenseIndex,
     labels: ArcSwap<Labels>,
     description: ArcSwap<String>,
 }
@@ -138,7 +138,7 @@ impl Endpoint {
             signals: Signals::default(),
             in_flight: InFlight::default(),
             state: StateSlots::default(),
-            seat: Seat::take(),
+            index: DenseIndex::take(),
             labels: ArcSwap::from_pointee(spec.labels.clone()),
             description: ArcSwap::from_pointee(describe(&spec, &spec.labels)),
             spec,

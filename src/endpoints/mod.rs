@@ -3,22 +3,19 @@
 //! Discovery writes the pool, the data layer writes each endpoint's [`Signals`], the scheduler
 //! reads both and holds [`Reservation`]s. Nothing here knows HTTP, Envoy or Kubernetes.
 
+mod dense_index;
 mod endpoint;
 mod pool;
 mod reservation;
-mod seat;
 mod signals;
 mod state;
 
+pub use dense_index::DenseIndex;
 pub use endpoint::{Endpoint, EndpointSpec, InFlight, Labels};
 pub use pool::{Pool, PoolChange, Snapshot};
 pub use reservation::Reservation;
-pub use seat::Seat;
 pub use signals::{LoraSignals, SignalValues, Signals};
 pub use state::{StateSlot, StateSlots};
-
-/// Nanoseconds on a monotonic clock that starts with the process (or, in a simulation, with it).
-pub type Nanos = u64;
 
 /// Endpoints for tests of this crate.
 #[cfg(test)]

@@ -1,8 +1,9 @@
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::time::Duration;
 
 use arc_swap::ArcSwapOption;
 
-use super::Nanos;
+use crate::clock::Timestamp;
 
 /// LoRA adapters a worker reports.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -30,13 +31,13 @@ pub struct SignalValues {
     /// KV-cache blocks the worker has; 0 where unknown.
     pub num_blocks: u32,
     /// When the values last came in; `None` before the first successful scrape.
-    pub updated_at: Option<Nanos>,
+    pub updated_at: Option<Timestamp>,
 }
 
 impl SignalValues {
-    /// True where nothing came in for `threshold` nanoseconds before `now`, or ever.
-    pub fn is_stale(&self, now: Nanos, threshold: Nanos) -> bool {
-        self.updated_at.is_none_or(|at| now.saturating_sub(at) > threshold)
+    /// True where nothing came in for longer than `threshold` before `now`, or ever.
+    pub fn is_stale(&self, now: Timestamp, threshold: Duration) -> bool {
+        self.updated_at.is_none_or(|at| now.since(at) > threshold)
     }
 }
 
@@ -63,7 +64,7 @@ impl Signals {
             kv_usage: f64::from_bits(self.kv_usage_bits.load(Ordering::Relaxed)),
             block_size: self.block_size.load(Ordering::Relaxed),
             num_blocks: self.num_blocks.load(Ordering::Relaxed),
-            updated_at: updated.checked_sub(1),
+            updated_at: updated.checked_sub(1).map(Timestamp::from_nanos),
         }
     }
 
@@ -75,7 +76,7 @@ impl Signals {
         self.block_size.store(values.block_size, Ordering::Relaxed);
         self.num_blocks.store(values.num_blocks, Ordering::Relaxed);
         if let Some(at) = values.updated_at {
-            self.updated_at.store(at + 1, Ordering::Release);
+            self.updated_at.store(at.as_nanos() + 1, Ordering::Release);
         }
     }
 

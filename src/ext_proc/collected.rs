@@ -5,7 +5,7 @@ use smallvec::SmallVec;
 
 use super::headers;
 use super::wire::HeaderMap;
-use crate::endpoints::Nanos;
+use crate::clock::Timestamp;
 use crate::scheduling::Headers;
 
 /// Path of requests whose gateway names none, as in the reference.
@@ -17,13 +17,13 @@ pub(super) struct Collected {
     pub headers: Headers,
     /// The request had no id and was given one.
     pub generated_id: bool,
-    pub received_at: Nanos,
+    pub received_at: Timestamp,
     chunks: SmallVec<[Bytes; 4]>,
     len: usize,
 }
 
 impl Collected {
-    pub fn new(received_at: Nanos) -> Self {
+    pub fn new(received_at: Timestamp) -> Self {
         Self { received_at, ..Self::default() }
     }
 

@@ -11,7 +11,8 @@ use super::common::Common;
 use super::{Shared, headers, reply};
 use crate::api::{Api, ModelRenamer, ParsedRequest, ResponseReader, Usage};
 use crate::clock;
-use crate::endpoints::{Nanos, Reservation};
+use crate::clock::Timestamp;
+use crate::endpoints::Reservation;
 use crate::error::{DropReason, RequestError};
 use crate::scheduling::{Decision, InferenceRequest};
 use crate::telemetry::{Completion, RequestSeries};
@@ -40,9 +41,9 @@ pub(super) struct Routed {
     api: Api,
     /// The request asked for a stream.
     pub stream: bool,
-    received_at: Nanos,
-    first_byte_at: Option<Nanos>,
-    last_chunk_at: Option<Nanos>,
+    received_at: Timestamp,
+    first_byte_at: Option<Timestamp>,
+    last_chunk_at: Option<Timestamp>,
     response_bytes: u64,
 }
 
@@ -79,10 +80,10 @@ impl Routed {
         let now = clock::now();
         if self.first_byte_at.is_none() {
             self.first_byte_at = Some(now);
-            self.series.first_token(seconds(now - self.received_at), streaming);
+            self.series.first_token(now.since(self.received_at).as_secs_f64(), streaming);
             self.reservations.iter_mut().for_each(Reservation::release_tokens);
         } else if let Some(last) = self.last_chunk_at {
-            self.series.inter_token(seconds(now - last));
+            self.series.inter_token(now.since(last).as_secs_f64());
         }
         self.last_chunk_at = Some(now);
     }
@@ -91,8 +92,8 @@ impl Routed {
     pub fn on_complete(&mut self, usage: Option<Usage>, streaming: bool) {
         let usage = usage.unwrap_or_default();
         self.series.completed(&Completion {
-            duration_s: seconds(clock::now() - self.received_at),
-            ttft_s: self.first_byte_at.map(|at| seconds(at - self.received_at)),
+            duration_s: clock::now().since(self.received_at).as_secs_f64(),
+            ttft_s: self.first_byte_at.map(|at| at.since(self.received_at).as_secs_f64()),
             streaming,
             response_bytes: self.response_bytes,
             prompt_tokens: usage.prompt_tokens,
@@ -108,10 +109,6 @@ impl Drop for Routed {
     fn drop(&mut self) {
         self.series.running_dec();
     }
-}
-
-fn seconds(nanos: Nanos) -> f64 {
-    nanos as f64 / 1e9
 }
 
 /// Routes a request whose body is known.
@@ -176,7 +173,7 @@ fn decide(
     };
     let now = clock::now();
     let decision = director.route(&request, common.subset.as_ref(), now);
-    let took = seconds(clock::now() - now);
+    let took = clock::now().since(now).as_secs_f64();
     let decision = match decision {
         Ok(decision) => decision,
         Err(error) => {
@@ -200,7 +197,7 @@ fn decide(
     }
     let destination = reply::destination(&decision);
     let received_at = collected.received_at;
-    shared.metrics.request_processing(seconds(clock::now() - received_at));
+    shared.metrics.request_processing(clock::now().since(received_at).as_secs_f64());
     Ok(Outcome {
         metadata: reply::destination_metadata(&destination, &decision.scores),
         destination,

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use crate::endpoints::{Nanos, SignalValues};
+use crate::clock::Timestamp;
+use crate::endpoints::SignalValues;
 use crate::scheduling::Candidate;
 
 /// When a worker, and with it the pool, counts as saturated. Defaults and formulas of
@@ -34,7 +35,7 @@ impl SaturationConfig {
     /// How full the candidates are together: the mean of each one's larger ratio of signal to
     /// threshold, not limited to 1. A worker with stale metrics counts 1, as does an empty pool.
     /// From 1.0 on the pool is saturated.
-    pub fn saturation(&self, candidates: &[Candidate<'_>], now: Nanos) -> f64 {
+    pub fn saturation(&self, candidates: &[Candidate<'_>], now: Timestamp) -> f64 {
         if candidates.is_empty() {
             return 1.0;
         }
@@ -43,7 +44,7 @@ impl SaturationConfig {
     }
 
     /// The larger ratio of signal to threshold; `None` where the metrics are stale.
-    fn load(&self, signals: &SignalValues, now: Nanos) -> Option<f64> {
+    fn load(&self, signals: &SignalValues, now: Timestamp) -> Option<f64> {
         if self.is_stale(signals, now) {
             return None;
         }
@@ -51,13 +52,12 @@ impl SaturationConfig {
         Some(queue.max(signals.kv_usage / self.kv_cache_util_threshold))
     }
 
-    fn is_stale(&self, signals: &SignalValues, now: Nanos) -> bool {
-        let threshold = self.metrics_staleness_threshold.as_nanos();
-        signals.is_stale(now, Nanos::try_from(threshold).unwrap_or(Nanos::MAX))
+    fn is_stale(&self, signals: &SignalValues, now: Timestamp) -> bool {
+        signals.is_stale(now, self.metrics_staleness_threshold)
     }
 
     /// Keeps those of `kept` (indices of `all`) that have room, or all of them if none has.
-    pub fn keep_free(&self, all: &[Candidate<'_>], now: Nanos, kept: &mut Vec<u32>) {
+    pub fn keep_free(&self, all: &[Candidate<'_>], now: Timestamp, kept: &mut Vec<u32>) {
         let has_room =
             |&i: &u32| all.get(i as usize).is_some_and(|c| self.has_room(&c.signals, now));
         if kept.iter().any(has_room) {
@@ -65,7 +65,7 @@ impl SaturationConfig {
         }
     }
 
-    fn has_room(&self, signals: &SignalValues, now: Nanos) -> bool {
+    fn has_room(&self, signals: &SignalValues, now: Timestamp) -> bool {
         let limit = 1.0 + self.headroom;
         !self.is_stale(signals, now)
             && f64::from(signals.waiting) < self.queue_depth_threshold * limit
@@ -81,17 +81,16 @@ mod tests {
     use crate::endpoints::Endpoint;
     use crate::endpoints::test_support::endpoint;
 
-    const NOW: Nanos = 10_000_000_000;
-    const MS: Nanos = 1_000_000;
+    const NOW: Timestamp = Timestamp::from_nanos(10_000_000_000);
 
     /// Workers with a queue, a KV-cache usage and an age of their metrics (ms; `None`: never).
-    fn pool(workers: &[(u32, f64, Option<Nanos>)]) -> Vec<Arc<Endpoint>> {
-        let worker = |(n, &(waiting, kv_usage, age)): (usize, &(u32, f64, Option<Nanos>))| {
+    fn pool(workers: &[(u32, f64, Option<u64>)]) -> Vec<Arc<Endpoint>> {
+        let worker = |(n, &(waiting, kv_usage, age)): (usize, &(u32, f64, Option<u64>))| {
             let endpoint = endpoint("w", n as u8);
             endpoint.signals.store(SignalValues {
                 waiting,
                 kv_usage,
-                updated_at: age.map(|age| NOW - age * MS),
+                updated_at: age.map(|age| Timestamp::from_nanos(NOW.as_nanos() - age * 1_000_000)),
                 ..SignalValues::default()
             });
             Arc::new(endpoint)
@@ -102,7 +101,7 @@ mod tests {
     #[test]
     fn saturation_is_the_mean_of_the_larger_ratios() {
         let fresh = Some(0);
-        type Workers<'a> = &'a [(u32, f64, Option<Nanos>)];
+        type Workers<'a> = &'a [(u32, f64, Option<u64>)];
         let cases: &[(Workers<'_>, f64)] = &[
             (&[], 1.0),
             (&[(0, 0.0, fresh)], 0.0),
@@ -127,7 +126,7 @@ mod tests {
         let fresh = Some(0);
         let with_headroom = SaturationConfig { headroom: 0.5, ..SaturationConfig::default() };
         let default = SaturationConfig::default();
-        type Workers<'a> = &'a [(u32, f64, Option<Nanos>)];
+        type Workers<'a> = &'a [(u32, f64, Option<u64>)];
         let cases: &[(SaturationConfig, Workers<'_>, &[u32])] = &[
             (default, &[(4, 0.79, fresh), (5, 0.0, fresh), (0, 0.8, fresh), (0, 0.0, None)], &[0]),
             (default, &[(5, 0.0, fresh), (0, 0.9, fresh)], &[0, 1]),

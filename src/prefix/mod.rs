@@ -5,7 +5,7 @@
 //! worker, the prefixes that were sent there.
 
 mod hash;
-mod heads;
+mod head_filter;
 mod index;
 
 pub use hash::{BlockRule, HashedPrompt, hash_prompt, seed};
@@ -16,7 +16,7 @@ use std::sync::Arc;
 use parking_lot::RwLock;
 
 use crate::endpoints::{Endpoint, StateSlot};
-use heads::HeadCounts;
+use head_filter::HeadFilter;
 
 /// The hash chains of one request: one chain per prompt, end to end.
 #[derive(Clone, Copy, Debug)]
@@ -39,20 +39,20 @@ impl<'a> Chains<'a> {
 #[derive(Clone)]
 pub struct PrefixIndex {
     slot: StateSlot<Held>,
-    heads: Arc<HeadCounts>,
+    heads: Arc<HeadFilter>,
 }
 
 /// What one worker holds.
 struct Held {
     blocks: RwLock<BlockLru>,
     /// The worker's place in `heads`.
-    seat: usize,
-    heads: Arc<HeadCounts>,
+    index: usize,
+    heads: Arc<HeadFilter>,
 }
 
 impl Drop for Held {
     fn drop(&mut self) {
-        self.heads.clear(self.seat);
+        self.heads.clear(self.index);
     }
 }
 
@@ -66,7 +66,7 @@ impl PrefixIndex {
     /// Makes an index with a place of its own in every endpoint; called when a configuration is
     /// loaded.
     pub fn claim() -> Self {
-        Self { slot: StateSlot::claim(), heads: Arc::new(HeadCounts::new()) }
+        Self { slot: StateSlot::claim(), heads: Arc::new(HeadFilter::new()) }
     }
 
     /// Blocks of `chains` that the worker holds: the longest held prefix of each, summed.
@@ -86,13 +86,13 @@ impl PrefixIndex {
     pub fn record(&self, endpoint: &Endpoint, chains: Chains<'_>, capacity: u32) {
         let empty = || Held {
             blocks: RwLock::new(BlockLru::new(capacity)),
-            seat: endpoint.seat.number(),
+            index: endpoint.index.number(),
             heads: self.heads.clone(),
         };
         let Some(held) = endpoint.state.get_or_init(self.slot, empty) else { return };
         let mut blocks = held.blocks.write();
         for chain in chains.iter() {
-            blocks.record(chain, |head, is_held| held.heads.set(held.seat, head, is_held));
+            blocks.record(chain, |head, is_held| held.heads.set(held.index, head, is_held));
         }
     }
 }

@@ -5,7 +5,8 @@ use smallvec::SmallVec;
 
 use super::plugin::{Candidate, Observer, Producer, ProfileHandler, ProfileResult};
 use super::{Explanation, InferenceRequest, Profile, RequestData};
-use crate::endpoints::{Endpoint, Nanos, Reservation};
+use crate::clock::Timestamp;
+use crate::endpoints::{Endpoint, Reservation};
 use crate::error::{Code, DropReason, RequestError};
 
 /// What every plugin may look at while one request is scheduled.
@@ -15,7 +16,7 @@ pub struct Cycle<'a> {
     /// What producers found; empty while they run.
     pub data: &'a RequestData,
     /// The time of this cycle; the same for all plugins.
-    pub now: Nanos,
+    pub now: Timestamp,
     rng: &'a RefCell<fastrand::Rng>,
 }
 
@@ -28,7 +29,7 @@ impl Cycle<'_> {
 
 /// What to tell of a decision beyond the decision itself.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Wants {
+pub struct DecisionOptions {
     /// Keep the primary profile's scores of all candidates.
     pub scores: bool,
     /// Record every step.
@@ -65,9 +66,9 @@ impl Scheduler {
         &self,
         request: &InferenceRequest,
         candidates: &[Candidate<'_>],
-        now: Nanos,
+        now: Timestamp,
         rng: &RefCell<fastrand::Rng>,
-        wants: Wants,
+        wants: DecisionOptions,
     ) -> Result<Decision, RequestError> {
         if candidates.is_empty() {
             return Err(RequestError::no_candidates());

@@ -13,7 +13,7 @@ mod profile;
 mod prompt;
 mod request;
 
-pub use cycle::{Cycle, Decision, Scheduler, Wants};
+pub use cycle::{Cycle, Decision, DecisionOptions, Scheduler};
 pub use data::{PrefixMatch, PrefixSlot, RequestData};
 pub use explain::{Explanation, FilterStep, ProfileExplanation, ScorerStep};
 pub use plugin::{

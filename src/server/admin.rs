@@ -179,8 +179,7 @@ async fn endpoints(State(admin): State<Arc<Admin>>) -> Json<Value> {
 fn endpoint(endpoint: &Endpoint, staleness: Duration) -> Value {
     let now = clock::now();
     let signals = endpoint.signals.load();
-    let age_ms = signals.updated_at.map(|at| now.saturating_sub(at) as f64 / 1e6);
-    let threshold = u64::try_from(staleness.as_nanos()).unwrap_or(u64::MAX);
+    let age_ms = signals.updated_at.map(|at| now.since(at).as_secs_f64() * 1e3);
     let lora = endpoint.signals.lora();
     json!({
         "id": *endpoint.id,
@@ -193,7 +192,7 @@ fn endpoint(endpoint: &Endpoint, staleness: Duration) -> Value {
         },
         "metrics": {
             "ageMs": age_ms,
-            "stale": signals.is_stale(now, threshold),
+            "stale": signals.is_stale(now, staleness),
             "waiting": signals.waiting,
             "running": signals.running,
             "kvCacheUsage": signals.kv_usage,

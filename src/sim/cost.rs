@@ -1,6 +1,6 @@
 //! How long an engine step takes, fitted to measurements of a real server.
 
-use crate::endpoints::Nanos;
+use crate::sim::Nanos;
 
 /// Durations of the parts of a step, in nanoseconds.
 ///

@@ -9,7 +9,7 @@ use super::cost::{PrefillWork, StepCost};
 use super::prompt::Prompt;
 use super::running::Running;
 use super::sequence::{Phase, RequestId, RequestSpec, Sequences};
-use crate::endpoints::Nanos;
+use crate::sim::Nanos;
 
 /// Something that happened to a request.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -4,6 +4,9 @@
 //! harness replays hours of traffic in seconds, and [`worker`] puts the same engine behind
 //! vLLM's HTTP interface in real time. Read `engine.rs`, then `step.rs`.
 
+/// Nanoseconds, of a simulation's clock or between two of its moments.
+pub type Nanos = u64;
+
 mod blocks;
 mod config;
 mod cost;

@@ -2,7 +2,7 @@
 
 use super::blocks::BlockId;
 use super::prompt::{Prompt, chain};
-use crate::endpoints::Nanos;
+use crate::sim::Nanos;
 
 /// Names a request of one engine; never reused.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]

@@ -6,7 +6,7 @@
 use super::cost::PrefillWork;
 use super::engine::{Engine, Event, EventKind, Summary};
 use super::sequence::{RequestId, Sequence};
-use crate::endpoints::Nanos;
+use crate::sim::Nanos;
 
 impl Engine {
     /// Starts a step at `at`, or leaves the engine idle where there is nothing to compute.

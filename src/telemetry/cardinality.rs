@@ -8,7 +8,7 @@ pub(super) const OTHER: &str = "other";
 /// Limits how many distinct values a label takes, since clients choose model names and fairness
 /// ids: the first `limit` are kept, the rest become [`OTHER`].
 #[derive(Debug)]
-pub(super) struct Guard {
+pub(super) struct CardinalityLimiter {
     limit: usize,
     names: RwLock<Names>,
 }
@@ -19,7 +19,7 @@ struct Names {
     always: HashSet<String>,
 }
 
-impl Guard {
+impl CardinalityLimiter {
     pub fn new(limit: usize) -> Self {
         Self { limit, names: RwLock::default() }
     }
@@ -58,7 +58,7 @@ mod tests {
 
     #[test]
     fn beyond_the_limit_only_known_and_configured_names_stay() {
-        let guard = Guard::new(2);
+        let guard = CardinalityLimiter::new(2);
         guard.always_keep(["configured".to_owned()]);
         for (name, label) in [
             ("a", "a"),

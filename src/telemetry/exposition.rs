@@ -116,12 +116,12 @@ fn pairs(labels: &[(&str, &str)]) -> Vec<LabelPair> {
 }
 
 /// A collector whose numbers are worked out when they are asked for.
-pub(super) struct AtScrape<F> {
+pub(super) struct LazyCollector<F> {
     descs: Vec<Desc>,
     collect: F,
 }
 
-impl<F: Fn() -> Vec<MetricFamily> + Send + Sync> AtScrape<F> {
+impl<F: Fn() -> Vec<MetricFamily> + Send + Sync> LazyCollector<F> {
     /// `infos` are the metrics that `collect` may return.
     pub fn new<'a>(
         infos: impl IntoIterator<Item = &'a Info>,
@@ -132,7 +132,7 @@ impl<F: Fn() -> Vec<MetricFamily> + Send + Sync> AtScrape<F> {
     }
 }
 
-impl<F: Fn() -> Vec<MetricFamily> + Send + Sync> Collector for AtScrape<F> {
+impl<F: Fn() -> Vec<MetricFamily> + Send + Sync> Collector for LazyCollector<F> {
     fn desc(&self) -> Vec<&Desc> {
         self.descs.iter().collect()
     }

@@ -7,8 +7,8 @@ use prometheus::proto::MetricFamily;
 use prometheus::{Registry, TextEncoder};
 
 use super::buckets;
-use super::cardinality::{Guard, OTHER};
-use super::exposition::{AtScrape, Info, histogram_sample, with_go_bounds};
+use super::cardinality::{CardinalityLimiter, OTHER};
+use super::exposition::{Info, LazyCollector, histogram_sample, with_go_bounds};
 use super::histogram::Histogram;
 use super::pool::{self, PoolSource};
 use super::series::RequestSeries;
@@ -60,8 +60,8 @@ pub struct Metrics {
 #[derive(Debug)]
 struct Live {
     series: DashMap<Box<[u8]>, Arc<RequestSeries>>,
-    models: Guard,
-    fairness_ids: Guard,
+    models: CardinalityLimiter,
+    fairness_ids: CardinalityLimiter,
     attempts: DashMap<Box<[u8]>, Attempts>,
     scheduling: Histogram,
     request_processing: Histogram,
@@ -131,8 +131,8 @@ impl Metrics {
     pub fn new() -> prometheus::Result<Self> {
         let live = Arc::new(Live {
             series: DashMap::new(),
-            models: Guard::new(MAX_NAMES),
-            fairness_ids: Guard::new(MAX_NAMES),
+            models: CardinalityLimiter::new(MAX_NAMES),
+            fairness_ids: CardinalityLimiter::new(MAX_NAMES),
             attempts: DashMap::new(),
             scheduling: Histogram::seconds(buckets::SCHEDULING),
             request_processing: Histogram::seconds(buckets::REQUEST_PROCESSING),
@@ -141,12 +141,12 @@ impl Metrics {
         let registry = Registry::new();
         let request_infos = families::all().map(|family| &family.info);
         let shared = live.clone();
-        registry.register(Box::new(AtScrape::new(request_infos, move || {
+        registry.register(Box::new(LazyCollector::new(request_infos, move || {
             let series: Vec<_> = shared.series.iter().map(|s| s.value().clone()).collect();
             families::collect(&series)
         })?))?;
         let shared = live.clone();
-        registry.register(Box::new(AtScrape::new(&OWN, move || shared.collect())?))?;
+        registry.register(Box::new(LazyCollector::new(&OWN, move || shared.collect())?))?;
         registry.register(Box::new(process::collector()?))?;
         Ok(Self { registry, live })
     }

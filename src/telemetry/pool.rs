@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use prometheus::proto::MetricFamily;
 
-use super::exposition::{AtScrape, Info};
+use super::exposition::{Info, LazyCollector};
 use crate::endpoints::Pool;
 
 /// Mean and sample standard deviation of a signal over the endpoints with fresh metrics.
@@ -175,7 +175,7 @@ pub(super) fn collector(
     source: PoolSource,
 ) -> prometheus::Result<impl prometheus::core::Collector> {
     let averages = AVERAGES.iter().flat_map(|a| [Some(&a.current), a.older.as_ref()]).flatten();
-    AtScrape::new(averages.chain(&SINGLE), move || collect(&source))
+    LazyCollector::new(averages.chain(&SINGLE), move || collect(&source))
 }
 
 fn collect(source: &PoolSource) -> Vec<MetricFamily> {

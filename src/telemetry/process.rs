@@ -4,7 +4,7 @@ use std::fs;
 
 use prometheus::proto::MetricFamily;
 
-use super::exposition::{AtScrape, Info};
+use super::exposition::{Info, LazyCollector};
 
 /// Clock ticks per second in `/proc/*/stat`; fixed by the kernel's interface (`USER_HZ`).
 const TICKS_PER_SECOND: f64 = 100.0;
@@ -18,7 +18,7 @@ const MAX_FDS: Info = Info::gauge("process_max_fds", "File descriptors that may 
 const START: Info = Info::gauge("process_start_time_seconds", "Start of the process, Unix time.");
 
 pub(super) fn collector() -> prometheus::Result<impl prometheus::core::Collector> {
-    AtScrape::new(&[CPU, RESIDENT, VIRTUAL, THREADS, OPEN_FDS, MAX_FDS, START], collect)
+    LazyCollector::new(&[CPU, RESIDENT, VIRTUAL, THREADS, OPEN_FDS, MAX_FDS, START], collect)
 }
 
 /// Whatever can be read; a value that cannot is left out.

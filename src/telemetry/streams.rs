@@ -5,7 +5,7 @@ use prometheus::proto::MetricFamily;
 use tonic::Code;
 
 use super::buckets;
-use super::exposition::{AtScrape, Info, histogram_sample};
+use super::exposition::{Info, LazyCollector, histogram_sample};
 use super::histogram::Histogram;
 
 const IN_FLIGHT: Info =
@@ -70,7 +70,7 @@ impl StreamMetrics {
     pub(super) fn collector(
         self: Arc<Self>,
     ) -> prometheus::Result<impl prometheus::core::Collector> {
-        AtScrape::new(&[IN_FLIGHT, DURATION, TOTAL], move || self.collect())
+        LazyCollector::new(&[IN_FLIGHT, DURATION, TOTAL], move || self.collect())
     }
 
     fn collect(&self) -> Vec<MetricFamily> {

@@ -196,8 +196,8 @@ fn a_worker_that_breaks_keeps_its_values_and_recovers() {
                 wait_for(name, || setup.errors() > errors + 1);
                 let kept = setup.values();
                 assert_eq!((kept.waiting, kept.block_size), (1, 32), "{name}");
-                let later = kept.updated_at.expect("scraped once") + 2;
-                assert!(kept.is_stale(later, 1), "{name}: the values age");
+                let later = kept.updated_at.expect("scraped once") + Duration::from_nanos(2);
+                assert!(kept.is_stale(later, Duration::from_nanos(1)), "{name}: the values age");
                 worker.now(good(2));
                 wait_for(name, || setup.values().waiting == 2);
             });
@@ -260,7 +260,7 @@ fn one_worker_that_hangs_delays_no_other() {
         wait_for("a new value", || setup.endpoint(1).signals.load().waiting == waiting);
     }
     assert!(hangs.requests() < answers.requests() / 2);
-    let averages = pool_averages(&setup.pool.snapshot(), clock::now(), 30_000_000_000);
+    let averages = pool_averages(&setup.pool.snapshot(), clock::now(), Duration::from_secs(30));
     assert_eq!(averages.fresh, 1);
     assert_eq!(averages.averages.expect("one is fresh").queue.mean, 29.0);
 }

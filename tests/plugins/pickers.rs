@@ -3,8 +3,9 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use epp::clock::Timestamp;
 use epp::endpoints::{Endpoint, Reservation};
-use epp::scheduling::{Cycle, Scorer, Wants, WeightedScorer};
+use epp::scheduling::{Cycle, DecisionOptions, Scorer, WeightedScorer};
 
 use crate::rig::*;
 
@@ -150,7 +151,15 @@ fn largest_share(all: &[Arc<Endpoint>], plugins: &[(&str, &str, f64)], threads: 
                 let one = |n| {
                     // All prompts differ from the first block on: nobody has anything cached.
                     let request = prompt(&tokens((thread * REQUESTS + n) as u32, 64));
-                    scheduler.schedule(&request, before, 0, &rng, Wants::default()).unwrap()
+                    scheduler
+                        .schedule(
+                            &request,
+                            before,
+                            Timestamp::START,
+                            &rng,
+                            DecisionOptions::default(),
+                        )
+                        .unwrap()
                 };
                 (0..REQUESTS / threads).map(one).collect::<Vec<_>>()
             })

@@ -4,12 +4,13 @@ use std::cell::RefCell;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use epp::clock::Timestamp;
 use epp::config::{Diagnostics, Fields, parse};
 use epp::endpoints::{Endpoint, EndpointSpec, LoraSignals, SignalValues};
 use epp::plugins::{Build, DEFAULT_PREFIX_PRODUCER, Links, Roles, find};
 use epp::scheduling::{
-    Candidate, Decision, Explanation, InferenceRequest, Profile, PromptBuilder, Scheduler, Wants,
-    WeightedScorer,
+    Candidate, Decision, DecisionOptions, Explanation, InferenceRequest, Profile, PromptBuilder,
+    Scheduler, WeightedScorer,
 };
 
 /// What building one plugin gave.
@@ -112,8 +113,8 @@ impl Rig {
     }
 
     pub fn decide(&self, request: &InferenceRequest, candidates: &[Candidate]) -> Decision {
-        let wants = Wants { scores: true, explanation: true };
-        self.scheduler.schedule(request, candidates, 0, &self.rng, wants).unwrap()
+        let wants = DecisionOptions { scores: true, explanation: true };
+        self.scheduler.schedule(request, candidates, Timestamp::START, &self.rng, wants).unwrap()
     }
 
     /// Sends `request` to one of `workers` as they are now.
@@ -134,9 +135,9 @@ impl Rig {
 
     /// Which of `workers` a filter in first place leaves.
     pub fn kept(&self, request: &InferenceRequest, workers: &[Arc<Endpoint>]) -> Vec<u32> {
-        let wants = Wants { explanation: true, ..Wants::default() };
+        let wants = DecisionOptions { explanation: true, ..DecisionOptions::default() };
         let candidates = candidates(workers);
-        match self.scheduler.schedule(request, &candidates, 0, &self.rng, wants) {
+        match self.scheduler.schedule(request, &candidates, Timestamp::START, &self.rng, wants) {
             Ok(decision) => explanation(&decision).profiles[0].filters[0].kept.clone(),
             Err(_) => Vec::new(),
         }
@@ -167,7 +168,7 @@ pub fn worker(n: usize, labels: &[(&str, &str)], signals: SignalValues) -> Arc<E
         uid: String::new(),
         labels: labels.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect(),
     });
-    endpoint.signals.store(SignalValues { updated_at: Some(0), ..signals });
+    endpoint.signals.store(SignalValues { updated_at: Some(Timestamp::START), ..signals });
     Arc::new(endpoint)
 }
 

@@ -16,7 +16,7 @@ use tokio::task::JoinSet;
 use super::ClusterArgs;
 use super::tally::{Answer, Tally};
 use crate::bench::trace::{Session, Spans, Trace, TraceRequest};
-use crate::endpoints::Nanos;
+use crate::sim::Nanos;
 
 /// What the workers call their model.
 pub const MODEL: &str = "m";

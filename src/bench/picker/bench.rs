@@ -14,8 +14,8 @@ use crate::bench::trace::Spans;
 use crate::clock;
 use crate::director::Director;
 use crate::endpoints::{EndpointSpec, Pool, SignalValues};
-use crate::pipeline::{self, LoadOptions};
-use crate::scheduling::{Decision, InferenceRequest, PromptBuilder, Wants};
+use crate::loader::{self, LoadOptions};
+use crate::scheduling::{Decision, DecisionOptions, InferenceRequest, PromptBuilder};
 
 /// One combination.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -48,7 +48,7 @@ pub fn run(
     duration: Duration,
 ) -> Result<Measured, String> {
     let options = LoadOptions { allow_experimental_plugins: true, ..Default::default() };
-    let (pipeline, diagnostics) = pipeline::load(name, text, &options);
+    let (pipeline, diagnostics) = loader::load(name, text, &options);
     let pipeline = pipeline.ok_or_else(|| diagnostics.to_string())?;
     let director = Director {
         pool: Arc::new(pool(cell.endpoints)),
@@ -56,7 +56,7 @@ pub fn run(
         objectives: Arc::default(),
         saturation: pipeline.saturation,
         ignore_subset: false,
-        wants: Wants::default(),
+        wants: DecisionOptions::default(),
     };
     let start = Barrier::new(usize::from(cell.threads));
     let threads: Vec<Measured> = std::thread::scope(|scope| {

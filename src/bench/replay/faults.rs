@@ -1,7 +1,7 @@
 //! What goes wrong in a replay, and when.
 
 use crate::config;
-use crate::endpoints::Nanos;
+use crate::sim::Nanos;
 
 /// A worker that dies and comes back empty.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -3,8 +3,9 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
-use crate::endpoints::{Endpoint, EndpointSpec, Nanos, Pool, SignalValues};
-use crate::sim::{Engine, EngineConfig};
+use crate::clock::Timestamp;
+use crate::endpoints::{Endpoint, EndpointSpec, Pool, SignalValues};
+use crate::sim::{Engine, EngineConfig, Nanos};
 
 /// How the workers' metrics reach the router.
 #[derive(Clone, Copy, Debug)]
@@ -135,7 +136,7 @@ impl Fleet {
             kv_usage: stats.kv_usage,
             block_size: self.config.block_size,
             num_blocks: self.config.num_blocks,
-            updated_at: Some(now),
+            updated_at: Some(Timestamp::from_nanos(now)),
         }
     }
 }

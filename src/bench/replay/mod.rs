@@ -25,7 +25,7 @@ use clap::builder::PossibleValuesParser;
 use super::args::{OutputArgs, duration};
 use super::trace::{self, Trace, TraceArgs};
 use super::{process, progress};
-use crate::pipeline::{self, LoadOptions};
+use crate::loader::{self, LoadOptions};
 use crate::sim::{EngineConfig, PROFILES};
 use faults::{Faults, Loss};
 use fleet::Signalling;
@@ -238,7 +238,7 @@ impl Contestant {
             ContestantKind::Config { file, text } => {
                 let options =
                     LoadOptions { allow_experimental_plugins: true, ..Default::default() };
-                let (pipeline, diagnostics) = pipeline::load(file, text.as_deref(), &options);
+                let (pipeline, diagnostics) = loader::load(file, text.as_deref(), &options);
                 pipeline.map(|p| Policy::pipeline(p, seed)).ok_or_else(|| diagnostics.to_string())
             }
         }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use crate::bench::latency::{Latencies, Percentiles};
-use crate::endpoints::Nanos;
+use crate::sim::Nanos;
 
 /// What makes a request a good one.
 #[derive(Clone, Copy, Debug)]

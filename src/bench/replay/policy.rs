@@ -8,11 +8,12 @@ use smallvec::{SmallVec, smallvec};
 
 use super::fleet::Fleet;
 use crate::bench::trace::Spans;
-use crate::endpoints::{Endpoint, Nanos, Reservation};
+use crate::clock::Timestamp;
+use crate::endpoints::{Endpoint, Reservation};
 use crate::error::RequestError;
-use crate::pipeline::Pipeline;
-use crate::scheduling::{Candidate, InferenceRequest, PromptBuilder, Wants};
-use crate::sim::Prompt;
+use crate::loader::Pipeline;
+use crate::scheduling::{Candidate, DecisionOptions, InferenceRequest, PromptBuilder};
+use crate::sim::{Nanos, Prompt};
 
 /// Policies to compare with.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -101,11 +102,11 @@ impl Policy {
             Kind::Pipeline(pipeline) => {
                 let candidates: Vec<Candidate<'_>> = endpoints.iter().map(Candidate::new).collect();
                 let request = request(ask, pipeline.wants_prompt);
-                let wants = Wants::default();
+                let wants = DecisionOptions::default();
                 let decision = pipeline.scheduler.schedule(
                     &request,
                     &candidates,
-                    ask.now,
+                    Timestamp::from_nanos(ask.now),
                     &self.rng,
                     wants,
                 )?;

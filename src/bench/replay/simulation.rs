@@ -8,7 +8,8 @@ use super::fleet::{Fleet, Signalling};
 use super::outcome::{Counts, Finished, Outcome, Slo};
 use super::policy::{Ask, Policy};
 use crate::bench::trace::Trace;
-use crate::endpoints::{Nanos, Reservation};
+use crate::endpoints::Reservation;
+use crate::sim::Nanos;
 use crate::sim::{EngineConfig, Event, EventKind, Prompt, RequestId, RequestSpec};
 use smallvec::SmallVec;
 

@@ -4,7 +4,7 @@ use super::outcome::{Outcome, Slo};
 use super::policy::{Baseline, Policy};
 use super::simulation::Simulation;
 use crate::bench::trace::{Generator, Kind, Session, Spans, Trace, TraceRequest};
-use crate::pipeline::{self, LoadOptions};
+use crate::loader::{self, LoadOptions};
 use crate::sim::EngineConfig;
 
 const SECOND: u64 = 1_000_000_000;
@@ -41,7 +41,7 @@ fn generated(kind: Kind, requests: usize) -> Trace {
 }
 
 fn default_pipeline() -> Policy {
-    let (pipeline, diagnostics) = pipeline::load("default", None, &LoadOptions::default());
+    let (pipeline, diagnostics) = loader::load("default", None, &LoadOptions::default());
     Policy::pipeline(pipeline.unwrap_or_else(|| panic!("{diagnostics}")), 1)
 }
 

@@ -14,7 +14,7 @@ use super::distribution::Random;
 use super::lines::{Lines, TraceError, tokens};
 use super::spans::{Span, combine, own, shared};
 use super::{Session, Spans, Trace, TraceRequest};
-use crate::endpoints::Nanos;
+use crate::sim::Nanos;
 
 #[derive(Deserialize)]
 struct Conversation {

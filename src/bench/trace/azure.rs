@@ -7,7 +7,7 @@ use serde::Deserialize;
 use super::lines::{Lines, TraceError, error_at, tokens};
 use super::spans::own;
 use super::{Session, Spans, Trace, TraceRequest};
-use crate::endpoints::Nanos;
+use crate::sim::Nanos;
 
 #[derive(Deserialize)]
 #[serde(rename_all = "PascalCase")]

@@ -4,7 +4,7 @@
 use super::distribution::{Random, Zipf};
 use super::spans::{combine, own, shared};
 use super::{Session, Spans, Trace, TraceRequest};
-use crate::endpoints::Nanos;
+use crate::sim::Nanos;
 
 /// The kinds of workload.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]

@@ -22,7 +22,7 @@ pub use lines::TraceError;
 pub use source::{Format, TraceArgs, open};
 pub use spans::{Span, Spans};
 
-use crate::endpoints::Nanos;
+use crate::sim::Nanos;
 
 /// A workload.
 #[derive(Clone, Debug, Default, PartialEq)]

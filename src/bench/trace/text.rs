@@ -12,7 +12,7 @@ use xxhash_rust::xxh64::xxh64;
 use super::lines::{Lines, TraceError, tokens};
 use super::spans::{Span, own};
 use super::{Session, Spans, Trace, TraceRequest};
-use crate::endpoints::Nanos;
+use crate::sim::Nanos;
 
 const BYTES_PER_TOKEN: usize = 4;
 /// Text is compared in pieces of this size, the block size of most engines.

@@ -7,6 +7,10 @@ use crate::datalayer::config::EngineMaps;
 const ALL: Needs = Needs { queue: true, running: true, kv: true, lora: true, cache: true };
 const VLLM: &str = include_str!("../../../tests/fixtures/vllm-metrics.txt");
 
+fn at(nanos: u64) -> Timestamp {
+    Timestamp::from_nanos(nanos)
+}
+
 fn plan(engine: &str, needs: Needs) -> Plan {
     Plan::new(EngineMaps::default().find(engine).expect("a built-in engine"), needs)
 }
@@ -258,18 +262,18 @@ fn what_could_be_read_is_stored_and_the_rest_stays() {
         num_blocks: Some(100),
         problems: Vec::new(),
     };
-    first.store(&signals, 10);
-    Reading { waiting: Some(7), ..Reading::default() }.store(&signals, 20);
+    first.store(&signals, at(10));
+    Reading { waiting: Some(7), ..Reading::default() }.store(&signals, at(20));
     let values = signals.load();
     assert_eq!((values.waiting, values.running, values.kv_usage), (7, 2, 0.5));
     assert_eq!((values.block_size, values.num_blocks), (16, 100));
-    assert_eq!(values.updated_at, Some(20));
+    assert_eq!(values.updated_at, Some(at(20)));
     assert_eq!(signals.lora().as_deref(), Some(&lora));
     let problem = Problem { want: 0, kind: Missing };
-    Reading { problems: vec![problem], ..Reading::default() }.store(&signals, 30);
-    assert_eq!(signals.load().updated_at, Some(20), "nothing could be read");
-    Reading::default().store(&signals, 40);
-    assert_eq!(signals.load().updated_at, Some(40), "nothing was to be read");
+    Reading { problems: vec![problem], ..Reading::default() }.store(&signals, at(30));
+    assert_eq!(signals.load().updated_at, Some(at(20)), "nothing could be read");
+    Reading::default().store(&signals, at(40));
+    assert_eq!(signals.load().updated_at, Some(at(40)), "nothing was to be read");
     assert_eq!(signals.load().waiting, 7);
 }
 

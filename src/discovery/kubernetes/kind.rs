@@ -12,7 +12,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::trouble::{Trouble, is_missing};
+use super::retry_state::{RetryState, is_missing};
 
 /// How long a watch may go without ending by itself, in seconds.
 const WATCH_SECONDS: u32 = 60;
@@ -109,7 +109,7 @@ where
         api,
         known,
         read,
-        trouble: Trouble::new(selection.describe(), cluster.missing_kind_retry),
+        trouble: RetryState::new(selection.describe(), cluster.missing_kind_retry),
         selection,
     };
     (receiver, AbortOnDropHandle::new(tokio::spawn(follower.run())))
@@ -120,7 +120,7 @@ struct Follower<K, T> {
     selection: Selection,
     known: watch::Sender<Listing<T>>,
     read: fn(K) -> T,
-    trouble: Trouble,
+    trouble: RetryState,
 }
 
 enum Change<T> {

@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::trouble::reason;
+use super::retry_state::reason;
 
 /// The name of the lease that replicas of one pool's picker compete for, as in llm-d-router main
 /// at ebab6879.

@@ -10,7 +10,7 @@ use kube::{Client, Error};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use super::trouble::reason;
+use super::retry_state::reason;
 
 /// How long a yes is believed.
 const ALLOWED_FOR: Duration = Duration::from_secs(60);

@@ -13,13 +13,13 @@ mod error;
 mod kind;
 mod leader;
 mod metrics_auth;
-mod notes;
 mod objective_specs;
 mod objectives;
 mod pods;
 mod pool;
 mod pool_spec;
-mod trouble;
+mod retry_state;
+mod warn_once;
 
 use std::sync::Arc;
 use std::time::Duration;

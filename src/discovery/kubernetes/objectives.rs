@@ -6,13 +6,13 @@ use tokio::sync::watch;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::kind::{self, Availability, Cluster, Listing, Selection};
-use super::notes::Notes;
 use super::objective_specs::{
     Criticality, Match, ModelMatch, ModelMatchType, ModelSpec, NamesPool, ObjectiveSpec,
     PoolObject, RewriteSpec, Rule,
 };
 use super::pool::PoolState;
 use super::pool_spec::PoolGroup;
+use super::warn_once::WarnOnce;
 use crate::objectives::{
     ModelPriorities, ModelRewrite, Objectives, RewriteRule, RewriteTarget, criticality,
 };
@@ -147,7 +147,7 @@ pub(super) fn follow(
         rewrites: Kind::follow(cluster, true, tasks),
         models: Kind::follow(cluster, false, tasks),
         objectives,
-        notes: Notes::default(),
+        notes: WarnOnce::default(),
     };
     tasks.push(AbortOnDropHandle::new(tokio::spawn(follower.run())));
 }
@@ -160,7 +160,7 @@ struct ObjectiveFollower {
     rewrites: Kind<RewriteSpec>,
     models: Kind<ModelSpec>,
     objectives: Arc<Objectives>,
-    notes: Notes,
+    notes: WarnOnce,
 }
 
 impl ObjectiveFollower {

@@ -10,9 +10,9 @@ use tokio::sync::watch;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::kind::{self, Availability, Cluster, Listing, Selection};
-use super::notes::Notes;
 use super::pool::PoolState;
 use super::pool_spec::PoolSpec;
+use super::warn_once::WarnOnce;
 use crate::endpoints::{EndpointSpec, Labels, Pool};
 
 /// Annotations that say which of the pool's ports a pod serves now; the first one there counts.
@@ -148,8 +148,14 @@ pub(super) fn follow(
     pool: Arc<Pool>,
     tasks: &mut Vec<AbortOnDropHandle<()>>,
 ) {
-    let follower =
-        PodFollower { cluster, state, pool, in_use: None, coming: None, notes: Notes::default() };
+    let follower = PodFollower {
+        cluster,
+        state,
+        pool,
+        in_use: None,
+        coming: None,
+        notes: WarnOnce::default(),
+    };
     tasks.push(AbortOnDropHandle::new(tokio::spawn(follower.run())));
 }
 
@@ -162,7 +168,7 @@ struct PodFollower {
     /// The watch of a new selector, which takes over once it has its first list: until then the
     /// endpoints of the old one serve on.
     coming: Option<Followed>,
-    notes: Notes,
+    notes: WarnOnce,
 }
 
 /// The pods of one selector.

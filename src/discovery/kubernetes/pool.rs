@@ -5,8 +5,8 @@ use tokio::sync::watch;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::kind::{self, Availability, Cluster, Listing, Selection};
-use super::notes::Notes;
 use super::pool_spec::{AppProtocol, PoolGroup, PoolSpec, ReadPool};
+use super::warn_once::WarnOnce;
 
 /// What is known of the pool.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -103,7 +103,7 @@ async fn run(
     mut v1alpha2: Side,
     state: watch::Sender<PoolState>,
 ) {
-    let mut notes = Notes::default();
+    let mut notes = WarnOnce::default();
     loop {
         let (preferred, other) = (v1.look(&name), v1alpha2.look(&name));
         notes.say(what_is_odd(&what, &preferred, &other));

@@ -4,7 +4,7 @@ mod naive;
 mod scheduling;
 
 use super::*;
-use crate::endpoints::Nanos;
+use crate::sim::Nanos;
 
 /// Runs an engine until it has nothing to do, and returns what it emitted.
 fn run(engine: &mut Engine) -> Vec<Event> {

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::answer::FinishReason;
 use super::metrics::Metrics;
-use crate::endpoints::Nanos;
+use crate::sim::Nanos;
 use crate::sim::{Engine, Event, EventKind, RequestId, RequestSpec, SubmitError};
 
 /// Where requests for an engine are handed in. The engine ends with the last handle and answer.

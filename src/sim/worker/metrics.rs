@@ -10,7 +10,7 @@ use prometheus::{
     Registry, TextEncoder,
 };
 
-use crate::endpoints::Nanos;
+use crate::sim::Nanos;
 use crate::sim::{Engine, EngineConfig};
 
 const TTFT_BUCKETS: &[f64] = &[

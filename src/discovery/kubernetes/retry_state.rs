@@ -38,7 +38,7 @@ fn causes(error: &(dyn Error + 'static)) -> String {
 
 /// How often to try again, and what to say about it: one line when trouble begins, one when it
 /// is over.
-pub(super) struct Trouble {
+pub(super) struct RetryState {
     what: String,
     missing_kind_retry: Duration,
     attempts: u32,
@@ -52,7 +52,7 @@ enum Said {
     Missing,
 }
 
-impl Trouble {
+impl RetryState {
     pub(super) fn new(what: String, missing_kind_retry: Duration) -> Self {
         Self { what, missing_kind_retry, attempts: 0, said: Said::Nothing }
     }

@@ -6,17 +6,17 @@ use parking_lot::Mutex;
 /// A small number that no other endpoint instance alive has: the place of an endpoint in tables
 /// that hold something of every endpoint side by side. Free again when it is dropped.
 #[derive(Debug)]
-pub struct Seat(u32);
+pub struct DenseIndex(u32);
 
-/// Seats given back, and the first that was never taken.
-static SEATS: Mutex<(BinaryHeap<Reverse<u32>>, u32)> = Mutex::new((BinaryHeap::new(), 0));
+/// Indices given back, and the first that was never taken.
+static TAKEN: Mutex<(BinaryHeap<Reverse<u32>>, u32)> = Mutex::new((BinaryHeap::new(), 0));
 
-impl Seat {
-    /// The lowest free seat.
+impl DenseIndex {
+    /// The lowest free index.
     pub(super) fn take() -> Self {
-        let (free, next) = &mut *SEATS.lock();
+        let (free, next) = &mut *TAKEN.lock();
         Self(match free.pop() {
-            Some(Reverse(seat)) => seat,
+            Some(Reverse(index)) => index,
             None => {
                 *next += 1;
                 *next - 1
@@ -29,9 +29,9 @@ impl Seat {
     }
 }
 
-impl Drop for Seat {
+impl Drop for DenseIndex {
     fn drop(&mut self) {
-        SEATS.lock().0.push(Reverse(self.0));
+        TAKEN.lock().0.push(Reverse(self.0));
     }
 }
 
@@ -41,10 +41,10 @@ mod tests {
 
     #[test]
     fn no_two_that_are_taken_are_the_same() {
-        let mut seats: Vec<Seat> = (0..50).map(|_| Seat::take()).collect();
-        seats.drain(10..30);
-        seats.extend((0..30).map(|_| Seat::take()));
-        let mut numbers: Vec<usize> = seats.iter().map(Seat::number).collect();
+        let mut indices: Vec<DenseIndex> = (0..50).map(|_| DenseIndex::take()).collect();
+        indices.drain(10..30);
+        indices.extend((0..30).map(|_| DenseIndex::take()));
+        let mut numbers: Vec<usize> = indices.iter().map(DenseIndex::number).collect();
         numbers.sort_unstable();
         numbers.dedup();
         assert_eq!(numbers.len(), 60);

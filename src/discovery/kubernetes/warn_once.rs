@@ -5,11 +5,11 @@ use std::collections::BTreeSet;
 /// Objects change their status all the time and are read again whenever the API server
 /// restarts; their mistakes should be one line in the log all the same.
 #[derive(Debug, Default)]
-pub(super) struct Notes {
+pub(super) struct WarnOnce {
     said: BTreeSet<String>,
 }
 
-impl Notes {
+impl WarnOnce {
     /// Logs those of `now` that were not there the last time.
     pub(super) fn say(&mut self, now: BTreeSet<String>) {
         for note in now.difference(&self.said) {
