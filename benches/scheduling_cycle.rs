@@ -12,11 +12,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use bytes::Bytes;
 use criterion::{Criterion, criterion_group, criterion_main};
 use epp::clock::Timestamp;
-use epp::config::{Diagnostics, Fields, parse};
-use epp::endpoints::{Endpoint, EndpointSpec};
-use epp::plugins::{Build, Links, Roles, find};
+use epp::endpoints::{Endpoint, EndpointSpec, PoolIds};
+use epp::loader::{LoadOptions, load};
 use epp::scheduling::{
-    Candidate, DecisionOptions, InferenceRequest, Profile, PromptBuilder, Scheduler, WeightedScorer,
+    Ask, Candidate, DecisionOptions, InferenceRequest, PromptBuilder, RequestData, Scheduler,
 };
 
 const WORKERS: usize = 64;
@@ -44,50 +43,28 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-fn build(links: &mut Links, name: &str, parameters: &str) -> Roles {
-    let node = parse(parameters).expect("YAML");
-    let diagnostics = Diagnostics::new("bench");
-    let parameters = Fields::new(node.as_ref(), "", &diagnostics).any_case();
-    let roles = (find(name).expect("a plugin type").build)(Build { name, parameters, links });
-    assert!(!diagnostics.has_errors(), "{diagnostics}");
-    roles
-}
-
 /// The tutorial's configuration, with the prefix parameters given.
-fn tutorial(prefix_parameters: &str) -> Scheduler {
-    let mut links = Links::default();
-    let mut make = |name: &str, parameters: &str| build(&mut links, name, parameters);
-    let prefix = make("prefix-cache-scorer", prefix_parameters);
-    let load = make("load-aware-scorer", "threshold: 100");
-    let picker = make("max-score-picker", "").picker.expect("a picker");
-    let handler = make("single-profile-handler", "").profile_handler.expect("a handler");
-    let producer = match prefix.is_prefix_producer {
-        true => prefix.clone(),
-        false => make("approx-prefix-cache-producer", ""),
-    };
-    let scorers = [("prefix-cache-scorer", prefix, 2.0), ("load-aware-scorer", load, 1.0)];
-    let weighted = |(name, roles, weight): (&str, Roles, f64)| WeightedScorer {
-        name: name.into(),
-        scorer: roles.scorer.expect("a scorer"),
-        weight,
-    };
-    let profile = Profile {
-        name: "default".into(),
-        filters: Vec::new(),
-        scorers: scorers.into_iter().map(weighted).collect(),
-        picker,
-    };
-    Scheduler {
-        profiles: vec![profile],
-        handler,
-        producers: producer.producer.into_iter().collect(),
-        observers: producer.observer.into_iter().collect(),
-    }
+fn tutorial(prefix_parameters: &str, ids: &PoolIds) -> Scheduler {
+    let yaml = format!(
+        "apiVersion: llm-d.ai/v1alpha1
+kind: EndpointPickerConfig
+plugins:
+- {{type: prefix-cache-scorer, parameters: {prefix_parameters}}}
+- {{type: load-aware-scorer, parameters: {{threshold: 100}}}}
+schedulingProfiles:
+- name: default
+  plugins:
+  - {{pluginRef: prefix-cache-scorer, weight: 2}}
+  - {{pluginRef: load-aware-scorer, weight: 1}}
+"
+    );
+    let (pipeline, diagnostics) = load("bench", Some(&yaml), &LoadOptions::default(), ids);
+    pipeline.unwrap_or_else(|| panic!("{diagnostics}")).scheduler
 }
 
-fn workers(count: usize) -> Vec<Arc<Endpoint>> {
+fn workers(count: usize, ids: &PoolIds) -> Vec<Arc<Endpoint>> {
     let one = |n: usize| {
-        Arc::new(Endpoint::new(EndpointSpec {
+        let spec = EndpointSpec {
             namespace: "default".into(),
             name: format!("w{n}"),
             pod_name: format!("w{n}"),
@@ -96,7 +73,8 @@ fn workers(count: usize) -> Vec<Arc<Endpoint>> {
             rank: 0,
             uid: String::new(),
             labels: Default::default(),
-        }))
+        };
+        Arc::new(Endpoint::new(spec, ids))
     };
     (0..count).map(one).collect()
 }
@@ -115,13 +93,14 @@ fn request(n: usize) -> InferenceRequest {
 }
 
 fn measure(c: &mut Criterion, name: &str, prefix_parameters: &str, count: usize) {
-    let scheduler = tutorial(prefix_parameters);
-    let workers = workers(count);
+    let ids = PoolIds::default();
+    let scheduler = tutorial(prefix_parameters, &ids);
+    let workers = workers(count, &ids);
     let rng = RefCell::new(fastrand::Rng::with_seed(1));
     let schedule = |request: &InferenceRequest, candidates: &[Candidate<'_>]| {
-        scheduler
-            .schedule(request, candidates, Timestamp::START, &rng, DecisionOptions::default())
-            .expect("a decision")
+        let (data, options) = (RequestData::default(), DecisionOptions::default());
+        let ask = Ask { request, candidates, data, now: Timestamp::START, rng: &rng, options };
+        scheduler.schedule(ask).expect("a decision")
     };
     for (w, worker) in workers.iter().enumerate() {
         let alone = candidates(std::slice::from_ref(worker));
@@ -135,7 +114,7 @@ fn measure(c: &mut Criterion, name: &str, prefix_parameters: &str, count: usize)
     let all = candidates(&workers);
     let decision = schedule(&warm, &all);
     let allocations = ALLOCATIONS.load(Ordering::Relaxed) - before;
-    assert_eq!(&*decision.endpoints[0].spec.name, "w5");
+    assert_eq!(&*decision.target().expect("a target").spec.name, "w5");
     println!("{name}, {count} workers: {allocations} allocations, candidates included");
 
     c.bench_function(&format!("cycle, 32 KB prompt, {count} workers/{name}"), |b| {
@@ -147,9 +126,9 @@ fn measure(c: &mut Criterion, name: &str, prefix_parameters: &str, count: usize)
 }
 
 fn benches(c: &mut Criterion) {
-    measure(c, "tutorial", "", WORKERS);
+    measure(c, "tutorial", "{}", WORKERS);
     // A quarter of the workers must not take fewer allocations.
-    measure(c, "tutorial", "", WORKERS / 4);
+    measure(c, "tutorial", "{}", WORKERS / 4);
     let older = "{hashBlockSize: 64, maxPrefixBlocksToMatch: 256, lruCapacityPerServer: 31250}";
     measure(c, "tutorial with 64-byte blocks", older, WORKERS);
 }

@@ -4,11 +4,22 @@ use std::hint::black_box;
 use std::io;
 
 use criterion::{Criterion, criterion_group, criterion_main};
+use epp::endpoints::EndpointSpec;
 use epp::telemetry::logging::{Encoder, LogOptions, Logger, Sink, TimeEncoding};
 use epp::telemetry::{Completion, Metrics};
 
 fn metrics(c: &mut Criterion) {
     let metrics = Metrics::new().expect("metrics have distinct names");
+    let endpoint = EndpointSpec {
+        namespace: "default".into(),
+        name: "worker-rank-0".into(),
+        pod_name: "worker".into(),
+        ip: [10, 0, 0, 1].into(),
+        port: 8000,
+        rank: 0,
+        uid: String::new(),
+        labels: Default::default(),
+    };
     let completion = Completion {
         duration_s: 2.0,
         ttft_s: Some(0.3),
@@ -20,7 +31,7 @@ fn metrics(c: &mut Criterion) {
     };
     c.bench_function("metrics/whole request", |b| {
         b.iter(|| {
-            metrics.scheduler(20e-6, true, black_box("llama"), "worker-rank-0", "default", 8000);
+            metrics.scheduler(20e-6, black_box("llama"), Some(&endpoint));
             let series = metrics.request_series(black_box("llama"), "llama", "default-flow", 0);
             series.accepted(black_box(3000));
             series.running_inc();
@@ -29,10 +40,6 @@ fn metrics(c: &mut Criterion) {
             series.running_dec();
             series.completed(black_box(&completion));
         });
-    });
-    let series = metrics.request_series("llama", "llama", "default-flow", 0);
-    c.bench_function("metrics/chunk of a stream", |b| {
-        b.iter(|| series.inter_token(black_box(0.02)));
     });
     for i in 0..100 {
         let series = metrics.request_series(&format!("model-{i}"), "llama", "default-flow", 0);
@@ -59,7 +66,7 @@ fn logs(c: &mut Criterion) {
 /// The fields that the line of a request has.
 fn request_handled() {
     tracing::info!(
-        target: "epp::ext_proc::routed",
+        target: "epp::access",
         model = black_box("meta-llama/Llama-3.1-8B-Instruct"),
         "x-request-id" = "1f0d33a0-7ad8-4f0e-8d0c-2f6a1f6f9b8e",
         resolvedTargetModel = "meta-llama/Llama-3.1-8B-Instruct",

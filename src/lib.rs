@@ -2,18 +2,19 @@
 //!
 //! A request's way, in the order to read the code:
 //!
-//! 1. [`server`] accepts Envoy's gRPC stream and hands each to [`ext_proc`], one state machine
-//!    per HTTP exchange.
-//! 2. [`api`] reads the body it collected into a [`scheduling::InferenceRequest`].
-//! 3. [`director`] takes it through objectives, admission and candidates to
+//! 1. [`server`] accepts Envoy's gRPC stream; [`ext_proc`] translates its messages into calls on an
+//!    [`exchange::Exchange`], and that one's answers into replies. It decides nothing.
+//! 2. [`exchange`] is the life of one HTTP exchange. [`api`] reads the body it collected, and the
+//!    exchange makes a [`scheduling::InferenceRequest`] of it.
+//! 3. [`exchange::Director`] takes that through admission ([`flow_control`]) and candidates to
 //!    [`scheduling::Scheduler`], which runs the profiles of [`plugins`] over one snapshot of the
 //!    pool in [`endpoints`], with what [`prefix`] remembers and what [`datalayer`] scraped.
-//! 4. [`ext_proc`] answers, and [`api`] reads the usage off the response as it streams by.
+//! 4. The exchange follows the response, [`api`] reads the usage off it, and at the end every
+//!    listener is told one [`exchange::Outcome`]: metrics and logs in [`telemetry`] are made of it.
 //!
-//! Beside it: `sim`, a model of a vLLM worker for tests and benchmarks.
-//!
-//! Around it: [`config`] and [`loader`] turn an `EndpointPickerConfig` into a scheduler,
-//! [`discovery`] fills the pool, [`telemetry`] counts and logs, [`cli`] reads the flags.
+//! Around it: [`config`] reads documents, [`loader`] turns an `EndpointPickerConfig` into a
+//! scheduler, [`discovery`] fills the pool, [`cli`] reads the flags, [`app`] puts a pool's runtime
+//! and the process together. Beside it: `sim`, a model of a vLLM worker, and `bench`, the harness.
 
 pub mod api;
 pub mod app;
@@ -23,12 +24,13 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod datalayer;
-pub mod director;
 pub mod discovery;
 pub mod endpoints;
 pub mod error;
+pub mod exchange;
 pub mod ext_proc;
 pub mod flow_control;
+pub mod headers;
 pub mod loader;
 pub mod objectives;
 pub mod plugins;

@@ -3,6 +3,7 @@
 
 use epp::datalayer::config::{ENGINE_LABEL, EngineMap, Scheme};
 use epp::endpoints::Labels;
+use epp::endpoints::PoolIds;
 use epp::loader::{LoadOptions, Pipeline, load};
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -39,7 +40,7 @@ requestHandler:
 ";
 
 fn usable(text: &str, options: &LoadOptions) -> Pipeline {
-    let (pipeline, diagnostics) = load("f", Some(text), options);
+    let (pipeline, diagnostics) = load("f", Some(text), options, &PoolIds::default());
     pipeline.unwrap_or_else(|| panic!("{text}\n{diagnostics}"))
 }
 
@@ -363,11 +364,11 @@ proptest! {
     fn the_effective_configuration_means_the_same(document in any_document()) {
         let text = document.to_string();
         let options = LoadOptions::default();
-        let (first, diagnostics) = load("f", Some(&text), &options);
+        let (first, diagnostics) = load("f", Some(&text), &options, &PoolIds::default());
         prop_assert_eq!(first.is_some(), !diagnostics.has_errors());
         let Some(first) = first else { return Ok(()) };
         let written = first.effective.to_yaml().unwrap();
-        let (second, diagnostics) = load("f", Some(&written), &options);
+        let (second, diagnostics) = load("f", Some(&written), &options, &PoolIds::default());
         // That nothing is collected though somebody reads it stays true.
         let findings = diagnostics.findings();
         prop_assert!(
@@ -390,11 +391,11 @@ proptest! {
         cut in 0usize..600, insert in "[-a-z:{}\\[\\],'\"0-9\n ]{0,4}",
     ) {
         let options = LoadOptions::default();
-        load("f", Some(&text), &options);
+        load("f", Some(&text), &options, &PoolIds::default());
         let sample = include_str!("../config/standalone.yaml");
         let cut = cut.min(sample.len());
         let damaged = format!("{}{insert}{}", &sample[..cut], &sample[cut..]);
-        let (pipeline, diagnostics) = load("f", Some(&damaged), &options);
+        let (pipeline, diagnostics) = load("f", Some(&damaged), &options, &PoolIds::default());
         prop_assert_eq!(pipeline.is_some(), !diagnostics.has_errors());
     }
 }

@@ -1,11 +1,13 @@
 //! Every mistake in a configuration is reported with its place and what was meant.
 
+use epp::endpoints::PoolIds;
 use epp::loader::{LoadOptions, load};
 
 const HEAD: &str = "apiVersion: llm-d.ai/v1alpha1\nkind: EndpointPickerConfig\n";
 
 fn findings(text: &str) -> Vec<String> {
-    let (pipeline, diagnostics) = load("f", Some(text), &LoadOptions::default());
+    let (pipeline, diagnostics) =
+        load("f", Some(text), &LoadOptions::default(), &PoolIds::default());
     assert_eq!(pipeline.is_none(), diagnostics.has_errors(), "{text}\n{diagnostics}");
     diagnostics.to_string().lines().map(str::to_owned).collect()
 }
@@ -515,7 +517,7 @@ fn flags_that_name_metrics() {
         lora_info_metric: Some("  ".into()),
         ..LoadOptions::default()
     };
-    let (pipeline, diagnostics) = load("f", None, &options);
+    let (pipeline, diagnostics) = load("f", None, &options, &PoolIds::default());
     assert!(pipeline.is_none());
     assert_eq!(
         diagnostics.to_string(),

@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 
 use epp::config::{Diagnostics, Severity};
 use epp::discovery::parse_endpoints;
+use epp::endpoints::PoolIds;
 use epp::loader::{LoadOptions, Pipeline, check, load};
 
 fn root() -> &'static Path {
@@ -13,7 +14,8 @@ fn root() -> &'static Path {
 fn load_sample(name: &str) -> Pipeline {
     let path = root().join("config").join(name);
     let text = std::fs::read_to_string(&path).unwrap();
-    let (pipeline, diagnostics) = load(name, Some(&text), &LoadOptions::default());
+    let (pipeline, diagnostics) =
+        load(name, Some(&text), &LoadOptions::default(), &PoolIds::default());
     assert_eq!(diagnostics.to_string(), "", "{name}");
     pipeline.unwrap()
 }
@@ -86,7 +88,8 @@ fn the_endpoints_sample_is_read() {
 fn no_configuration_is_the_default_sample() {
     let sample = load_sample("default.yaml");
     for text in [None, Some("")] {
-        let (built_in, diagnostics) = load("built-in", text, &LoadOptions::default());
+        let (built_in, diagnostics) =
+            load("built-in", text, &LoadOptions::default(), &PoolIds::default());
         assert_eq!(diagnostics.to_string(), "");
         let built_in = built_in.unwrap();
         assert_eq!(built_in.summary, sample.summary);
@@ -108,7 +111,7 @@ fn the_tutorials_old_parameters_bring_a_prefix_index_of_their_own() {
 fn a_profile_that_looks_at_no_prompt_wants_none() {
     let text = "{apiVersion: llm-d.ai/v1alpha1, kind: EndpointPickerConfig, \
                 plugins: [{type: queue-scorer}]}";
-    let (pipeline, _) = load("f", Some(text), &LoadOptions::default());
+    let (pipeline, _) = load("f", Some(text), &LoadOptions::default(), &PoolIds::default());
     let pipeline = pipeline.unwrap();
     assert!(!pipeline.wants_prompt);
     assert!(pipeline.needs.queue && !pipeline.needs.lora && !pipeline.needs.cache);
@@ -136,7 +139,8 @@ fn configurations_of_the_reference_load_or_name_the_type_they_lack() {
     for file in files.iter().filter(|f| f.extension().is_some_and(|e| e == "yaml")) {
         let text = std::fs::read_to_string(file).unwrap();
         let name = file.file_name().unwrap().to_string_lossy();
-        let (pipeline, diagnostics) = load(&name, Some(&text), &LoadOptions::default());
+        let (pipeline, diagnostics) =
+            load(&name, Some(&text), &LoadOptions::default(), &PoolIds::default());
         if pipeline.is_some() {
             loaded += 1;
             assert_eq!(diagnostics.to_string(), "", "{name}");

@@ -7,6 +7,19 @@ use epp::telemetry::{
     Completion, MeanAndDeviation, Metrics, PoolReading, PoolSource, ScrapeErrors,
 };
 
+fn endpoint(name: &str, namespace: &str) -> EndpointSpec {
+    EndpointSpec {
+        namespace: namespace.into(),
+        name: name.into(),
+        pod_name: "w".into(),
+        ip: [127, 0, 0, 1].into(),
+        port: 8000,
+        rank: 0,
+        uid: String::new(),
+        labels: Default::default(),
+    }
+}
+
 /// The sample lines of `name`, sorted; the exposition format is line by line.
 fn samples(metrics: &Metrics, name: &str) -> Vec<String> {
     let text = metrics.render().unwrap();
@@ -34,7 +47,6 @@ fn a_streamed_request_appears_under_every_generation_of_names() {
     series.accepted(3000);
     series.running_inc();
     series.first_token(0.3, true);
-    series.inter_token(0.03);
     series.completed(&Completion {
         duration_s: 2.3,
         ttft_s: Some(0.3),
@@ -74,7 +86,6 @@ fn a_streamed_request_appears_under_every_generation_of_names() {
         ("inference_objective_prompt_cached_tokens_sum", target, "640"),
         ("llm_d_epp_request_ttft_seconds_sum", &format!(r#"{full},streaming="true""#), "0.3"),
         ("llm_d_epp_request_streaming_tpot_seconds_sum", full, "0.02"),
-        ("llm_d_epp_request_streaming_itl_seconds_sum", full, "0.03"),
     ] {
         assert_eq!(one(&metrics, name), format!("{name}{{{labels}}} {value}"));
     }
@@ -199,9 +210,10 @@ fn the_same_labels_give_the_same_series() {
 #[test]
 fn scheduling_attempts_name_the_endpoint_until_it_leaves() {
     let metrics = Metrics::new().unwrap();
-    metrics.scheduler(0.00005, true, "m", "w-rank-0", "ns", 8000);
-    metrics.scheduler(0.00005, true, "m", "w-rank-0", "ns", 8000);
-    metrics.scheduler(0.003, false, "m", "", "", 0);
+    let spec = endpoint("w-rank-0", "ns");
+    metrics.scheduler(0.00005, "m", Some(&spec));
+    metrics.scheduler(0.00005, "m", Some(&spec));
+    metrics.scheduler(0.003, "m", None);
     assert_eq!(
         samples(&metrics, "llm_d_epp_scheduler_attempts_total"),
         [
@@ -238,16 +250,7 @@ fn the_pool_is_read_at_scrape_time() {
             scrape_errors: Box::new(|| ScrapeErrors { poll: 4, extract: 5 }),
         })
         .unwrap();
-    pool.replace(vec![EndpointSpec {
-        namespace: "ns".into(),
-        name: "w-rank-0".into(),
-        pod_name: "w".into(),
-        ip: [127, 0, 0, 1].into(),
-        port: 8000,
-        rank: 0,
-        uid: String::new(),
-        labels: Default::default(),
-    }]);
+    pool.replace(vec![endpoint("w-rank-0", "ns")]);
     let endpoint = pool.snapshot().endpoints[0].clone();
     endpoint.signals.store(SignalValues { waiting: 9, ..Default::default() });
     for (name, rest) in [

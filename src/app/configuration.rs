@@ -2,13 +2,14 @@
 
 use super::refused;
 use crate::cli::{ConfigSource, Exit, Options};
+use crate::endpoints::PoolIds;
 use crate::loader::{self, Pipeline};
 
 /// Loads the configuration; warnings are logged.
 ///
 /// # Errors
 /// Every mistake with its place, exit status 2.
-pub(super) fn load(options: &Options) -> Result<Pipeline, Exit> {
+pub(super) fn load(options: &Options, ids: &PoolIds) -> Result<Pipeline, Exit> {
     let (name, text) = match &options.config {
         ConfigSource::BuiltIn => ("built-in configuration".to_owned(), None),
         ConfigSource::Text(text) => ("--config-text".to_owned(), Some(text.clone())),
@@ -19,7 +20,7 @@ pub(super) fn load(options: &Options) -> Result<Pipeline, Exit> {
             (name, Some(text))
         }
     };
-    let (pipeline, diagnostics) = loader::load(&name, text.as_deref(), &options.load);
+    let (pipeline, diagnostics) = loader::load(&name, text.as_deref(), &options.load, ids);
     let Some(pipeline) = pipeline else {
         return Err(Exit { text: diagnostics.to_string(), code: 2 });
     };

@@ -1,37 +1,30 @@
 //! The program put together: from flags to listeners, and down again.
 
 mod configuration;
+mod pool_runtime;
+mod runtime;
 mod workers;
 
 use std::future::Future;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use rustls::ServerConfig;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 
-use crate::api::Parsers;
 use crate::cli::{AdminOptions, CheckOptions, Exit, Options, TlsOptions};
-use crate::clock;
-use crate::datalayer::{DataLayer, ScrapeCounters, Settings, pool_averages};
-use crate::director::Director;
 use crate::endpoints::Pool;
-use crate::ext_proc::{ExternalProcessorServer, Shared};
-use crate::loader::{self, Pipeline};
-use crate::objectives::Objectives;
-use crate::scheduling::DecisionOptions;
+use crate::ext_proc::ExternalProcessorServer;
+use crate::loader;
 use crate::server::{
-    Admin, Counted, HealthService, Incoming, KeyPairFollower, Readiness, ServingKey, Shutdown,
-    Stage, TlsPolicy, bind, serve_grpc, serve_grpc_in_two_turns, server_config,
+    Counted, HealthService, Incoming, KeyPairFollower, ServingKey, Shutdown, Stage, TlsPolicy,
+    bind, serve_grpc, serve_grpc_in_two_turns, server_config,
 };
-use crate::telemetry::{
-    BuildInfo, DecisionLog, MeanAndDeviation, Metrics, PoolReading, PoolSource, ScrapeErrors,
-};
-use workers::Workers;
+use crate::telemetry::BuildInfo;
+pub use pool_runtime::PoolRuntime;
 
 /// Why the program could not start: exit status 2 where what it was told is wrong, 1 where the
 /// machine refused.
@@ -75,13 +68,10 @@ pub struct App {
     pub ext_proc: SocketAddr,
     pub health: SocketAddr,
     pub metrics: SocketAddr,
-    pub pool: Arc<Pool>,
-    readiness: Arc<Readiness>,
+    runtime: PoolRuntime,
     options: Options,
     shutdown: Shutdown,
     servers: Servers,
-    workers: Workers,
-    _data_layer: Option<DataLayer>,
     _certificates: Vec<KeyPairFollower>,
 }
 
@@ -97,38 +87,12 @@ impl App {
         for warning in &options.warnings {
             tracing::warn!("{warning}");
         }
-        let pipeline = configuration::load(&options)?;
-        let pool = Arc::new(Pool::new());
-        let objectives = Arc::new(Objectives::default());
-        let workers =
-            Workers::start(&options, pipeline.discovery.clone(), &pool, &objectives).await?;
-
-        let counters = Arc::new(ScrapeCounters::default());
-        let data_layer = start_data_layer(&options, &pipeline, &pool, &counters)?;
-        let metrics = metrics(&options, workers.pool_name(), &pool, &counters)?;
-        let readiness = Arc::new(workers.readiness(&pool, &pipeline.parsers));
-        let decisions = Arc::new(DecisionLog::new(options.explain_decisions));
-
-        let shared = Shared {
-            director: Director {
-                pool: pool.clone(),
-                scheduler: Arc::new(pipeline.scheduler),
-                objectives,
-                saturation: pipeline.saturation,
-                ignore_subset: options.ignore_subset,
-                wants: DecisionOptions {
-                    scores: options.emit_scores,
-                    explanation: decisions.is_on(),
-                },
-            },
-            parsers: Parsers::new(pipeline.parsers),
-            metrics: metrics.clone(),
-            decisions: Some(decisions.clone()).filter(|d| d.is_on()),
-            max_request_body: options.max_request_body,
-            wants_prompt: pipeline.wants_prompt,
-        };
-        let processor =
-            ExternalProcessorServer::new(Arc::new(shared), options.max_recv, options.max_send);
+        let runtime = PoolRuntime::start(&options).await?;
+        let processor = ExternalProcessorServer::new(
+            runtime.context().clone(),
+            options.max_recv,
+            options.max_send,
+        );
 
         let mut certificates = Vec::new();
         let ext_proc_tls = match &options.tls {
@@ -143,18 +107,11 @@ impl App {
         let addresses = [ext_proc.local_addr(), health.local_addr(), admin.local_addr()];
 
         let streams = match options.stream_metrics {
-            true => Some(metrics.add_streams().map_err(|e| refused(1, e))?),
+            true => Some(runtime.metrics().add_streams().map_err(|e| refused(1, e))?),
             false => None,
         };
-        let pages = Admin {
-            metrics,
-            decisions,
-            pool: pool.clone(),
-            readiness: readiness.clone(),
-            staleness: options.staleness,
-            auth: workers.metrics_auth(&options),
-        };
-        let health_service = || HealthService::server(readiness.clone());
+        let pages = runtime.pages(&options);
+        let health_service = || HealthService::server(runtime.readiness().clone());
         let both = Routes::new(health_service()).add_service(Counted::new(processor, streams));
         let after = |time| drained(shutdown.clone(), time);
         let (halfway, drained) = (after(options.drain_timeout / 2), after(options.drain_timeout));
@@ -173,15 +130,17 @@ impl App {
             ext_proc,
             health,
             metrics,
-            pool,
-            readiness,
+            runtime,
             options,
             shutdown,
             servers,
-            workers,
-            _data_layer: data_layer,
             _certificates: certificates,
         })
+    }
+
+    /// The pool that is served.
+    pub fn pool(&self) -> &Arc<Pool> {
+        self.runtime.pool()
     }
 
     /// Serves until it is asked to end, then drains: not ready at once, serving for the drain
@@ -190,13 +149,13 @@ impl App {
     /// once.
     pub async fn run(mut self) {
         self.shutdown.reached(Stage::Draining).await;
-        self.readiness.drain();
         tracing::info!(timeout = ?self.options.drain_timeout, "Draining");
-        self.workers.stand_down().await;
+        self.runtime.drain().await;
         tokio::select! {
             () = self.servers.finish() => tracing::info!("Every exchange has ended"),
             () = self.shutdown.reached(Stage::Now) => tracing::warn!("Ending at once"),
         }
+        self.runtime.stop();
     }
 }
 
@@ -233,64 +192,6 @@ async fn listener(
     let address = incoming.local_addr();
     tracing::info!(listener = name, %address, tls = secure, "Listening");
     Ok(incoming)
-}
-
-fn start_data_layer(
-    options: &Options,
-    pipeline: &Pipeline,
-    pool: &Pool,
-    counters: &Arc<ScrapeCounters>,
-) -> Result<Option<DataLayer>, Exit> {
-    let Some(scrape) = pipeline.scrape.clone() else { return Ok(None) };
-    let settings = Settings {
-        scrape,
-        engines: pipeline.engines.clone(),
-        tick: options.scrape_interval,
-        needs: pipeline.needs,
-    };
-    DataLayer::start(pool, settings, counters.clone()).map(Some).map_err(|e| refused(2, e))
-}
-
-fn metrics(
-    options: &Options,
-    pool_name: String,
-    pool: &Arc<Pool>,
-    counters: &Arc<ScrapeCounters>,
-) -> Result<Arc<Metrics>, Exit> {
-    let metrics = Arc::new(Metrics::new().map_err(|e| refused(1, e))?);
-    let staleness = options.staleness;
-    let (read, errors) = (pool.clone(), counters.clone());
-    let source = PoolSource {
-        name: pool_name,
-        pool: pool.clone(),
-        reading: Box::new(move || {
-            let now = pool_averages(&read.snapshot(), clock::now(), staleness);
-            let averages = now.averages.unwrap_or_default();
-            let of = |s: crate::datalayer::Spread| MeanAndDeviation {
-                mean: s.mean,
-                deviation: s.std_dev,
-            };
-            PoolReading {
-                ready: now.fresh,
-                kv_usage: of(averages.kv_usage),
-                queue: of(averages.queue),
-                running: of(averages.running),
-            }
-        }),
-        scrape_errors: Box::new(move || ScrapeErrors {
-            poll: errors.poll_errors.load(Ordering::Relaxed),
-            extract: errors.extract_errors.load(Ordering::Relaxed),
-        }),
-    };
-    metrics.add_pool(source).map_err(|e| refused(1, e))?;
-    let forget = Arc::downgrade(&metrics);
-    pool.subscribe(move |change| {
-        let Some(metrics) = forget.upgrade() else { return };
-        for endpoint in &change.removed {
-            metrics.forget_endpoint(&endpoint.spec.name, &endpoint.spec.namespace);
-        }
-    });
-    Ok(metrics)
 }
 
 fn serving_key(

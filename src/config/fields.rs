@@ -1,7 +1,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use super::{Diagnostics, Key, Node, Position, Value, nearest};
+use super::{Diagnostics, Key, Node, Placed, Position, Value, nearest};
 
 /// Reads the fields of one mapping. Every mistake goes to the diagnostics and the default is
 /// returned, so that reading goes on and the user sees all mistakes at once.
@@ -188,6 +188,13 @@ impl<'a> Fields<'a> {
                 None
             }
         }
+    }
+
+    /// A string and where it stands; an empty one counts as none.
+    pub fn placed_string(&mut self, name: &'static str) -> Option<Placed<&'a str>> {
+        let value = self.string(name).filter(|text| !text.is_empty())?;
+        let at = self.node(name).map(|node| node.at);
+        Some(Placed { value, at, field: self.field(name) })
     }
 
     /// A duration such as `50ms` or `2m30s`.

@@ -8,8 +8,10 @@
 mod diagnostics;
 mod fields;
 mod node;
+mod placed;
 mod scalar;
 
 pub use diagnostics::{Diagnostic, Diagnostics, Severity, nearest};
 pub use fields::{Fields, parse_duration, parse_quantity};
 pub use node::{Key, Node, Position, Value, parse};
+pub use placed::Placed;

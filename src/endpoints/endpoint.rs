@@ -1,11 +1,11 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI64, Ordering};
 
 use arc_swap::ArcSwap;
 
-use super::dense_index::DenseIndex;
+use super::ids::{DenseIndex, PoolIds};
 use super::signals::Signals;
 use super::state::StateSlots;
 
@@ -90,7 +90,7 @@ impl InFlight {
         self.unanswered.fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// Tokens are done with.
+    /// These tokens of a request have been worked on, or never will be.
     pub(super) fn release(&self, tokens: i64) {
         self.tokens.fetch_sub(tokens, Ordering::Relaxed);
     }
@@ -112,7 +112,7 @@ pub struct Endpoint {
     pub id: Arc<str>,
     /// `ip:port`, the value of the destination header.
     pub host_port: Arc<str>,
-    /// Distinguishes instances that share a name; never reused within a process.
+    /// Distinguishes instances that share a name; never reused within a pool.
     pub instance: u64,
     /// What the worker last told.
     pub signals: Signals,
@@ -127,18 +127,17 @@ pub struct Endpoint {
     description: ArcSwap<String>,
 }
 
-static NEXT_INSTANCE: AtomicU64 = AtomicU64::new(1);
-
 impl Endpoint {
-    pub fn new(spec: EndpointSpec) -> Self {
+    /// A new instance in the pool that `ids` belong to.
+    pub fn new(spec: EndpointSpec, ids: &PoolIds) -> Self {
         Self {
             id: format!("{}/{}", spec.namespace, spec.name).into(),
             host_port: spec.host_port().into(),
-            instance: NEXT_INSTANCE.fetch_add(1, Ordering::Relaxed),
+            instance: ids.instance(),
             signals: Signals::default(),
             in_flight: InFlight::default(),
             state: StateSlots::default(),
-            index: DenseIndex::take(),
+            index: ids.dense_index(),
             labels: ArcSwap::from_pointee(spec.labels.clone()),
             description: ArcSwap::from_pointee(describe(&spec, &spec.labels)),
             spec,

@@ -3,28 +3,31 @@
 //! Discovery writes the pool, the data layer writes each endpoint's [`Signals`], the scheduler
 //! reads both and holds [`Reservation`]s. Nothing here knows HTTP, Envoy or Kubernetes.
 
-mod dense_index;
 mod endpoint;
+mod ids;
 mod pool;
 mod reservation;
 mod signals;
 mod state;
 
-pub use dense_index::DenseIndex;
 pub use endpoint::{Endpoint, EndpointSpec, InFlight, Labels};
+pub use ids::{DenseIndex, PoolIds};
 pub use pool::{Pool, PoolChange, Snapshot};
-pub use reservation::Reservation;
+pub use reservation::{Reservation, ReservationTerms};
 pub use signals::{LoraSignals, SignalValues, Signals};
 pub use state::{StateSlot, StateSlots};
 
 /// Endpoints for tests of this crate.
 #[cfg(test)]
 pub(crate) mod test_support {
+    use std::sync::LazyLock;
+
     use super::*;
 
-    /// An endpoint `default/<name>` at `127.0.0.<n>:8000`.
+    /// An endpoint `default/<name>` at `127.0.0.<n>:8000`, of a pool that all tests share.
     pub(crate) fn endpoint(name: &str, n: u8) -> Endpoint {
-        Endpoint::new(spec(name, n))
+        static IDS: LazyLock<PoolIds> = LazyLock::new(PoolIds::default);
+        Endpoint::new(spec(name, n), &IDS)
     }
 
     pub(crate) fn spec(name: &str, n: u8) -> EndpointSpec {

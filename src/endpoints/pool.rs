@@ -4,7 +4,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 
-use super::{Endpoint, EndpointSpec};
+use super::{Endpoint, EndpointSpec, PoolIds};
 
 /// The endpoints of the pool at one moment. Immutable; requests hold the `Arc` they started with.
 #[derive(Debug, Default)]
@@ -30,6 +30,7 @@ type Listener = Box<dyn Fn(&PoolChange) + Send + Sync>;
 /// The pool of endpoints. Discovery writes it, everyone else reads snapshots.
 #[derive(Default)]
 pub struct Pool {
+    ids: PoolIds,
     current: ArcSwap<Snapshot>,
     /// Serialises writers and keeps their listeners; readers never take it.
     writer: Mutex<Vec<Listener>>,
@@ -45,6 +46,11 @@ impl std::fmt::Debug for Pool {
 impl Pool {
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// The numbers that belong to this pool.
+    pub fn ids(&self) -> &PoolIds {
+        &self.ids
     }
 
     pub fn snapshot(&self) -> Arc<Snapshot> {
@@ -90,7 +96,7 @@ impl Pool {
                     endpoints.push(old.clone());
                 }
                 old => {
-                    let fresh = Arc::new(Endpoint::new(spec));
+                    let fresh = Arc::new(Endpoint::new(spec, &self.ids));
                     change.removed.extend(old.cloned());
                     change.added.push(fresh.clone());
                     endpoints.push(fresh);

@@ -2,64 +2,78 @@ use std::sync::Arc;
 
 use super::Endpoint;
 
+/// What a request holds on an endpoint, and until when.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ReservationTerms {
+    /// Tokens that the endpoint has to work on for the request.
+    pub tokens: u32,
+    /// Tokens of its prompt, cached ones included.
+    pub prompt_tokens: u64,
+    /// `tokens` are held until the request ends, since they stand for its answer too; else until
+    /// its answer begins.
+    pub tokens_until_end: bool,
+    /// All of it is let go of when the answer begins: the endpoint computes the prompt for
+    /// another one that answers.
+    pub until_answer: bool,
+}
+
 /// A request's claim on an endpoint: one request and some tokens in flight, from the pick until
 /// the reservation is dropped, whatever ends the exchange.
 ///
-/// It holds the endpoint instance, not its name, so counters cannot drift when a worker leaves
+/// It holds the endpoint instance, not its name, so counters cannot drift when an endpoint leaves
 /// and returns, and they cannot go below zero.
 #[derive(Debug)]
 pub struct Reservation {
     endpoint: Arc<Endpoint>,
-    /// Those still held.
+    terms: ReservationTerms,
+    /// Tokens that have not been let go of yet.
     tokens: i64,
-    /// The tokens count until the request ends, not until its answer begins.
-    until_end: bool,
     answered: bool,
-    prompt_tokens: i64,
+    ended: bool,
 }
 
 impl Reservation {
-    /// Claims `endpoint` for a request of which it has to work on `tokens`.
-    pub fn new(endpoint: Arc<Endpoint>, tokens: u32) -> Self {
-        Self::with_prompt(endpoint, tokens, 0)
-    }
-
-    /// The same for a request whose prompt is `prompt_tokens` long, cached tokens included.
-    pub fn with_prompt(endpoint: Arc<Endpoint>, tokens: u32, prompt_tokens: u64) -> Self {
-        let tokens = i64::from(tokens);
-        let prompt_tokens = i64::try_from(prompt_tokens).unwrap_or(i64::MAX);
-        endpoint.in_flight.begin(tokens, prompt_tokens);
-        Self { endpoint, tokens, until_end: false, answered: false, prompt_tokens }
-    }
-
-    /// Where `until_end`, the tokens are held for as long as the request is: they stand for its
-    /// answer too.
-    pub fn holding_tokens(mut self, until_end: bool) -> Self {
-        self.until_end = until_end;
-        self
-    }
-
-    pub fn endpoint(&self) -> &Arc<Endpoint> {
-        &self.endpoint
+    pub fn new(endpoint: Arc<Endpoint>, terms: ReservationTerms) -> Self {
+        let tokens = i64::from(terms.tokens);
+        endpoint.in_flight.begin(tokens, prompt_tokens(terms));
+        Self { endpoint, terms, tokens, answered: false, ended: false }
     }
 
     /// The answer begins: the prompt has been worked on, so its tokens are let go of while the
-    /// request goes on.
-    pub fn release_tokens(&mut self) {
-        if !std::mem::replace(&mut self.answered, true) {
-            self.endpoint.in_flight.answer();
+    /// request goes on, or the whole claim where it was for the prompt alone.
+    pub fn answer_begins(&mut self) {
+        if std::mem::replace(&mut self.answered, true) {
+            return;
         }
-        if !self.until_end {
-            self.endpoint.in_flight.release(std::mem::take(&mut self.tokens));
+        self.endpoint.in_flight.answer();
+        if !self.terms.tokens_until_end || self.terms.until_answer {
+            self.release_tokens();
+        }
+        if self.terms.until_answer {
+            self.end();
         }
     }
+
+    fn release_tokens(&mut self) {
+        self.endpoint.in_flight.release(std::mem::take(&mut self.tokens));
+    }
+
+    fn end(&mut self) {
+        if !std::mem::replace(&mut self.ended, true) {
+            self.endpoint.in_flight.end(prompt_tokens(self.terms));
+        }
+    }
+}
+
+fn prompt_tokens(terms: ReservationTerms) -> i64 {
+    i64::try_from(terms.prompt_tokens).unwrap_or(i64::MAX)
 }
 
 impl Drop for Reservation {
     fn drop(&mut self) {
-        self.until_end = false;
+        self.answer_begins();
         self.release_tokens();
-        self.endpoint.in_flight.end(self.prompt_tokens);
+        self.end();
     }
 }
 
@@ -75,22 +89,36 @@ mod tests {
             let f = &e.in_flight;
             (f.requests(), f.unanswered(), f.tokens(), f.prompt_tokens())
         };
-        let mut a = Reservation::with_prompt(e.clone(), 100, 1000);
-        let b = Reservation::new(e.clone(), 7);
+        let terms = |tokens| ReservationTerms { tokens, ..ReservationTerms::default() };
+        let mut a = Reservation::new(
+            e.clone(),
+            ReservationTerms { tokens: 100, prompt_tokens: 1000, ..ReservationTerms::default() },
+        );
+        let b = Reservation::new(e.clone(), terms(7));
         assert_eq!(counts(), (2, 2, 107, 1000));
-        a.release_tokens();
-        a.release_tokens();
+        a.answer_begins();
+        a.answer_begins();
         assert_eq!(counts(), (2, 1, 7, 1000));
         drop(b);
         assert_eq!(counts(), (1, 0, 0, 1000));
         drop(a);
         assert_eq!(counts(), (0, 0, 0, 0));
-        let mut held = Reservation::new(e.clone(), 9).holding_tokens(true);
-        held.release_tokens();
+
+        let held = ReservationTerms { tokens_until_end: true, ..terms(9) };
+        let mut until_end = Reservation::new(e.clone(), held);
+        until_end.answer_begins();
         assert_eq!(counts(), (1, 0, 9, 0));
-        drop(held);
+        drop(until_end);
         assert_eq!(counts(), (0, 0, 0, 0));
-        drop(Reservation::new(e.clone(), 9).holding_tokens(true));
+        drop(Reservation::new(e.clone(), held));
+        assert_eq!(counts(), (0, 0, 0, 0));
+
+        let prefill = ReservationTerms { prompt_tokens: 50, until_answer: true, ..held };
+        let mut for_the_prompt = Reservation::new(e.clone(), prefill);
+        assert_eq!(counts(), (1, 1, 9, 50));
+        for_the_prompt.answer_begins();
+        assert_eq!(counts(), (0, 0, 0, 0));
+        drop(for_the_prompt);
         assert_eq!(counts(), (0, 0, 0, 0));
     }
 }

@@ -2,19 +2,22 @@ use std::any::Any;
 use std::fmt;
 use std::marker::PhantomData;
 use std::sync::OnceLock;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
-/// How many plugin instances of one process may keep per-endpoint state.
-const MAX_SLOTS: usize = 64;
-
-/// A plugin's place for what it remembers of each endpoint.
+/// A plugin's place for what it remembers of each endpoint, claimed from the pool's
+/// [`super::PoolIds`].
 ///
 /// The memory belongs to the endpoint instance: it is made on first use and freed when the last
-/// holder of the endpoint lets go of it, so a worker that leaves is forgotten at once and a
-/// worker that comes back starts empty. Nothing sweeps.
+/// holder of the endpoint lets go of it, so an endpoint that leaves is forgotten at once and one
+/// that comes back starts empty. Nothing sweeps.
 pub struct StateSlot<T> {
     index: usize,
     _type: PhantomData<fn() -> T>,
+}
+
+impl<T> StateSlot<T> {
+    pub(super) fn new(index: usize) -> Self {
+        Self { index, _type: PhantomData }
+    }
 }
 
 impl<T> Clone for StateSlot<T> {
@@ -25,13 +28,30 @@ impl<T> Clone for StateSlot<T> {
 
 impl<T> Copy for StateSlot<T> {}
 
+impl<T> fmt::Debug for StateSlot<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "StateSlot({})", self.index)
+    }
+}
+
 /// One plugin's memory of one endpoint, made on first use.
 type Cell = OnceLock<Box<dyn Any + Send + Sync>>;
 
+/// Slots of the first block; every further block has twice as many as the one before. A
+/// configuration claims a handful.
+const FIRST_BLOCK: usize = 8;
+/// Blocks at most: room for a hundred million claims, each a plugin of a configuration loaded.
+const BLOCKS: usize = 24;
+
 /// The state that plugins keep of one endpoint instance.
-#[derive(Default)]
 pub struct StateSlots {
-    slots: OnceLock<Box<[Cell]>>,
+    blocks: [OnceLock<Box<[Cell]>>; BLOCKS],
+}
+
+impl Default for StateSlots {
+    fn default() -> Self {
+        Self { blocks: [const { OnceLock::new() }; BLOCKS] }
+    }
 }
 
 impl fmt::Debug for StateSlots {
@@ -40,34 +60,66 @@ impl fmt::Debug for StateSlots {
     }
 }
 
-static NEXT_SLOT: AtomicUsize = AtomicUsize::new(0);
-
-impl<T: Send + Sync + 'static> StateSlot<T> {
-    /// Claims a slot; called once per plugin instance, when the configuration is loaded.
-    /// Slots wrap around after `MAX_SLOTS` claims: only a process that loads dozens of
-    /// configurations (a benchmark) gets there, and it uses fresh endpoints for each.
-    pub fn claim() -> Self {
-        Self { index: NEXT_SLOT.fetch_add(1, Ordering::Relaxed) % MAX_SLOTS, _type: PhantomData }
-    }
+/// The block that a slot lies in, the block's length, and the slot's place in it.
+fn place(slot: usize) -> (usize, usize, usize) {
+    let from_start = slot + FIRST_BLOCK;
+    let block = (from_start / FIRST_BLOCK).ilog2() as usize;
+    let len = FIRST_BLOCK << block;
+    (block, len, from_start - len)
 }
 
 impl StateSlots {
-    fn cell(&self, index: usize) -> &Cell {
-        &self.slots.get_or_init(|| (0..MAX_SLOTS).map(|_| OnceLock::new()).collect())[index]
-    }
-
     /// What the slot's plugin keeps here, if anything yet.
     pub fn get<T: Send + Sync + 'static>(&self, slot: StateSlot<T>) -> Option<&T> {
-        self.slots.get()?[slot.index].get()?.downcast_ref()
+        let (block, _, at) = place(slot.index);
+        self.blocks.get(block)?.get()?.get(at)?.get()?.downcast_ref()
     }
 
-    /// What the slot's plugin keeps here, made by `init` on first use. `None` only where two
-    /// plugins of different kinds wrapped around to one slot.
+    /// What the slot's plugin keeps here, made by `init` on first use. `None` only where the
+    /// slot was claimed from another pool and stands here for something of another type, or beyond
+    /// the last block.
     pub fn get_or_init<T: Send + Sync + 'static>(
         &self,
         slot: StateSlot<T>,
         init: impl FnOnce() -> T,
     ) -> Option<&T> {
-        self.cell(slot.index).get_or_init(|| Box::new(init())).downcast_ref()
+        let (block, len, at) = place(slot.index);
+        let cells = self.blocks.get(block)?;
+        let cells = cells.get_or_init(|| (0..len).map(|_| OnceLock::new()).collect());
+        cells.get(at)?.get_or_init(|| Box::new(init())).downcast_ref()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::PoolIds;
+    use super::*;
+
+    #[test]
+    fn every_slot_has_a_place_of_its_own() {
+        let places: Vec<_> = (0..9).chain([22, 23, 24, 55, 56]).map(place).collect();
+        let first = (0..8).map(|at| (0, 8, at));
+        let expected: Vec<_> = first
+            .chain([(1, 16, 0), (1, 16, 14), (1, 16, 15), (2, 32, 0), (2, 32, 31), (3, 64, 0)])
+            .collect();
+        assert_eq!(places, expected);
+    }
+
+    #[test]
+    fn hundreds_of_plugins_share_nothing() {
+        let (ids, state) = (PoolIds::default(), StateSlots::default());
+        let slots: Vec<StateSlot<usize>> = (0..300).map(|_| ids.claim_slot()).collect();
+        for (n, &slot) in slots.iter().enumerate() {
+            assert_eq!(state.get(slot), None);
+            assert_eq!(state.get_or_init(slot, || n), Some(&n));
+        }
+        assert!(slots.iter().enumerate().all(|(n, &slot)| state.get(slot) == Some(&n)));
+    }
+
+    #[test]
+    fn a_slot_of_another_pool_is_not_mistaken() {
+        let state = StateSlots::default();
+        state.get_or_init(PoolIds::default().claim_slot(), || 1u8);
+        assert_eq!(state.get_or_init(PoolIds::default().claim_slot(), || 1u64), None);
     }
 }

@@ -15,9 +15,10 @@ use tonic::{Status, Streaming};
 use tonic_prost::ProstDecoder;
 use tower::Service;
 
-use super::replies::Replies;
+use super::ExchangeStream;
+use super::grpc_encoder::GrpcEncoder;
 use super::wire::ProcessingRequest;
-use super::{ExchangeStream, Shared};
+use crate::exchange::ExchangeContext;
 
 /// The service's full name, also the name that health checks ask for.
 pub const SERVICE_NAME: &str = "envoy.service.ext_proc.v3.ExternalProcessor";
@@ -26,7 +27,7 @@ const PROCESS: &str = "/envoy.service.ext_proc.v3.ExternalProcessor/Process";
 /// Serves the ext_proc API; cheap to clone.
 #[derive(Clone, Debug)]
 pub struct ExternalProcessorServer {
-    shared: Arc<Shared>,
+    context: Arc<ExchangeContext>,
     max_decoding_message_size: usize,
     max_encoding_message_size: Option<usize>,
 }
@@ -34,11 +35,11 @@ pub struct ExternalProcessorServer {
 impl ExternalProcessorServer {
     /// Messages larger than the limits, bytes, end the stream with `RESOURCE_EXHAUSTED`.
     pub fn new(
-        shared: Arc<Shared>,
+        context: Arc<ExchangeContext>,
         max_decoding_message_size: usize,
         max_encoding_message_size: Option<usize>,
     ) -> Self {
-        Self { shared, max_decoding_message_size, max_encoding_message_size }
+        Self { context, max_decoding_message_size, max_encoding_message_size }
     }
 }
 
@@ -70,8 +71,8 @@ impl Service<http::Request<Body>> for ExternalProcessorServer {
             encoding,
             Some(self.max_decoding_message_size),
         );
-        let stream = ExchangeStream::new(self.shared.clone(), messages);
-        let body = Body::new(Replies::new(stream, self.max_encoding_message_size));
+        let stream = ExchangeStream::new(self.context.clone(), messages);
+        let body = Body::new(GrpcEncoder::new(stream, self.max_encoding_message_size));
         let mut response = http::Response::new(body);
         response
             .headers_mut()

@@ -8,10 +8,10 @@ use futures_util::Stream;
 use tokio::time::{Sleep, sleep};
 use tonic::{Code, Status, Streaming};
 
-use super::Shared;
-use super::common::Next;
-use super::exchange::Exchange;
+use super::conversation::Next;
+use super::messages::Messages;
 use super::wire::{ProcessingRequest, ProcessingResponse};
+use crate::exchange::ExchangeContext;
 
 /// How long to wait for the body of a request whose gateway did not say how it sends bodies.
 /// One that sends nothing for so long waits for our answer to the headers.
@@ -22,21 +22,32 @@ const SILENCE: Duration = Duration::from_secs(2);
 /// the stream) ends the exchange and releases what it held.
 pub struct ExchangeStream {
     inbound: Streaming<ProcessingRequest>,
-    exchange: Exchange,
+    messages: Messages,
     silence: Option<Pin<Box<Sleep>>>,
+    /// The gateway sends no more messages.
+    half_closed: bool,
     ended: bool,
 }
 
 impl ExchangeStream {
-    pub(super) fn new(shared: Arc<Shared>, inbound: Streaming<ProcessingRequest>) -> Self {
-        Self { inbound, exchange: Exchange::new(shared), silence: None, ended: false }
+    pub(super) fn new(
+        context: Arc<ExchangeContext>,
+        inbound: Streaming<ProcessingRequest>,
+    ) -> Self {
+        Self {
+            inbound,
+            messages: Messages::new(context),
+            silence: None,
+            half_closed: false,
+            ended: false,
+        }
     }
 
     /// Follows what the exchange wants next.
     fn turn(&mut self, next: Next) {
         match next {
-            Next::Read => self.silence = None,
-            Next::ReadOrSilence => {
+            Next::Read | Next::Decide => self.silence = None,
+            Next::ReadWithinSilence => {
                 self.silence.get_or_insert_with(|| Box::pin(sleep(SILENCE)));
             }
             Next::End => self.ended = true,
@@ -50,19 +61,31 @@ impl Stream for ExchangeStream {
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         let this = &mut *self;
         loop {
-            if let Some(reply) = this.exchange.next_reply() {
+            if let Some(reply) = this.messages.next_reply() {
                 return Poll::Ready(Some(Ok(reply)));
             }
             if this.ended {
                 return Poll::Ready(None);
             }
+            if this.messages.is_deciding() {
+                if let Poll::Ready(next) = this.messages.poll_decided(cx) {
+                    this.turn(next);
+                    continue;
+                }
+            } else if this.half_closed {
+                return Poll::Ready(None);
+            }
+            if this.half_closed {
+                return Poll::Pending;
+            }
             match Pin::new(&mut this.inbound).poll_next(cx) {
                 Poll::Ready(Some(Ok(message))) => {
-                    let next = this.exchange.on_message(message);
+                    let next = this.messages.on_message(message);
                     this.turn(next);
                 }
-                // Half-closed: the gateway has said all it will; what is answered is answered.
-                Poll::Ready(None) => this.ended = true,
+                // The gateway has said all it will; what is answered is answered, and what is
+                // being decided will be.
+                Poll::Ready(None) => this.half_closed = true,
                 Poll::Ready(Some(Err(status))) => {
                     this.ended = true;
                     // A gateway that goes away cancels; there is nobody to tell.
@@ -74,7 +97,7 @@ impl Stream for ExchangeStream {
                     let Some(silence) = &mut this.silence else { return Poll::Pending };
                     ready!(silence.as_mut().poll(cx));
                     this.silence = None;
-                    let next = this.exchange.on_silence();
+                    let next = this.messages.on_silence();
                     this.turn(next);
                 }
             }

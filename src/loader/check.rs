@@ -2,6 +2,7 @@ use std::path::Path;
 
 use super::{LoadOptions, load};
 use crate::discovery::read_endpoints;
+use crate::endpoints::PoolIds;
 
 /// What `epp check` says of a configuration file.
 #[derive(Debug)]
@@ -25,7 +26,7 @@ pub fn check(file: &Path, options: &LoadOptions) -> CheckReport {
             return CheckReport { text, ok: false, effective: None };
         }
     };
-    let (pipeline, diagnostics) = load(&name, Some(&text), options);
+    let (pipeline, diagnostics) = load(&name, Some(&text), options, &PoolIds::default());
     let mut report = diagnostics.to_string();
     let Some(pipeline) = pipeline else {
         return CheckReport { text: report, ok: false, effective: None };

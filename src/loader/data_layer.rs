@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use super::LoadOptions;
 use super::document::DataLayer;
 use super::instances::Instances;
@@ -5,7 +7,7 @@ use super::reference::Reference;
 use crate::config::Diagnostics;
 use crate::datalayer::config::{EngineMaps, MetricSpec, ScrapeConfig, VLLM_KV_USAGE};
 use crate::discovery::FileDiscoveryConfig;
-use crate::plugins::Roles;
+use crate::plugins::{MetricsExtractor, MetricsSource};
 
 const DEFAULT_SOURCE: &str = "metrics-data-source";
 const DEFAULT_EXTRACTOR: &str = "core-metrics-extractor";
@@ -28,8 +30,7 @@ pub(super) fn plan_collection(
 ) -> Option<Collection> {
     let mut chosen: Option<(usize, Option<usize>)> = None;
     for source in &section.sources {
-        let is_source = |roles: &Roles| roles.metrics_source.clone();
-        let found = instances.resolve_role(&source.reference, "data source", is_source);
+        let found = instances.resolve_part::<MetricsSource>(&source.reference, "data source");
         let extractor = plan_extractor(&source.extractors, instances);
         let Some((index, _)) = found else { continue };
         if chosen.is_some() {
@@ -43,12 +44,12 @@ pub(super) fn plan_collection(
         Some(chosen) => chosen,
         None if !section.sources.is_empty() || !section.inject_defaults => return None,
         None => {
-            let configured = instances.first(|i| i.roles.metrics_source.is_some());
+            let configured = instances.first_with::<MetricsSource>();
             (configured.or_else(|| instances.add(DEFAULT_SOURCE, None))?, None)
         }
     };
     let extractor = extractor
-        .or_else(|| instances.first(|i| i.roles.extractor.is_some()))
+        .or_else(|| instances.first_with::<MetricsExtractor>())
         .or_else(|| instances.add(DEFAULT_EXTRACTOR, None))?;
     instances.list[source].used = true;
     instances.list[extractor].used = true;
@@ -58,9 +59,8 @@ pub(super) fn plan_collection(
 fn plan_extractor(references: &[Reference], instances: &mut Instances<'_>) -> Option<usize> {
     let mut chosen = None;
     for reference in references {
-        let is_extractor = |roles: &Roles| roles.extractor.clone();
-        let Some((index, _)) = instances.resolve_role(reference, "metrics extractor", is_extractor)
-        else {
+        let found = instances.resolve_part::<MetricsExtractor>(reference, "metrics extractor");
+        let Some((index, _)) = found else {
             continue;
         };
         if chosen.replace(index).is_some() {
@@ -75,9 +75,9 @@ fn plan_extractor(references: &[Reference], instances: &mut Instances<'_>) -> Op
 pub(super) fn plan_discovery(
     section: &DataLayer,
     instances: &mut Instances<'_>,
-) -> Option<(usize, FileDiscoveryConfig)> {
+) -> Option<(usize, Arc<FileDiscoveryConfig>)> {
     let reference = section.discovery.as_ref()?;
-    instances.resolve_role(reference, "discovery plugin", |roles| roles.discovery.clone())
+    instances.resolve_part(reference, "discovery plugin")
 }
 
 /// How to scrape where the parameters do not say: as the flags do, and these else by default.

@@ -6,6 +6,7 @@ use super::document::{API_VERSION, Document, KIND};
 use super::instances::Instances;
 use super::scheduling::ProfilePlan;
 use crate::config::{Node, Value};
+use crate::scheduling::Scorer;
 
 /// The configuration after defaulting, as a document that means the same: every plugin that has
 /// an effect, in the spelling of today, with every default written out. Parameters stand as
@@ -108,7 +109,10 @@ impl Effective {
                 .filter(|(instance, _)| instance.is_for_profiles())
                 .map(|(instance, weight)| ProfileReference {
                     plugin_ref: instance.name.clone(),
-                    weight: instance.roles.scorer.is_some().then(|| number(weight.unwrap_or(1.0))),
+                    weight: instance
+                        .capabilities
+                        .has::<dyn Scorer>()
+                        .then(|| number(weight.unwrap_or(1.0))),
                 })
                 .collect(),
         };

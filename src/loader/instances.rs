@@ -1,10 +1,17 @@
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use super::document::{PluginEntry, did_you_mean};
 use super::reference::Reference;
 use super::reference_types;
 use crate::config::{Diagnostics, Fields, Node, Position};
-use crate::plugins::{self, Build, Links, Roles};
+use crate::endpoints::PoolIds;
+use crate::exchange::OutcomeListener;
+use crate::plugins::{self, Build, Capabilities, Dependencies};
+use crate::scheduling::{
+    Admitter, AwaitingProducer, DebugState, EndpointHook, Filter, Lifecycle, PickObserver, Picker,
+    Producer, ProfileHandler, RequestHook, ResponseHook, Scorer, Screener,
+};
 
 /// A plugin that was made.
 #[derive(Debug)]
@@ -16,7 +23,7 @@ pub(super) struct Instance {
     pub at: Option<Position>,
     /// `plugins[i]`, or the name of one that defaulting added.
     pub path: String,
-    pub roles: Roles,
+    pub capabilities: Capabilities,
     /// Something refers to it, or it works by being there.
     pub used: bool,
 }
@@ -24,14 +31,16 @@ pub(super) struct Instance {
 impl Instance {
     /// True where the plugin has a part in a profile.
     pub fn is_for_profiles(&self) -> bool {
-        self.roles.filter.is_some() || self.roles.scorer.is_some() || self.roles.picker.is_some()
+        let parts = &self.capabilities;
+        parts.has::<dyn Filter>() || parts.has::<dyn Scorer>() || parts.has::<dyn Picker>()
     }
 }
 
 /// The plugins of one configuration, in its order; those that defaulting adds come last.
 pub(super) struct Instances<'d> {
     pub list: Vec<Instance>,
-    pub links: Links,
+    pub dependencies: Dependencies,
+    ids: &'d PoolIds,
     pub diagnostics: &'d Diagnostics,
     allow_experimental: bool,
     /// Plugins that were configured but could not be made, which was reported: a reference to
@@ -40,10 +49,11 @@ pub(super) struct Instances<'d> {
 }
 
 impl<'d> Instances<'d> {
-    pub fn new(diagnostics: &'d Diagnostics, allow_experimental: bool) -> Self {
+    pub fn new(diagnostics: &'d Diagnostics, ids: &'d PoolIds, allow_experimental: bool) -> Self {
         Self {
             list: Vec::new(),
-            links: Links::default(),
+            dependencies: Dependencies::default(),
+            ids,
             diagnostics,
             allow_experimental,
             broken: BTreeSet::new(),
@@ -149,15 +159,21 @@ impl<'d> Instances<'d> {
         let path = format!("{}.parameters", place.path);
         let fields =
             Fields::new(parameters, path, self.diagnostics).or_at(place.type_at).any_case();
-        let roles = (found.build)(Build { name, parameters: fields, links: &mut self.links });
+        self.dependencies.begin(self.list.len());
+        let capabilities = (found.build)(Build {
+            name,
+            parameters: fields,
+            dependencies: &mut self.dependencies,
+            ids: self.ids,
+        });
         self.list.push(Instance {
             name: name.to_owned(),
             plugin_type: found.name,
             parameters: parameters.cloned(),
             at: place.at,
             path: place.path,
-            used: works_unasked(&roles),
-            roles,
+            used: works_unasked(&capabilities),
+            capabilities,
         });
         Some(self.list.len() - 1)
     }
@@ -182,32 +198,34 @@ impl<'d> Instances<'d> {
         self.broken.contains(name)
     }
 
+    /// What may have been meant by a name that no plugin has.
+    pub fn hint_for(&self, name: &str) -> String {
+        if plugins::find(name).is_some() {
+            return format!("; add '- type: {name}' to plugins");
+        }
+        did_you_mean(name, self.list.iter().map(|i| i.name.as_str()))
+    }
+
     /// The plugin that `reference` names. Reports a name that no plugin has.
     pub fn resolve(&self, reference: &Reference) -> Option<usize> {
         let name = &reference.name;
         let found = self.find(name);
         if found.is_none() && !self.broken.contains(name) {
-            let names = self.list.iter().map(|i| i.name.as_str());
-            let mut hint = did_you_mean(name, names);
-            if plugins::find(name).is_some() {
-                hint = format!("; add '- type: {name}' to plugins");
-            }
-            let message = format!("no plugin is called '{name}'{hint}");
+            let message = format!("no plugin is called '{name}'{}", self.hint_for(name));
             self.diagnostics.error(reference.at, &reference.path, message);
         }
         found
     }
 
-    /// What `get` finds in the plugin that `reference` names, which is used by that; reports a
-    /// plugin that is no `role`.
-    pub fn resolve_role<T>(
+    /// The part `P` of the plugin that `reference` names, which is used by that; reports a plugin
+    /// that is no `role`.
+    pub fn resolve_part<P: ?Sized + Send + Sync + 'static>(
         &mut self,
         reference: &Reference,
         role: &str,
-        get: impl Fn(&Roles) -> Option<T>,
-    ) -> Option<(usize, T)> {
+    ) -> Option<(usize, Arc<P>)> {
         let index = self.resolve(reference)?;
-        let found = get(&self.list[index].roles);
+        let found = self.list[index].capabilities.get::<P>().cloned();
         if found.is_none() {
             let Instance { name, plugin_type, .. } = &self.list[index];
             let message = format!("plugin '{name}' of type '{plugin_type}' is not a {role}");
@@ -215,6 +233,23 @@ impl<'d> Instances<'d> {
         }
         self.list[index].used |= found.is_some();
         found.map(|found| (index, found))
+    }
+
+    /// The part `P` of every plugin that plays it, in the order of the configuration.
+    pub fn all<P: ?Sized + Send + Sync + 'static>(&self) -> Vec<Arc<P>> {
+        self.list.iter().filter_map(|i| i.capabilities.get::<P>().cloned()).collect()
+    }
+
+    /// The plugins that show their state, with their names.
+    pub fn debug_states(&self) -> Vec<(String, Arc<dyn DebugState>)> {
+        let state =
+            |i: &Instance| Some((i.name.clone(), i.capabilities.get::<dyn DebugState>()?.clone()));
+        self.list.iter().filter_map(state).collect()
+    }
+
+    /// The first plugin that plays the part `P`.
+    pub fn first_with<P: ?Sized + Send + Sync + 'static>(&self) -> Option<usize> {
+        self.first(|i| i.capabilities.has::<P>())
     }
 
     /// Says which configured plugins nothing refers to.
@@ -228,18 +263,19 @@ impl<'d> Instances<'d> {
 
 /// True for parts that work for every request, whether or not anything refers to the plugin, and
 /// for a type that has no part to play: what it stands for always happens.
-fn works_unasked(roles: &Roles) -> bool {
-    roles.producer.is_some()
-        || roles.observer.is_some()
-        || roles.profile_handler.is_some()
-        || !(roles.filter.is_some()
-            || roles.scorer.is_some()
-            || roles.picker.is_some()
-            || roles.metrics_source.is_some()
-            || roles.extractor.is_some()
-            || roles.parser.is_some()
-            || roles.saturation.is_some()
-            || roles.discovery.is_some())
+fn works_unasked(parts: &Capabilities) -> bool {
+    parts.is_empty()
+        || parts.has::<dyn Producer>()
+        || parts.has::<dyn AwaitingProducer>()
+        || parts.has::<dyn PickObserver>()
+        || parts.has::<dyn ProfileHandler>()
+        || parts.has::<dyn Screener>()
+        || parts.has::<dyn Admitter>()
+        || parts.has::<dyn RequestHook>()
+        || parts.has::<dyn ResponseHook>()
+        || parts.has::<dyn EndpointHook>()
+        || parts.has::<dyn Lifecycle>()
+        || parts.has::<dyn OutcomeListener>()
 }
 
 /// Where a plugin stands in the document.

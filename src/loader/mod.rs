@@ -9,6 +9,7 @@
 
 mod check;
 mod data_layer;
+mod dependencies;
 mod document;
 mod effective;
 mod feature_gates;
@@ -21,6 +22,7 @@ mod saturation;
 mod scheduling;
 
 use std::fmt::Write;
+use std::sync::Arc;
 
 pub use check::{CheckReport, check};
 pub use effective::Effective;
@@ -28,9 +30,13 @@ pub use effective::Effective;
 use crate::config::{Diagnostics, parse};
 use crate::datalayer::config::{EngineMaps, Needs, Scheme, ScrapeConfig};
 use crate::discovery::FileDiscoveryConfig;
+use crate::endpoints::PoolIds;
+use crate::exchange::OutcomeListener;
 use crate::flow_control::SaturationConfig;
-use crate::plugins::ParserKind;
-use crate::scheduling::Scheduler;
+use crate::plugins::{MetricsExtractor, MetricsSource, ParserKind};
+use crate::scheduling::{
+    AwaitingProducer, DebugState, EndpointHook, Lifecycle, Picker, ResponseHook, Scheduler,
+};
 use data_layer::Collection;
 use document::Document;
 use effective::Decisions;
@@ -67,6 +73,8 @@ pub struct LoadOptions {
 #[derive(Debug)]
 pub struct Pipeline {
     pub scheduler: Scheduler,
+    /// What plugins do beside scheduling.
+    pub hooks: Hooks,
     /// The endpoints file; `None`: the endpoints come from elsewhere.
     pub discovery: Option<FileDiscoveryConfig>,
     /// How workers are asked for their metrics; `None`: they are not.
@@ -83,6 +91,19 @@ pub struct Pipeline {
     pub effective: Effective,
     /// One line for the log: what picks, and from what.
     pub summary: String,
+}
+
+/// What plugins do around a decision and in the life of the pool, in the order of the
+/// configuration.
+#[derive(Debug, Default)]
+pub struct Hooks {
+    pub awaiting: Vec<Arc<dyn AwaitingProducer>>,
+    pub response: Vec<Arc<dyn ResponseHook>>,
+    pub endpoints: Vec<Arc<dyn EndpointHook>>,
+    pub lifecycles: Vec<Arc<dyn Lifecycle>>,
+    pub outcomes: Vec<Arc<dyn OutcomeListener>>,
+    /// With the plugins' names.
+    pub debug_states: Vec<(String, Arc<dyn DebugState>)>,
 }
 
 /// The configuration of a process that is given none (llm-d-router main at ebab6879).
@@ -111,17 +132,20 @@ dataLayer:
 /// Loads a configuration; without a text, or with an empty one, the built-in default. `name` is
 /// what messages call it: the file's path or the flag.
 ///
-/// All findings are in the diagnostics; there is a pipeline if none of them is an error.
+/// The plugins claim what they keep of endpoints from `ids`, the numbers of the pool that they are
+/// to work for. All findings are in the diagnostics; there is a pipeline if none of them is an
+/// error.
 pub fn load(
     name: &str,
     text: Option<&str>,
     options: &LoadOptions,
+    ids: &PoolIds,
 ) -> (Option<Pipeline>, Diagnostics) {
     let diagnostics = Diagnostics::new(name);
     let text = text.filter(|text| !text.is_empty()).unwrap_or(DEFAULT_DOCUMENT);
     let pipeline = match parse(text) {
         Ok(Some(root)) => Document::read(&root, &diagnostics)
-            .and_then(|document| assemble(&document, options, &diagnostics)),
+            .and_then(|document| assemble(&document, options, ids, &diagnostics)),
         Ok(None) => {
             diagnostics.error(None, "", format!("has no document: expected an {}", document::KIND));
             None
@@ -137,25 +161,27 @@ pub fn load(
 fn assemble(
     document: &Document<'_>,
     options: &LoadOptions,
+    ids: &PoolIds,
     diagnostics: &Diagnostics,
 ) -> Option<Pipeline> {
-    let mut instances = Instances::new(diagnostics, options.allow_experimental_plugins);
+    let mut instances = Instances::new(diagnostics, ids, options.allow_experimental_plugins);
     instances.configure(&document.plugins);
     let plans = scheduling::plan_profiles(document, &mut instances);
-    let handler = scheduling::choose_handler(plans.len(), &mut instances);
+    let handler = scheduling::choose_handler(&plans, &mut instances);
     let parsers = request_handler::plan_parsers(&document.parsers, &mut instances);
     let detector = saturation::plan_detector(document, &mut instances);
     let collection = data_layer::plan_collection(&document.data_layer, &mut instances);
     let discovery = data_layer::plan_discovery(&document.data_layer, &mut instances);
-    scheduling::complete_producers(&mut instances);
+    dependencies::complete_producers(&mut instances);
+    dependencies::bind_references(&mut instances);
     instances.warn_of_unused();
     let engine_defaults = data_layer::engine_defaults(options, diagnostics);
 
     // What the pool's averages are published of.
     let mut needs = Needs { queue: true, running: true, kv: true, ..Needs::default() };
     let mut readers = Vec::new();
-    for instance in instances.list.iter().filter(|i| i.used && i.roles.needs.any()) {
-        needs |= instance.roles.needs;
+    for instance in instances.list.iter().filter(|i| i.used && i.capabilities.signals.any()) {
+        needs |= instance.capabilities.signals;
         readers.push(instance.name.as_str());
     }
     if collection.is_none() && !readers.is_empty() && !instances.has_broken() {
@@ -168,8 +194,10 @@ fn assemble(
 
     let scheduler = scheduling::build_scheduler(&plans, handler, &instances)?;
     let (detector, saturation) = detector?;
-    let source = collection.and_then(|c| instances.list[c.source].roles.metrics_source.as_ref());
-    let extractor = collection.and_then(|c| instances.list[c.extractor].roles.extractor.as_ref());
+    let source =
+        collection.and_then(|c| instances.list[c.source].capabilities.get::<MetricsSource>());
+    let extractor =
+        collection.and_then(|c| instances.list[c.extractor].capabilities.get::<MetricsExtractor>());
     let scrape = source.map(|source| source.over(data_layer::scrape_defaults(options)));
     let decisions = Decisions {
         plans: &plans,
@@ -181,9 +209,18 @@ fn assemble(
     Some(Pipeline {
         summary: summarise(&scheduler, &decisions, &instances),
         effective: Effective::new(document, &instances, &decisions),
-        wants_prompt: !scheduler.producers.is_empty(),
+        wants_prompt: !scheduler.producers.is_empty()
+            || instances.first_with::<dyn AwaitingProducer>().is_some(),
+        hooks: Hooks {
+            awaiting: instances.all(),
+            response: instances.all(),
+            endpoints: instances.all(),
+            lifecycles: instances.all(),
+            outcomes: instances.all(),
+            debug_states: instances.debug_states(),
+        },
         scheduler,
-        discovery: discovery.map(|(_, config)| config),
+        discovery: discovery.map(|(_, config)| (*config).clone()),
         scrape,
         engines: match extractor {
             Some(extractor) => extractor.over(engine_defaults),
@@ -209,7 +246,7 @@ fn summarise(
             profile.scorers.iter().map(|s| format!("{} {}", s.weight, s.name)).collect();
         let steps = profile.filters.iter().map(|(filter, _)| filter.clone());
         let steps = steps.chain((!scorers.is_empty()).then(|| scorers.join(" + ")));
-        let is_picker = |i: &&Instance| i.roles.picker.is_some();
+        let is_picker = |i: &&Instance| i.capabilities.has::<dyn Picker>();
         let plugins = plan.plugins.iter().map(|(i, _)| &instances.list[*i]);
         let picker = plugins.filter(|i| is_picker(i)).map(|i| i.name.clone());
         let steps: Vec<_> = steps.chain(picker).collect();

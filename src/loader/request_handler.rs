@@ -19,7 +19,8 @@ pub(super) fn plan_parsers(
             let configured = instances.first(|i| i.plugin_type == name);
             let Some(index) = configured.or_else(|| instances.add(name, None)) else { continue };
             instances.list[index].used = true;
-            parsers.extend(instances.list[index].roles.parser.map(|kind| (index, kind)));
+            let kind = instances.list[index].capabilities.get::<ParserKind>();
+            parsers.extend(kind.map(|kind| (index, **kind)));
         }
         return parsers;
     }
@@ -34,9 +35,8 @@ pub(super) fn plan_parsers(
             }
             instances.add_at(name, reference);
         }
-        let Some((index, kind)) = instances.resolve_role(reference, "parser", |r| r.parser) else {
-            continue;
-        };
+        let found = instances.resolve_part::<ParserKind>(reference, "parser");
+        let Some((index, kind)) = found.map(|(index, kind)| (index, *kind)) else { continue };
         if let Some((first, _)) = parsers.iter().find(|(_, k)| *k == kind) {
             let message = format!(
                 "plugin '{name}' has no effect: '{}' comes first",

@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use super::document::Document;
 use super::instances::Instances;
 use crate::flow_control::SaturationConfig;
@@ -22,15 +24,20 @@ pub(super) fn plan_detector(
         }
         let index = instances.add(DEFAULT_DETECTOR, Some(thresholds))?;
         instances.list[index].used = true;
-        return instances.list[index].roles.saturation.map(|s| (index, s));
+        return detector_of(index, instances);
     }
     if let Some(reference) = &document.detector {
         if reference.name == DEFAULT_DETECTOR && !instances.is_broken(DEFAULT_DETECTOR) {
             instances.default_of(DEFAULT_DETECTOR);
         }
-        return instances.resolve_role(reference, "saturation detector", |r| r.saturation);
+        let found = instances.resolve_part(reference, "saturation detector");
+        return found.map(|(index, detector): (_, Arc<SaturationConfig>)| (index, *detector));
     }
     let index = instances.default_of(DEFAULT_DETECTOR)?;
     instances.list[index].used = true;
-    instances.list[index].roles.saturation.map(|s| (index, s))
+    detector_of(index, instances)
+}
+
+fn detector_of(index: usize, instances: &Instances<'_>) -> Option<(usize, SaturationConfig)> {
+    instances.list[index].capabilities.get::<SaturationConfig>().map(|d| (index, **d))
 }

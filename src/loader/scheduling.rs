@@ -1,14 +1,11 @@
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use super::document::{Document, ProfileEntry, did_you_mean};
+use super::document::{Document, ProfileEntry};
 use super::instances::{Instance, Instances};
-use crate::config::{Position, Value};
-use crate::plugins::{
-    DEFAULT_IN_FLIGHT_PRODUCER, DEFAULT_PREFIX_PRODUCER, IN_FLIGHT_PRODUCER_NAME,
-    PREFIX_PRODUCER_NAME,
+use crate::config::Position;
+use crate::scheduling::{
+    Filter, Picker, Producer, Profile, ProfileHandler, Scheduler, Scorer, WeightedScorer,
 };
-use crate::scheduling::{Picker, Profile, ProfileHandler, Scheduler, WeightedScorer};
 
 const DEFAULT_PICKER: &str = "max-score-picker";
 const DEFAULT_HANDLER: &str = "single-profile-handler";
@@ -32,9 +29,8 @@ pub(super) fn plan_profiles(
     instances: &mut Instances<'_>,
 ) -> Vec<ProfilePlan> {
     let configured = instances.list.len();
-    let picker = instances
-        .first(|i| i.roles.picker.is_some())
-        .or_else(|| instances.default_of(DEFAULT_PICKER));
+    let picker =
+        instances.first_with::<dyn Picker>().or_else(|| instances.default_of(DEFAULT_PICKER));
     if document.profiles.is_empty() {
         let plugins: Vec<_> = (0..configured)
             .chain(picker.filter(|p| *p >= configured))
@@ -74,12 +70,12 @@ fn plan_profile(
             instances.add_at(&plugin.reference.name, &plugin.reference);
         }
         let Some(index) = instances.resolve(&plugin.reference) else { continue };
-        let Instance { name, roles, .. } = &instances.list[index];
+        let Instance { name, capabilities, .. } = &instances.list[index];
         let (at, path) = (plugin.reference.at, &plugin.reference.path);
         if !instances.list[index].is_for_profiles() {
             let message = format!("plugin '{name}' has no effect here: it is no part of a profile");
             instances.diagnostics.warning(at, path, message);
-        } else if plugin.weight.is_some() && roles.scorer.is_none() {
+        } else if plugin.weight.is_some() && !capabilities.has::<dyn Scorer>() {
             let message = format!("the weight has no effect: plugin '{name}' is not a scorer");
             instances.diagnostics.warning(at, path, message);
         }
@@ -102,7 +98,8 @@ fn check_pickers(
     path: &str,
     instances: &Instances<'_>,
 ) -> bool {
-    let is_picker = |i: &&(usize, Option<f64>)| instances.list[i.0].roles.picker.is_some();
+    let is_picker =
+        |i: &&(usize, Option<f64>)| instances.list[i.0].capabilities.has::<dyn Picker>();
     let names: Vec<_> = plan
         .plugins
         .iter()
@@ -119,10 +116,10 @@ fn check_pickers(
 
 /// The one profile handler; `single-profile-handler` is added where one profile has none.
 pub(super) fn choose_handler(
-    profiles: usize,
+    plans: &[ProfilePlan],
     instances: &mut Instances<'_>,
 ) -> Option<Arc<dyn ProfileHandler>> {
-    let is_handler = |i: &Instance| i.roles.profile_handler.is_some();
+    let is_handler = |i: &Instance| i.capabilities.has::<dyn ProfileHandler>();
     let mut index = instances.first(is_handler);
     let handlers: Vec<_> = instances.list.iter().filter(|i| is_handler(i)).collect();
     if let [first, second, ..] = handlers.as_slice() {
@@ -131,9 +128,10 @@ pub(super) fn choose_handler(
         return None;
     }
     if index.is_none() && !instances.has_broken() {
-        if profiles != 1 {
+        if plans.len() != 1 {
             let message = format!(
-                "{profiles} profiles need a profile handler among the plugins that says which run"
+                "{} profiles need a profile handler among the plugins that says which run",
+                plans.len()
             );
             instances.diagnostics.error(None, "schedulingProfiles", message);
             return None;
@@ -141,80 +139,14 @@ pub(super) fn choose_handler(
         index = instances.default_of(DEFAULT_HANDLER);
     }
     let instance = &instances.list[index?];
-    let handler = instance.roles.profile_handler.clone()?;
-    if let Err(message) = handler.check_profiles(profiles) {
-        instances.diagnostics.error(instance.at, &instance.path, message);
+    let handler = instance.capabilities.get::<dyn ProfileHandler>().cloned()?;
+    let names: Vec<&str> = plans.iter().map(|p| p.name.as_str()).collect();
+    for mistake in handler.bind(&names).err().unwrap_or_default() {
+        let at = mistake.at.or(instance.at);
+        let field = mistake.field.as_deref().unwrap_or(&instance.path);
+        instances.diagnostics.error(at, field, mistake.message);
     }
     Some(handler)
-}
-
-/// Adds the producers that plugins ask for and the configuration does not list, and reports
-/// asked-for names that are none.
-pub(super) fn complete_producers(instances: &mut Instances<'_>) {
-    let is_in_flight = |i: &Instance| i.plugin_type == DEFAULT_IN_FLIGHT_PRODUCER;
-    if instances.links.wants_in_flight() && instances.first(is_in_flight).is_none() {
-        instances.default_of(DEFAULT_IN_FLIGHT_PRODUCER);
-    }
-    let named: Vec<String> = instances.links.in_flight_producers().map(str::to_owned).collect();
-    for name in named.iter().filter(|name| *name != DEFAULT_IN_FLIGHT_PRODUCER) {
-        check_asked(
-            instances,
-            name,
-            IN_FLIGHT_PRODUCER_NAME,
-            "producer of what is in flight",
-            is_in_flight,
-        );
-    }
-    let asked: BTreeSet<String> = instances.links.prefix_producers().map(str::to_owned).collect();
-    for name in asked {
-        if name == DEFAULT_PREFIX_PRODUCER
-            && instances.find(&name).is_none()
-            && !instances.is_broken(&name)
-        {
-            instances.default_of(DEFAULT_PREFIX_PRODUCER);
-        }
-        check_asked(instances, &name, PREFIX_PRODUCER_NAME, "prefix producer", |i| {
-            i.roles.is_prefix_producer
-        });
-    }
-}
-
-/// Reports a name that plugins give for a producer and no producer of that kind has.
-fn check_asked(
-    instances: &Instances<'_>,
-    name: &str,
-    parameter: &str,
-    kind: &str,
-    is_one: impl Fn(&Instance) -> bool,
-) {
-    let message = match instances.find(name).map(|index| &instances.list[index]) {
-        Some(found) if is_one(found) => return,
-        None if instances.is_broken(name) => return,
-        Some(found) => {
-            format!("plugin '{name}' of type '{}' is not a {kind}", found.plugin_type)
-        }
-        None => {
-            let producers = instances.list.iter().filter(|i| is_one(i));
-            let near = did_you_mean(name, producers.map(|i| i.name.as_str()));
-            format!("no plugin is called '{name}'{near}")
-        }
-    };
-    report_asked(instances, name, parameter, &message);
-}
-
-/// Reports a mistake in the name of a producer, wherever a plugin's parameters have it.
-fn report_asked(instances: &Instances<'_>, name: &str, parameter: &str, message: &str) {
-    for instance in &instances.list {
-        let Some(Value::Map(entries)) = instance.parameters.as_ref().map(|p| &p.value) else {
-            continue;
-        };
-        for (key, node) in entries {
-            if key.name.eq_ignore_ascii_case(parameter) && node.as_str() == Some(name) {
-                let field = format!("{}.parameters.{}", instance.path, key.name);
-                instances.diagnostics.error(Some(node.at), &field, message);
-            }
-        }
-    }
 }
 
 /// Puts the parts together. `None` where one is missing, which was reported.
@@ -224,11 +156,29 @@ pub(super) fn build_scheduler(
     instances: &Instances<'_>,
 ) -> Option<Scheduler> {
     let profiles = plans.iter().map(|p| build_profile(p, instances)).collect::<Option<Vec<_>>>()?;
-    let mut producers: Vec<_> =
-        instances.list.iter().filter_map(|i| i.roles.producer.clone()).collect();
-    producers.sort_by_key(|p| p.stage());
-    let observers = instances.list.iter().filter_map(|i| i.roles.observer.clone()).collect();
-    Some(Scheduler { profiles, handler: handler?, producers, observers })
+    Some(Scheduler {
+        profiles,
+        handler: handler?,
+        screeners: instances.all(),
+        producers: order_producers(instances)?,
+        admitters: instances.all(),
+        observers: instances.all(),
+        request_hooks: instances.all(),
+    })
+}
+
+fn order_producers(instances: &Instances<'_>) -> Option<Vec<Arc<dyn Producer>>> {
+    let part = |i: usize| instances.list[i].capabilities.get::<dyn Producer>().cloned();
+    let producers: Vec<usize> = (0..instances.list.len()).filter(|&i| part(i).is_some()).collect();
+    match instances.dependencies.in_order(&producers) {
+        Ok(ordered) => Some(ordered.into_iter().filter_map(part).collect()),
+        Err(index) => {
+            let Instance { at, path, name, .. } = &instances.list[index];
+            let message = format!("plugin '{name}' reads, by way of others, what it gives itself");
+            instances.diagnostics.error(*at, path, message);
+            None
+        }
+    }
 }
 
 fn build_profile(plan: &ProfilePlan, instances: &Instances<'_>) -> Option<Profile> {
@@ -236,14 +186,16 @@ fn build_profile(plan: &ProfilePlan, instances: &Instances<'_>) -> Option<Profil
     let mut scorers = Vec::new();
     let mut picker: Option<Arc<dyn Picker>> = None;
     for &(index, weight) in &plan.plugins {
-        let Instance { name, roles, .. } = &instances.list[index];
-        filters.extend(roles.filter.clone().map(|filter| (name.clone(), filter)));
-        scorers.extend(roles.scorer.clone().map(|scorer| WeightedScorer {
+        let Instance { name, capabilities, .. } = &instances.list[index];
+        let filter = capabilities.get::<dyn Filter>().cloned();
+        filters.extend(filter.map(|filter| (name.clone(), filter)));
+        let scorer = capabilities.get::<dyn Scorer>().cloned();
+        scorers.extend(scorer.map(|scorer| WeightedScorer {
             name: name.clone(),
             scorer,
             weight: weight.unwrap_or(1.0),
         }));
-        picker = picker.or_else(|| roles.picker.clone());
+        picker = picker.or_else(|| capabilities.get::<dyn Picker>().cloned());
     }
-    Some(Profile { name: plan.name.clone(), filters, scorers, picker: picker? })
+    Some(Profile { name: plan.name.as_str().into(), filters, scorers, picker: picker? })
 }

@@ -7,11 +7,13 @@
 mod rewrite;
 
 use std::collections::HashMap;
+use std::fmt;
 
 use arc_swap::{ArcSwap, ArcSwapOption};
+use parking_lot::Mutex;
 
 use rewrite::RewriteTable;
-pub use rewrite::{ModelRewrite, RewriteRule, RewriteTarget};
+pub use rewrite::{ModelRewrite, RewriteRule, RewriteTarget, Rewritten};
 
 /// Priorities that stand for the criticality of an `InferenceModel`.
 ///
@@ -37,6 +39,31 @@ pub struct Objectives {
     priorities: ArcSwap<HashMap<String, i32>>,
     models: ArcSwapOption<ModelPriorities>,
     rewrites: ArcSwapOption<RewriteTable>,
+    names: Mutex<ModelNames>,
+}
+
+/// The model names that objects name, and who wants to know of them.
+#[derive(Default)]
+struct ModelNames {
+    of_models: Vec<String>,
+    of_rewrites: Vec<String>,
+    listener: Option<ModelListener>,
+}
+
+type ModelListener = Box<dyn Fn(Vec<String>) + Send + Sync>;
+
+impl fmt::Debug for ModelNames {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ModelNames({})", self.of_models.len() + self.of_rewrites.len())
+    }
+}
+
+impl ModelNames {
+    fn tell(&self) {
+        if let Some(listener) = &self.listener {
+            listener([self.of_models.as_slice(), &self.of_rewrites].concat());
+        }
+    }
 }
 
 impl Objectives {
@@ -59,8 +86,16 @@ impl Objectives {
 
     /// The model that a request for `incoming` (empty where it names none) is served by, drawn
     /// by weight; `None` where no rule is for it.
-    pub fn rewrite(&self, incoming: &str, rng: &mut fastrand::Rng) -> Option<String> {
-        self.rewrites.load().as_ref()?.rewrite(incoming, rng).map(str::to_owned)
+    pub fn rewrite(&self, incoming: &str, rng: &mut fastrand::Rng) -> Option<Rewritten> {
+        self.rewrites.load().as_ref()?.rewrite(incoming, rng)
+    }
+
+    /// Calls `listener` with the model names that operators wrote down, now and whenever they
+    /// change.
+    pub fn on_models(&self, listener: impl Fn(Vec<String>) + Send + Sync + 'static) {
+        let mut names = self.names.lock();
+        names.listener = Some(Box::new(listener));
+        names.tell();
     }
 
     /// Replaces all objectives.
@@ -70,13 +105,24 @@ impl Objectives {
 
     /// Replaces the priorities by model; `None` where the cluster has no `InferenceModel`s.
     pub fn set_models(&self, models: Option<ModelPriorities>) {
+        let mut names = self.names.lock();
+        names.of_models = models.iter().flat_map(|m| m.by_model.keys().cloned()).collect();
         self.models.store(models.map(Into::into));
+        names.tell();
     }
 
     /// Replaces all rewrite rules. Rules of `rewrites` win over those of `models` (the target
     /// models of `InferenceModel`s) for the same model.
     pub fn set_rewrites(&self, rewrites: Vec<ModelRewrite>, models: Vec<ModelRewrite>) {
+        let mut names = self.names.lock();
+        let rules = rewrites.iter().chain(&models).flat_map(|object| &object.rules);
+        let of_rule = |rule: &RewriteRule| {
+            let targets = rule.targets.iter().map(|target| target.model.clone());
+            targets.chain(rule.models.iter().cloned()).collect::<Vec<_>>()
+        };
+        names.of_rewrites = rules.flat_map(of_rule).collect();
         self.rewrites.store(RewriteTable::new(rewrites, models).map(Into::into));
+        names.tell();
     }
 }
 
@@ -121,9 +167,12 @@ mod tests {
         };
         assert_eq!(objectives.rewrite("m", &mut rng), None);
         objectives.set_rewrites(to("one"), to("lesser"));
-        assert_eq!(objectives.rewrite("m", &mut rng).as_deref(), Some("one"));
+        assert_eq!(
+            objectives.rewrite("m", &mut rng).map(|r| (r.model, r.by)),
+            Some(("one".into(), "o".into()))
+        );
         objectives.set_rewrites(Vec::new(), to("lesser"));
-        assert_eq!(objectives.rewrite("m", &mut rng).as_deref(), Some("lesser"));
+        assert_eq!(objectives.rewrite("m", &mut rng).map(|r| r.model).as_deref(), Some("lesser"));
         objectives.set_rewrites(Vec::new(), Vec::new());
         assert_eq!(objectives.rewrite("m", &mut rng), None);
     }

@@ -25,6 +25,14 @@ pub struct RewriteTarget {
     pub weight: Option<u32>,
 }
 
+/// What a rule made of a model's name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rewritten {
+    pub model: String,
+    /// Name of the object that the rule stands in.
+    pub by: String,
+}
+
 /// All rewrite rules in force, arranged for one look-up per request.
 ///
 /// Precedence as in llm-d-router main at ebab6879: a rule for the exact model wins over a rule
@@ -42,15 +50,17 @@ impl RewriteTable {
         let mut table = Self::default();
         for mut objects in [preferred, others] {
             objects.sort_by(|a, b| (a.created, &a.name).cmp(&(b.created, &b.name)));
-            for rule in objects.into_iter().flat_map(|object| object.rules) {
-                table.add(rule);
+            for object in objects {
+                for rule in object.rules {
+                    table.add(rule, &object.name);
+                }
             }
         }
         (!table.exact.is_empty() || table.generic.is_some()).then_some(table)
     }
 
-    fn add(&mut self, rule: RewriteRule) {
-        let Some(draw) = Draw::new(&rule.targets) else { return };
+    fn add(&mut self, rule: RewriteRule, by: &str) {
+        let Some(draw) = Draw::new(&rule.targets, by) else { return };
         if rule.models.is_empty() {
             self.generic.get_or_insert(draw);
             return;
@@ -60,9 +70,9 @@ impl RewriteTable {
         }
     }
 
-    pub(super) fn rewrite(&self, incoming: &str, rng: &mut fastrand::Rng) -> Option<&str> {
+    pub(super) fn rewrite(&self, incoming: &str, rng: &mut fastrand::Rng) -> Option<Rewritten> {
         let draw = self.exact.get(incoming).or(self.generic.as_ref())?;
-        Some(draw.pick(rng))
+        Some(Rewritten { model: draw.pick(rng).to_owned(), by: draw.by.clone() })
     }
 }
 
@@ -73,12 +83,14 @@ struct Draw {
     cumulative: Vec<(u64, String)>,
     first: String,
     total: u64,
+    /// Name of the object that the rule stands in.
+    by: String,
 }
 
 impl Draw {
     /// `None` without targets. Without any weight all targets are equally likely; where some
     /// have a weight, those without are never drawn.
-    fn new(targets: &[RewriteTarget]) -> Option<Self> {
+    fn new(targets: &[RewriteTarget], by: &str) -> Option<Self> {
         let first = targets.first()?.model.clone();
         let unweighted = targets.iter().all(|t| t.weight.unwrap_or(0) == 0);
         let mut total = 0;
@@ -89,7 +101,7 @@ impl Draw {
                 (total, target.model.clone())
             })
             .collect();
-        Some(Self { cumulative, first, total })
+        Some(Self { cumulative, first, total, by: by.to_owned() })
     }
 
     fn pick(&self, rng: &mut fastrand::Rng) -> &str {
@@ -124,7 +136,7 @@ mod tests {
         let mut counts = BTreeMap::new();
         for _ in 0..4000 {
             let to = table.rewrite(model, &mut rng).expect("a rule matches");
-            *counts.entry(to.to_owned()).or_default() += 1;
+            *counts.entry(to.model).or_default() += 1;
         }
         counts
     }
@@ -150,12 +162,13 @@ mod tests {
         )
         .expect("there are rules");
         let mut rng = fastrand::Rng::with_seed(1);
-        for (incoming, expected) in [
-            ("m", "from-old"),
-            ("n", "from-first-by-name"),
-            ("anything", "from-generic"),
-            ("", "from-generic"),
+        for (incoming, model, by) in [
+            ("m", "from-old", "old"),
+            ("n", "from-first-by-name", "also-20"),
+            ("anything", "from-generic", "generic-old"),
+            ("", "from-generic", "generic-old"),
         ] {
+            let expected = Rewritten { model: model.into(), by: by.into() };
             assert_eq!(table.rewrite(incoming, &mut rng), Some(expected), "{incoming}");
         }
     }

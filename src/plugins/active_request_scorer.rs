@@ -1,7 +1,7 @@
 //! `active-request-scorer`: the fewer requests we have in flight to a worker, the better.
 
-use super::{Build, PluginType, Roles, parameters};
-use crate::scheduling::{Cycle, Scorer};
+use super::{Build, Capabilities, PluginType, parameters};
+use crate::scheduling::{Cycle, Scorer, TokenLoad};
 
 pub(super) const TYPE: PluginType =
     PluginType { name: "active-request-scorer", aliases: &[], build };
@@ -14,14 +14,17 @@ struct ActiveRequestScorer {
     max_busy_score: f64,
 }
 
-fn build(build: Build<'_, '_>) -> Roles {
+fn build(build: Build<'_, '_>) -> Capabilities {
     let mut p = build.parameters;
     parameters::without_effect(
         &mut p,
         "requestTimeout",
         "a request counts until its exchange ends, however that is",
     );
-    parameters::in_flight_producer(&mut p, build.links);
+    // Requests are counted whether or not anybody counts tokens; a name has to be one all the same.
+    if let Some(name) = parameters::in_flight_producer(&mut p) {
+        build.dependencies.read::<TokenLoad>(Some(name));
+    }
     let idle_threshold = p.int("idleThreshold").unwrap_or(0).max(0);
     let mut max_busy_score = p.float("maxBusyScore").unwrap_or(1.0);
     if !(0.0..=1.0).contains(&max_busy_score) {
@@ -29,7 +32,7 @@ fn build(build: Build<'_, '_>) -> Roles {
         max_busy_score = 1.0;
     }
     p.finish();
-    Roles::scorer(ActiveRequestScorer { idle_threshold, max_busy_score })
+    Capabilities::scorer(ActiveRequestScorer { idle_threshold, max_busy_score })
 }
 
 impl Scorer for ActiveRequestScorer {

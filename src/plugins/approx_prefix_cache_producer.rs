@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use super::{Build, PluginType, Roles};
+use super::{Build, Capabilities, PluginType};
 use crate::datalayer::config::Needs;
-use crate::endpoints::SignalValues;
+use crate::endpoints::{PoolIds, SignalValues};
 use crate::prefix::{BlockRule, Chains, PrefixIndex, hash_prompt, seed};
-use crate::scheduling::{Cycle, Observer, PrefixMatch, PrefixSlot, Producer, RequestData};
+use crate::scheduling::{Cycle, DataKey, PickObserver, Picked, PrefixMatch, Producer, RequestData};
 
 pub(super) const TYPE: PluginType =
     PluginType { name: "approx-prefix-cache-producer", aliases: &[], build };
@@ -91,18 +91,29 @@ impl PrefixCacheSettings {
 /// A producer of prefix matches with an index of its own.
 #[derive(Debug)]
 pub(super) struct PrefixCache {
-    slot: PrefixSlot,
+    key: DataKey<PrefixMatch>,
     index: PrefixIndex,
     settings: PrefixCacheSettings,
 }
 
 impl PrefixCache {
-    pub(super) fn new(slot: PrefixSlot, settings: PrefixCacheSettings) -> Self {
-        Self { slot, index: PrefixIndex::claim(), settings }
+    pub(super) fn new(
+        key: DataKey<PrefixMatch>,
+        ids: &PoolIds,
+        settings: PrefixCacheSettings,
+    ) -> Self {
+        Self { key, index: PrefixIndex::claim(ids), settings }
+    }
+
+    /// The parts it plays.
+    pub(super) fn into_parts(self, also: Capabilities) -> Capabilities {
+        let signals = Needs { cache: self.settings.auto_tune, ..also.signals };
+        let cache = Arc::new(self);
+        also.with::<dyn Producer>(cache.clone()).with::<dyn PickObserver>(cache).reading(signals)
     }
 }
 
-fn build(build: Build<'_, '_>) -> Roles {
+fn build(build: Build<'_, '_>) -> Capabilities {
     let mut p = build.parameters;
     let auto_tune = p.bool("autoTune").unwrap_or(true);
     let mut tokens = p.int("blockSizeTokens").unwrap_or(DEFAULT_BLOCK_TOKENS);
@@ -146,14 +157,8 @@ fn build(build: Build<'_, '_>) -> Roles {
         lru_capacity,
         capacity_by_tokens,
     };
-    let cache = Arc::new(PrefixCache::new(build.links.prefix(Some(build.name)), settings));
-    Roles {
-        producer: Some(cache.clone()),
-        is_prefix_producer: true,
-        observer: Some(cache),
-        ..Roles::default()
-    }
-    .reading(Needs { cache: auto_tune, ..Needs::default() })
+    let key = build.dependencies.provide(build.name);
+    PrefixCache::new(key, build.ids, settings).into_parts(Capabilities::default())
 }
 
 impl Producer for PrefixCache {
@@ -178,17 +183,17 @@ impl Producer for PrefixCache {
             hashes: hashed.hashes,
             breaks: hashed.breaks,
         };
-        data.set_prefix(self.slot, result);
+        data.set(self.key, result);
     }
 }
 
-impl Observer for PrefixCache {
+impl PickObserver for PrefixCache {
     /// The targets are recorded at once, not behind the request's back as in the reference, so
     /// that the next of a burst of like prompts finds them.
-    fn picked(&self, cycle: &Cycle<'_>, data: &RequestData, targets: &[u32]) {
-        let Some(found) = data.prefix(self.slot) else { return };
+    fn picked(&self, cycle: &Cycle<'_>, picked: Picked<'_>) {
+        let Some(found) = cycle.data.get(self.key) else { return };
         let chains = Chains { hashes: &found.hashes, breaks: &found.breaks };
-        for &target in targets {
+        for target in picked.candidates() {
             let worker = &cycle.candidates[target as usize];
             let capacity = self.settings.capacity(&worker.signals, found.block_bytes);
             self.index.record(worker.endpoint, chains, capacity);

@@ -1,7 +1,7 @@
 //! `by-label`: keeps workers whose label has one of some values. Its successor is
 //! `label-selector-filter`.
 
-use super::{Build, PluginType, Roles};
+use super::{Build, Capabilities, PluginType};
 use crate::scheduling::{Cycle, Filter};
 
 pub(super) const TYPE: PluginType = PluginType { name: "by-label", aliases: &[], build };
@@ -13,7 +13,7 @@ struct ByLabel {
     unlabelled: bool,
 }
 
-fn build(build: Build<'_, '_>) -> Roles {
+fn build(build: Build<'_, '_>) -> Capabilities {
     let mut p = build.parameters;
     let label = p.string("label").unwrap_or_default().to_owned();
     let values = p.strings("validValues").unwrap_or_default();
@@ -25,7 +25,7 @@ fn build(build: Build<'_, '_>) -> Roles {
         p.error("validValues", "must not be empty unless allowsNoLabel is true");
     }
     p.finish();
-    Roles::filter(ByLabel { label, values, unlabelled })
+    Capabilities::filter(ByLabel { label, values, unlabelled })
 }
 
 impl Filter for ByLabel {

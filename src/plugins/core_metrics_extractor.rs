@@ -2,7 +2,9 @@
 //! llm-d-router main at ebab6879; an engine configured here takes the place of the built-in one
 //! of its name.
 
-use super::{Build, PluginType, Roles};
+use std::sync::Arc;
+
+use super::{Build, Capabilities, PluginType};
 use crate::config::{Fields, nearest};
 use crate::datalayer::config::{EngineMap, EngineMaps, LEGACY_ENGINE_LABEL, MetricSpec};
 
@@ -37,7 +39,7 @@ impl MetricsExtractor {
     }
 }
 
-fn build(build: Build<'_, '_>) -> Roles {
+fn build(build: Build<'_, '_>) -> Capabilities {
     let mut p = build.parameters;
     let label_key = p.string("engineLabelKey").filter(|key| !key.is_empty());
     let default_engine = p.string("defaultEngine").filter(|name| !name.is_empty());
@@ -64,7 +66,7 @@ fn build(build: Build<'_, '_>) -> Roles {
         }
     }
     p.finish();
-    Roles { extractor: Some(extractor), ..Roles::default() }
+    Capabilities::default().with(Arc::new(extractor))
 }
 
 fn read_engine(mut fields: Fields<'_>, earlier: &[EngineMap]) -> Option<EngineMap> {

@@ -1,8 +1,8 @@
 //! `expected-delay-scorer`: the less time a choice costs everyone, the better. A type of our own;
 //! the reference has none like it.
 
-use super::{Build, PluginType, Roles, parameters};
-use crate::scheduling::{Candidate, Cycle, Scorer};
+use super::{Build, Capabilities, PluginType, parameters};
+use crate::scheduling::{Candidate, Cycle, DataKey, PrefixMatch, Scorer, TokenLoad};
 
 pub(super) const TYPE: PluginType =
     PluginType { name: "expected-delay-scorer", aliases: &[], build };
@@ -30,23 +30,24 @@ const LEAST: f64 = 16.0;
 
 #[derive(Debug)]
 struct ExpectedDelayScorer {
+    load: DataKey<TokenLoad>,
     stream_delay_weight: f64,
     answer_tokens: f64,
 }
 
-fn build(build: Build<'_, '_>) -> Roles {
-    build.links.want_in_flight_tokens();
+fn build(build: Build<'_, '_>) -> Capabilities {
     let mut p = build.parameters;
     // The producer of what is in flight reads it; without one every prompt looks uncached.
-    build.links.prefix(parameters::prefix_producer(&mut p));
-    parameters::in_flight_producer(&mut p, build.links);
+    build.dependencies.read::<PrefixMatch>(parameters::prefix_producer(&mut p));
+    let load = build.dependencies.read(parameters::in_flight_producer(&mut p));
     let weight = p.float("streamDelayWeight").unwrap_or(DEFAULT_STREAM_DELAY_WEIGHT);
     if weight < 0.0 {
         p.error("streamDelayWeight", format!("must not be negative, found {weight}"));
     }
     let answer = parameters::positive_u32(&mut p, "answerTokens", DEFAULT_ANSWER_TOKENS);
     p.finish();
-    Roles::scorer(ExpectedDelayScorer {
+    Capabilities::scorer(ExpectedDelayScorer {
+        load,
         stream_delay_weight: weight,
         answer_tokens: f64::from(answer),
     })
@@ -85,10 +86,10 @@ impl Scorer for ExpectedDelayScorer {
     /// `(least + 16) / (delay + 16)`, where `least` is the least delay of all candidates: 1 for
     /// the best, 0.5 for one that delays twice as long.
     fn score(&self, cycle: &Cycle<'_>, candidates: &[u32], scores: &mut [f64]) {
-        let own = cycle.data.uncached_tokens.as_deref().unwrap_or_default();
-        let prompt = cycle.data.prompt_tokens as f64;
+        let load = cycle.data.get(self.load);
+        let prompt = load.map_or(0, |load| load.prompt) as f64;
         for (score, &c) in scores.iter_mut().zip(candidates) {
-            let own = f64::from(own.get(c as usize).copied().unwrap_or(0));
+            let own = f64::from(load.map_or(0, |load| load.uncached(c)));
             *score = self.delay(&cycle.candidates[c as usize], own, prompt) + LEAST;
         }
         let least = scores.iter().copied().fold(f64::INFINITY, f64::min);

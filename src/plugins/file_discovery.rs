@@ -4,13 +4,14 @@
 //! reference, llm-d-router main at ebab6879, defaults to false).
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
-use super::{Build, PluginType, Roles};
+use super::{Build, Capabilities, PluginType};
 use crate::discovery::FileDiscoveryConfig;
 
 pub(super) const TYPE: PluginType = PluginType { name: "file-discovery", aliases: &[], build };
 
-fn build(build: Build<'_, '_>) -> Roles {
+fn build(build: Build<'_, '_>) -> Capabilities {
     let mut parameters = build.parameters;
     let path = parameters.string("path");
     let watch = parameters.bool("watchFile").unwrap_or(true);
@@ -23,5 +24,5 @@ fn build(build: Build<'_, '_>) -> Roles {
     }
     parameters.finish();
     let path = PathBuf::from(path.unwrap_or_default());
-    Roles { discovery: Some(FileDiscoveryConfig { path, watch }), ..Roles::default() }
+    Capabilities::default().with(Arc::new(FileDiscoveryConfig { path, watch }))
 }

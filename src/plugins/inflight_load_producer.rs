@@ -5,18 +5,19 @@
 
 use std::sync::Arc;
 
-use super::{Build, PluginType, Roles, parameters};
-use crate::scheduling::{Cycle, PrefixMatch, PrefixSlot, Producer, RequestData};
+use super::{Build, Capabilities, PluginType, parameters};
+use crate::scheduling::{Cycle, DataKey, PrefixMatch, Producer, RequestData, TokenLoad};
 
 pub(super) const TYPE: PluginType =
-    PluginType { name: super::DEFAULT_IN_FLIGHT_PRODUCER, aliases: &[], build };
+    PluginType { name: "inflight-load-producer", aliases: &[], build };
 
 const DEFAULT_OUTPUT_RATIO: f64 = 1.5;
 
 #[derive(Debug)]
 struct InflightLoadProducer {
+    key: DataKey<TokenLoad>,
     /// Where the prefix match comes from; `None` means from the first producer that has one.
-    prefix: Option<PrefixSlot>,
+    prefix: Option<DataKey<PrefixMatch>>,
     /// `None` where output is not estimated.
     output: Option<OutputEstimate>,
 }
@@ -37,7 +38,7 @@ impl OutputEstimate {
     }
 }
 
-fn build(build: Build<'_, '_>) -> Roles {
+fn build(build: Build<'_, '_>) -> Capabilities {
     let mut p = build.parameters;
     let estimated = p.bool("addEstimatedOutputTokens").unwrap_or(false);
     let ratio = p.float("outputRatio").unwrap_or(DEFAULT_OUTPUT_RATIO);
@@ -48,39 +49,37 @@ fn build(build: Build<'_, '_>) -> Roles {
     let max = max.map_or(u64::MAX, i64::unsigned_abs);
     // Only a name makes a prefix producer necessary: without one, whole prompts are counted.
     let prefix = parameters::prefix_producer(&mut p);
-    let prefix = prefix.map(|name| build.links.prefix(Some(name)));
+    let prefix = prefix.map(|name| build.dependencies.read(Some(name)));
+    if prefix.is_none() {
+        build.dependencies.read_first::<PrefixMatch>();
+    }
     if p.bool("syncCrossReplicaState") == Some(true) {
         let why = "has no effect: replicas do not exchange their state in this version";
         p.warning("syncCrossReplicaState", why);
     }
     p.finish();
     let output = estimated.then_some(OutputEstimate { ratio, max });
-    let producer = Arc::new(InflightLoadProducer { prefix, output });
-    Roles { producer: Some(producer), ..Roles::default() }
+    let key = build.dependencies.provide(build.name);
+    let producer = InflightLoadProducer { key, prefix, output };
+    Capabilities::default().with::<dyn Producer>(Arc::new(producer))
 }
 
 impl Producer for InflightLoadProducer {
-    /// After the prefix producers.
-    fn stage(&self) -> u8 {
-        1
-    }
-
     fn produce(&self, cycle: &Cycle<'_>, data: &mut RequestData) {
         let prompt = cycle.request.prompt.token_count();
         let allowed = cycle.request.max_output_tokens;
         let output = self.output.map_or(0, |o| o.tokens(prompt, allowed));
         let found = match self.prefix {
-            Some(slot) => data.prefix(slot),
-            None => data.first_prefix(),
+            Some(key) => data.get(key),
+            None => data.first::<PrefixMatch>(),
         };
-        let tokens = (0..cycle.candidates.len() as u32)
+        let uncached = (0..cycle.candidates.len() as u32)
             .map(|c| uncached(found, prompt, c).saturating_add(output))
             .map(|tokens| u32::try_from(tokens).unwrap_or(u32::MAX))
             .collect();
-        data.uncached_tokens = Some(tokens);
-        data.prompt_tokens = prompt;
         // llm-d-router main at ebab6879 releases nothing at the first chunk where it estimates.
-        data.tokens_until_end = self.output.is_some();
+        let until_end = self.output.is_some();
+        data.set(self.key, TokenLoad { uncached, prompt, until_end });
     }
 }
 
@@ -89,7 +88,7 @@ impl Producer for InflightLoadProducer {
 /// limit and never looked at.
 fn uncached(found: Option<&PrefixMatch>, prompt: u64, candidate: u32) -> u64 {
     let Some(found) = found else { return prompt };
-    let tokens = |blocks: u32| u64::from(blocks) * u64::from(found.block_bytes.div_ceil(4));
+    let tokens = |blocks: u32| u64::from(blocks) * u64::from(found.block_tokens());
     let in_blocks = tokens(found.total.saturating_sub(found.blocks(candidate)));
     in_blocks + prompt.saturating_sub(tokens(found.total))
 }

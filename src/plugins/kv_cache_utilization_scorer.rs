@@ -1,6 +1,6 @@
 //! `kv-cache-utilization-scorer`: the emptier a worker's KV cache, the better.
 
-use super::{Build, PluginType, Roles, parameters};
+use super::{Build, Capabilities, PluginType, parameters};
 use crate::datalayer::config::Needs;
 use crate::scheduling::{Cycle, Scorer};
 
@@ -11,9 +11,9 @@ pub(super) const TYPE: PluginType =
 #[derive(Debug)]
 struct KvCacheUtilizationScorer;
 
-fn build(build: Build<'_, '_>) -> Roles {
+fn build(build: Build<'_, '_>) -> Capabilities {
     parameters::none(build.parameters);
-    Roles::scorer(KvCacheUtilizationScorer).reading(Needs { kv: true, ..Needs::default() })
+    Capabilities::scorer(KvCacheUtilizationScorer).reading(Needs { kv: true, ..Needs::default() })
 }
 
 impl Scorer for KvCacheUtilizationScorer {

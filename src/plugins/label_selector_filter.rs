@@ -1,6 +1,6 @@
 //! `label-selector-filter`: keeps workers that a Kubernetes label selector matches.
 
-use super::{Build, PluginType, Roles};
+use super::{Build, Capabilities, PluginType};
 use crate::config::{Fields, nearest};
 use crate::endpoints::Labels;
 use crate::scheduling::{Cycle, Filter};
@@ -37,7 +37,7 @@ const OPERATORS: [(&str, Operator); 4] = [
     ("DoesNotExist", Operator::DoesNotExist),
 ];
 
-fn build(build: Build<'_, '_>) -> Roles {
+fn build(build: Build<'_, '_>) -> Capabilities {
     let mut p = build.parameters;
     let mut requirements = Vec::new();
     for (key, value) in p.string_map("matchLabels").unwrap_or_default() {
@@ -50,7 +50,7 @@ fn build(build: Build<'_, '_>) -> Roles {
         requirements.extend(read_expression(expression));
     }
     p.finish();
-    Roles::filter(LabelSelectorFilter { requirements })
+    Capabilities::filter(LabelSelectorFilter { requirements })
 }
 
 fn read_expression(mut e: Fields<'_>) -> Option<Requirement> {

@@ -1,6 +1,6 @@
 //! `load-aware-scorer`: a worker's waiting queue against a threshold.
 
-use super::{Build, PluginType, Roles, parameters};
+use super::{Build, Capabilities, PluginType, parameters};
 use crate::datalayer::config::Needs;
 use crate::scheduling::{Cycle, Scorer};
 
@@ -14,10 +14,10 @@ struct LoadAwareScorer {
     threshold: f64,
 }
 
-fn build(mut build: Build<'_, '_>) -> Roles {
+fn build(mut build: Build<'_, '_>) -> Capabilities {
     let threshold = parameters::positive(&mut build.parameters, "threshold", DEFAULT_THRESHOLD);
     build.parameters.finish();
-    Roles::scorer(LoadAwareScorer { threshold: threshold as f64 })
+    Capabilities::scorer(LoadAwareScorer { threshold: threshold as f64 })
         .reading(Needs { queue: true, ..Needs::default() })
 }
 

@@ -1,7 +1,7 @@
 //! `lora-affinity-scorer`: prefers workers that have the requested adapter loaded, then those
 //! with room for one more.
 
-use super::{Build, PluginType, Roles, parameters};
+use super::{Build, Capabilities, PluginType, parameters};
 use crate::datalayer::config::Needs;
 use crate::endpoints::LoraSignals;
 use crate::scheduling::{Cycle, Scorer};
@@ -12,9 +12,9 @@ pub(super) const TYPE: PluginType =
 #[derive(Debug)]
 struct LoraAffinityScorer;
 
-fn build(build: Build<'_, '_>) -> Roles {
+fn build(build: Build<'_, '_>) -> Capabilities {
     parameters::none(build.parameters);
-    Roles::scorer(LoraAffinityScorer).reading(Needs { lora: true, ..Needs::default() })
+    Capabilities::scorer(LoraAffinityScorer).reading(Needs { lora: true, ..Needs::default() })
 }
 
 impl Scorer for LoraAffinityScorer {

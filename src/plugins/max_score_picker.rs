@@ -3,7 +3,7 @@
 use smallvec::SmallVec;
 
 use super::picking::{comparable, load_now, max_endpoints};
-use super::{Build, PluginType, Roles};
+use super::{Build, Capabilities, PluginType};
 use crate::scheduling::{Cycle, Picker, Picks};
 
 pub(super) const TYPE: PluginType = PluginType { name: "max-score-picker", aliases: &[], build };
@@ -13,8 +13,8 @@ struct MaxScorePicker {
     max: usize,
 }
 
-fn build(build: Build<'_, '_>) -> Roles {
-    Roles::picker(MaxScorePicker { max: max_endpoints(build) })
+fn build(build: Build<'_, '_>) -> Capabilities {
+    Capabilities::picker(MaxScorePicker { max: max_endpoints(build) })
 }
 
 /// Score, requests in flight, and a random number that decides what those leave open.

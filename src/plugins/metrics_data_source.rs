@@ -2,9 +2,10 @@
 //! llm-d-router main at ebab6879; see [`ScrapeConfig`] for their defaults.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Build, PluginType, Roles};
+use super::{Build, Capabilities, PluginType};
 use crate::datalayer::config::{Scheme, ScrapeConfig};
 
 pub(super) const TYPE: PluginType = PluginType { name: "metrics-data-source", aliases: &[], build };
@@ -42,7 +43,7 @@ impl MetricsSource {
     }
 }
 
-fn build(build: Build<'_, '_>) -> Roles {
+fn build(build: Build<'_, '_>) -> Capabilities {
     let mut p = build.parameters;
     let scheme = p.string("scheme").and_then(|text| {
         let scheme = Scheme::parse(text);
@@ -77,7 +78,7 @@ fn build(build: Build<'_, '_>) -> Roles {
     }
     let interval = interval.map(|interval| interval.max(SHORTEST_INTERVAL));
     p.finish();
-    let metrics_source = Some(MetricsSource {
+    let source = MetricsSource {
         scheme,
         path,
         port,
@@ -86,6 +87,6 @@ fn build(build: Build<'_, '_>) -> Roles {
         client_cert_path: client_cert_path.map(PathBuf::from),
         client_key_path: client_key_path.map(PathBuf::from),
         interval,
-    });
-    Roles { metrics_source, ..Roles::default() }
+    };
+    Capabilities::default().with(Arc::new(source))
 }

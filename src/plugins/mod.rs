@@ -6,8 +6,10 @@
 mod active_request_scorer;
 mod approx_prefix_cache_producer;
 mod by_label;
+mod capabilities;
 mod core_metrics_extractor;
 mod decode_filter;
+mod dependencies;
 mod encode_filter;
 mod expected_delay_scorer;
 mod file_discovery;
@@ -23,6 +25,7 @@ mod no_hit_lru_scorer;
 mod parameters;
 mod parsers;
 mod picking;
+mod plugin_type;
 mod prefill_filter;
 mod prefix_cache_affinity_filter;
 mod prefix_cache_scorer;
@@ -41,7 +44,7 @@ pub use crate::api::ParserKind;
 pub use core_metrics_extractor::MetricsExtractor;
 pub use metrics_data_source::MetricsSource;
 
-pub use registry::{
-    Build, DEFAULT_IN_FLIGHT_PRODUCER, DEFAULT_PREFIX_PRODUCER, IN_FLIGHT_PRODUCER_NAME, Links,
-    PREFIX_PRODUCER_NAME, PluginType, Roles, find, type_names,
-};
+pub use capabilities::Capabilities;
+pub use dependencies::{DataReader, DataSlot, Dependencies, PluginPart, PluginReference};
+pub use plugin_type::{Build, PluginType};
+pub use registry::{find, type_names};

@@ -7,8 +7,8 @@ use lru::LruCache;
 use parking_lot::Mutex;
 use smallvec::SmallVec;
 
-use super::{Build, PluginType, Roles, parameters};
-use crate::scheduling::{Cycle, Observer, PrefixMatch, PrefixSlot, RequestData, Scorer};
+use super::{Build, Capabilities, PluginType, parameters};
+use crate::scheduling::{Cycle, DataKey, PickObserver, Picked, PrefixMatch, Scorer};
 
 pub(super) const TYPE: PluginType = PluginType { name: "no-hit-lru-scorer", aliases: &[], build };
 
@@ -18,7 +18,7 @@ const NEUTRAL: f64 = 0.5;
 
 #[derive(Debug)]
 struct NoHitLruScorer {
-    prefix: PrefixSlot,
+    prefix: DataKey<PrefixMatch>,
     /// Workers remembered at most.
     size: usize,
     used: Mutex<Used>,
@@ -34,10 +34,10 @@ struct Used {
     cold_requests: u64,
 }
 
-fn build(build: Build<'_, '_>) -> Roles {
+fn build(build: Build<'_, '_>) -> Capabilities {
     let mut p = build.parameters;
     let size = parameters::positive(&mut p, "lruSize", DEFAULT_LRU_SIZE);
-    let prefix = build.links.prefix(parameters::prefix_producer(&mut p));
+    let prefix = build.dependencies.read(parameters::prefix_producer(&mut p));
     for old in ["prefixPluginType", "prefixPluginName"] {
         let why = "the prefix producer is named by 'prefixMatchInfoProducerName'";
         parameters::without_effect(&mut p, old, why);
@@ -46,13 +46,13 @@ fn build(build: Build<'_, '_>) -> Roles {
     let used = Used { last: LruCache::unbounded(), cold_requests: 0 };
     let size = usize::try_from(size).unwrap_or(usize::MAX);
     let plugin = Arc::new(NoHitLruScorer { prefix, size, used: Mutex::new(used) });
-    Roles { scorer: Some(plugin.clone()), observer: Some(plugin), ..Roles::default() }
+    Capabilities::default().with::<dyn Scorer>(plugin.clone()).with::<dyn PickObserver>(plugin)
 }
 
 impl NoHitLruScorer {
     /// True where none of `candidates` holds a part of the prompt, as far as is known.
-    fn is_cold(&self, data: &RequestData, mut candidates: impl Iterator<Item = u32>) -> bool {
-        let prefix: Option<&PrefixMatch> = data.prefix(self.prefix);
+    fn is_cold(&self, cycle: &Cycle<'_>, mut candidates: impl Iterator<Item = u32>) -> bool {
+        let prefix = cycle.data.get(self.prefix);
         prefix.is_none_or(|prefix| candidates.all(|c| prefix.blocks(c) == 0))
     }
 }
@@ -63,7 +63,7 @@ impl Scorer for NoHitLruScorer {
     /// memory, oldest first (so with workers in it that are no candidates a rank may be beyond
     /// n, and is 0 then). Otherwise 0.5 for all. (llm-d-router main at ebab6879.)
     fn score(&self, cycle: &Cycle<'_>, candidates: &[u32], scores: &mut [f64]) {
-        if !self.is_cold(cycle.data, candidates.iter().copied()) {
+        if !self.is_cold(cycle, candidates.iter().copied()) {
             scores.fill(NEUTRAL);
             return;
         }
@@ -95,15 +95,15 @@ impl Scorer for NoHitLruScorer {
     }
 }
 
-impl Observer for NoHitLruScorer {
+impl PickObserver for NoHitLruScorer {
     /// A cold request makes its targets the most recently used. Cold is judged over all
     /// candidates of the request, also those that a filter kept from the scorer.
-    fn picked(&self, cycle: &Cycle<'_>, data: &RequestData, targets: &[u32]) {
-        if !self.is_cold(data, 0..cycle.candidates.len() as u32) {
+    fn picked(&self, cycle: &Cycle<'_>, picked: Picked<'_>) {
+        if !self.is_cold(cycle, 0..cycle.candidates.len() as u32) {
             return;
         }
         let mut used = self.used.lock();
-        for &target in targets {
+        for target in picked.candidates() {
             used.cold_requests += 1;
             let number = used.cold_requests;
             used.last.put(cycle.candidates[target as usize].endpoint.instance, number);

@@ -1,7 +1,6 @@
 //! What several plugin types do with their parameters.
 
-use super::{IN_FLIGHT_PRODUCER_NAME, Links, PREFIX_PRODUCER_NAME};
-use crate::config::Fields;
+use crate::config::{Fields, Placed};
 
 /// For a type without parameters: the reference never looks at what it is given, so neither do
 /// we, but we say so.
@@ -24,22 +23,14 @@ pub(super) fn without_effect(parameters: &mut Fields<'_>, name: &'static str, wh
     }
 }
 
-/// The name of a prefix producer.
-pub(super) fn prefix_producer<'a>(parameters: &mut Fields<'a>) -> Option<&'a str> {
-    producer(parameters, PREFIX_PRODUCER_NAME)
+/// The name of a prefix producer; an empty one, as none, asks for the default.
+pub(super) fn prefix_producer<'a>(parameters: &mut Fields<'a>) -> Option<Placed<&'a str>> {
+    parameters.placed_string("prefixMatchInfoProducerName")
 }
 
-/// The name of a producer; an empty one, as none, asks for the default.
-fn producer<'a>(parameters: &mut Fields<'a>, name: &'static str) -> Option<&'a str> {
-    parameters.string(name).filter(|producer| !producer.is_empty())
-}
-
-/// The name of the producer of requests and tokens in flight. There is one record of them here,
-/// kept by the scheduling cycle.
-pub(super) fn in_flight_producer(parameters: &mut Fields<'_>, links: &mut Links) {
-    if let Some(name) = producer(parameters, IN_FLIGHT_PRODUCER_NAME) {
-        links.name_in_flight(name);
-    }
+/// The name of the producer of requests and tokens in flight, likewise.
+pub(super) fn in_flight_producer<'a>(parameters: &mut Fields<'a>) -> Option<Placed<&'a str>> {
+    parameters.placed_string("inFlightLoadProducerName")
 }
 
 /// An integer parameter for which the reference takes 0 and less for the default.

@@ -1,7 +1,9 @@
 //! The request parsers as plugin types, without parameters. What they do is the business of the
 //! API room; here each is a name that a configuration can list.
 
-use super::{Build, PluginType, Roles, parameters};
+use std::sync::Arc;
+
+use super::{Build, Capabilities, PluginType, parameters};
 use crate::api::ParserKind;
 
 pub(super) const OPENAI: PluginType =
@@ -31,7 +33,7 @@ pub(super) const PASSTHROUGH: PluginType = PluginType {
     build: |b| parser(b, ParserKind::Passthrough),
 };
 
-fn parser(build: Build<'_, '_>, kind: ParserKind) -> Roles {
+fn parser(build: Build<'_, '_>, kind: ParserKind) -> Capabilities {
     parameters::none(build.parameters);
-    Roles { parser: Some(kind), ..Roles::default() }
+    Capabilities::default().with(Arc::new(kind))
 }

@@ -1,8 +1,8 @@
 //! `prefix-cache-affinity-filter`: keeps to the workers that hold nearly the whole prompt, unless
 //! they are so much busier than the others that waiting would cost more than computing again.
 
-use super::{Build, PluginType, Roles, parameters};
-use crate::scheduling::{Cycle, Filter, PrefixSlot};
+use super::{Build, Capabilities, PluginType, parameters};
+use crate::scheduling::{Cycle, DataKey, Filter, PrefixMatch, TokenLoad};
 
 pub(super) const TYPE: PluginType =
     PluginType { name: "prefix-cache-affinity-filter", aliases: &[], build };
@@ -13,7 +13,7 @@ const DEFAULT_PEAK_THROUGHPUT: f64 = 15_928.0;
 
 #[derive(Debug)]
 struct PrefixCacheAffinityFilter {
-    prefix: PrefixSlot,
+    prefix: DataKey<PrefixMatch>,
     /// Matched share of the prompt from which a worker is sticky; 0 or less switches the filter
     /// off.
     threshold: f64,
@@ -26,9 +26,9 @@ struct PrefixCacheAffinityFilter {
     peak_throughput: f64,
 }
 
-fn build(build: Build<'_, '_>) -> Roles {
+fn build(build: Build<'_, '_>) -> Capabilities {
     let mut p = build.parameters;
-    let prefix = build.links.prefix(parameters::prefix_producer(&mut p));
+    let prefix = build.dependencies.read(parameters::prefix_producer(&mut p));
     let threshold = p.float("affinityThreshold").unwrap_or(DEFAULT_THRESHOLD);
     if threshold > 1.0 {
         p.error("affinityThreshold", format!("must be at most 1, found {threshold}"));
@@ -56,12 +56,13 @@ fn build(build: Build<'_, '_>) -> Roles {
     }
     let why = "it belongs to the ttftSource 'latencyPredictor'";
     parameters::without_effect(&mut p, "latencyPredictionInfoProducerName", why);
-    parameters::in_flight_producer(&mut p, build.links);
+    let in_flight = parameters::in_flight_producer(&mut p);
     p.finish();
-    if max_penalty_ms > 0.0 {
-        build.links.want_in_flight_tokens();
+    if max_penalty_ms > 0.0 || in_flight.is_some() {
+        // Without it no tokens are counted, and the candidates' are all 0.
+        build.dependencies.read::<TokenLoad>(in_flight);
     }
-    Roles::filter(PrefixCacheAffinityFilter {
+    Capabilities::filter(PrefixCacheAffinityFilter {
         prefix,
         threshold,
         exploration,
@@ -80,7 +81,7 @@ impl Filter for PrefixCacheAffinityFilter {
         if self.exploration > 0.0 && cycle.with_rng(|rng| rng.f64()) < self.exploration {
             return;
         }
-        let Some(found) = cycle.data.prefix(self.prefix) else { return };
+        let Some(found) = cycle.data.get(self.prefix) else { return };
         let is_sticky = |c: u32| found.ratio(c) >= self.threshold;
         let ttft_ms = |c: u32| {
             cycle.candidates[c as usize].in_flight_tokens as f64 / self.peak_throughput * 1000.0

@@ -4,15 +4,12 @@
 //! llm-d-inference-scheduler v0.7 it cut and remembered prompts itself. Both are understood:
 //! where a parameter of the older kind is given, the scorer comes with a producer of its own.
 
-use std::sync::Arc;
-
 use super::approx_prefix_cache_producer::{
     DEFAULT_LRU_CAPACITY, Limit, PrefixCache, PrefixCacheSettings,
 };
-use super::{Build, PluginType, Roles, parameters};
+use super::{Build, Capabilities, PluginType, parameters};
 use crate::config::Fields;
-use crate::datalayer::config::Needs;
-use crate::scheduling::{Cycle, PrefixSlot, Scorer};
+use crate::scheduling::{Cycle, DataKey, PrefixMatch, Scorer};
 
 pub(super) const TYPE: PluginType = PluginType { name: "prefix-cache-scorer", aliases: &[], build };
 
@@ -24,14 +21,14 @@ const OLD_MAX_BLOCKS: u32 = 256;
 
 #[derive(Debug)]
 struct PrefixCacheScorer {
-    prefix: PrefixSlot,
+    prefix: DataKey<PrefixMatch>,
     /// Share of the matched length in the score, 0 to 1; the rest is the matched ratio's.
     length_weight: f64,
     /// Matched tokens at which the length counts in full.
     length_scale: f64,
 }
 
-fn build(build: Build<'_, '_>) -> Roles {
+fn build(build: Build<'_, '_>) -> Capabilities {
     let mut p = build.parameters;
     let producer = parameters::prefix_producer(&mut p);
     let length_weight = p.float("matchLengthWeight").unwrap_or(0.0);
@@ -54,17 +51,16 @@ fn build(build: Build<'_, '_>) -> Roles {
     }
     p.finish();
 
-    let prefix = build.links.prefix(if own.is_some() { Some(build.name) } else { producer });
+    let prefix = match own {
+        Some(_) => build.dependencies.provide(build.name),
+        None => build.dependencies.read(producer),
+    };
     let scorer = PrefixCacheScorer { prefix, length_weight, length_scale: scale as f64 };
-    let mut roles = Roles::scorer(scorer);
-    if let Some(settings) = own {
-        roles = roles.reading(Needs { cache: settings.auto_tune, ..Needs::default() });
-        let cache = Arc::new(PrefixCache::new(prefix, settings));
-        roles.producer = Some(cache.clone());
-        roles.observer = Some(cache);
-        roles.is_prefix_producer = true;
+    let parts = Capabilities::scorer(scorer);
+    match own {
+        Some(settings) => PrefixCache::new(prefix, build.ids, settings).into_parts(parts),
+        None => parts,
     }
-    roles
 }
 
 /// `mode` chose between an estimate and the workers' own KV-cache events in
@@ -135,7 +131,7 @@ impl Scorer for PrefixCacheScorer {
     /// `(1-w) * matched/total + w * min(1, matched tokens / scale)^2`; with w = 0, the default,
     /// the matched ratio alone (llm-d-router main at ebab6879).
     fn score(&self, cycle: &Cycle<'_>, candidates: &[u32], scores: &mut [f64]) {
-        let Some(found) = cycle.data.prefix(self.prefix) else { return };
+        let Some(found) = cycle.data.get(self.prefix) else { return };
         let w = self.length_weight;
         let block_tokens = f64::from(found.block_bytes) / 4.0;
         for (score, &c) in scores.iter_mut().zip(candidates) {

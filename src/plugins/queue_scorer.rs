@@ -1,7 +1,7 @@
 //! `queue-scorer`: the shorter a worker's waiting queue among the candidates, the better.
 
 use super::min_max::fewest_is_best;
-use super::{Build, PluginType, Roles, parameters};
+use super::{Build, Capabilities, PluginType, parameters};
 use crate::datalayer::config::Needs;
 use crate::scheduling::{Cycle, Scorer};
 
@@ -10,9 +10,9 @@ pub(super) const TYPE: PluginType = PluginType { name: "queue-scorer", aliases: 
 #[derive(Debug)]
 struct QueueScorer;
 
-fn build(build: Build<'_, '_>) -> Roles {
+fn build(build: Build<'_, '_>) -> Capabilities {
     parameters::none(build.parameters);
-    Roles::scorer(QueueScorer).reading(Needs { queue: true, ..Needs::default() })
+    Capabilities::scorer(QueueScorer).reading(Needs { queue: true, ..Needs::default() })
 }
 
 impl Scorer for QueueScorer {

@@ -1,7 +1,7 @@
 //! `random-picker`: picks at random, whatever the scores.
 
 use super::picking::{at_random, max_endpoints};
-use super::{Build, PluginType, Roles};
+use super::{Build, Capabilities, PluginType};
 use crate::scheduling::{Cycle, Picker, Picks};
 
 pub(super) const TYPE: PluginType = PluginType { name: "random-picker", aliases: &[], build };
@@ -11,8 +11,8 @@ struct RandomPicker {
     max: usize,
 }
 
-fn build(build: Build<'_, '_>) -> Roles {
-    Roles::picker(RandomPicker { max: max_endpoints(build) })
+fn build(build: Build<'_, '_>) -> Capabilities {
+    Capabilities::picker(RandomPicker { max: max_endpoints(build) })
 }
 
 impl Picker for RandomPicker {

@@ -2,7 +2,7 @@
 //! better.
 
 use super::min_max::fewest_is_best;
-use super::{Build, PluginType, Roles, parameters};
+use super::{Build, Capabilities, PluginType, parameters};
 use crate::datalayer::config::Needs;
 use crate::scheduling::{Cycle, Scorer};
 
@@ -12,9 +12,10 @@ pub(super) const TYPE: PluginType =
 #[derive(Debug)]
 struct RunningRequestsSizeScorer;
 
-fn build(build: Build<'_, '_>) -> Roles {
+fn build(build: Build<'_, '_>) -> Capabilities {
     parameters::none(build.parameters);
-    Roles::scorer(RunningRequestsSizeScorer).reading(Needs { running: true, ..Needs::default() })
+    Capabilities::scorer(RunningRequestsSizeScorer)
+        .reading(Needs { running: true, ..Needs::default() })
 }
 
 impl Scorer for RunningRequestsSizeScorer {

@@ -2,10 +2,9 @@
 
 use std::sync::Arc;
 
-use smallvec::SmallVec;
-
-use super::{Build, PluginType, Roles, parameters};
-use crate::scheduling::{Cycle, ProfileHandler, ProfileResult};
+use super::{Build, Capabilities, PluginType, parameters};
+use crate::error::RequestError;
+use crate::scheduling::{Cycle, Directions, ProfileHandler, ProfileMistake, ProfilesToRun};
 
 pub(super) const TYPE: PluginType =
     PluginType { name: "single-profile-handler", aliases: &[], build };
@@ -13,30 +12,30 @@ pub(super) const TYPE: PluginType =
 #[derive(Debug)]
 struct SingleProfileHandler;
 
-fn build(build: Build<'_, '_>) -> Roles {
+fn build(build: Build<'_, '_>) -> Capabilities {
     parameters::none(build.parameters);
-    Roles { profile_handler: Some(Arc::new(SingleProfileHandler)), ..Roles::default() }
+    Capabilities::default().with::<dyn ProfileHandler>(Arc::new(SingleProfileHandler))
 }
 
 impl ProfileHandler for SingleProfileHandler {
-    fn next(&self, _: &Cycle<'_>, results: &[Option<ProfileResult>]) -> SmallVec<[usize; 2]> {
-        if results.iter().all(Option::is_none) {
-            (0..results.len()).collect()
-        } else {
-            SmallVec::new()
-        }
-    }
-
-    fn primary(&self, results: &[Option<ProfileResult>]) -> Option<usize> {
-        results.iter().position(Option::is_some)
-    }
-
-    fn check_profiles(&self, count: usize) -> Result<(), String> {
-        match count {
+    fn bind(&self, profiles: &[&str]) -> Result<(), Vec<ProfileMistake>> {
+        match profiles.len() {
             1 => Ok(()),
-            _ => Err(format!(
+            count => Err(vec![ProfileMistake::of_handler(format!(
                 "single-profile-handler runs one scheduling profile, this configuration has {count}"
-            )),
+            ))]),
         }
+    }
+
+    fn next(&self, cycle: &Cycle<'_>) -> ProfilesToRun {
+        if cycle.results.is_empty() {
+            (0..cycle.results.len()).collect()
+        } else {
+            ProfilesToRun::new()
+        }
+    }
+
+    fn conclude(&self, _: &Cycle<'_>, _: &mut Directions) -> Result<usize, RequestError> {
+        Ok(0)
     }
 }

@@ -1,8 +1,8 @@
 //! `token-load-scorer`: the fewer tokens a worker has to work on, this request's included, the
 //! better.
 
-use super::{Build, PluginType, Roles, parameters};
-use crate::scheduling::{Cycle, Scorer};
+use super::{Build, Capabilities, PluginType, parameters};
+use crate::scheduling::{Cycle, DataKey, Scorer, TokenLoad};
 
 pub(super) const TYPE: PluginType = PluginType { name: "token-load-scorer", aliases: &[], build };
 
@@ -10,26 +10,26 @@ const DEFAULT_THRESHOLD: u64 = 4_194_304;
 
 #[derive(Debug)]
 struct TokenLoadScorer {
+    load: DataKey<TokenLoad>,
     /// Tokens in flight at which the score is 0.
     threshold: f64,
 }
 
-fn build(build: Build<'_, '_>) -> Roles {
-    build.links.want_in_flight_tokens();
+fn build(build: Build<'_, '_>) -> Capabilities {
     let mut p = build.parameters;
     let threshold = parameters::positive(&mut p, "queueThresholdTokens", DEFAULT_THRESHOLD);
-    parameters::in_flight_producer(&mut p, build.links);
+    let load = build.dependencies.read(parameters::in_flight_producer(&mut p));
     p.finish();
-    Roles::scorer(TokenLoadScorer { threshold: threshold as f64 })
+    Capabilities::scorer(TokenLoadScorer { load, threshold: threshold as f64 })
 }
 
 impl Scorer for TokenLoadScorer {
     /// `1 - min(load, threshold) / threshold`, where load is what is in flight plus what this
     /// request would add there (llm-d-router main at ebab6879).
     fn score(&self, cycle: &Cycle<'_>, candidates: &[u32], scores: &mut [f64]) {
-        let own = cycle.data.uncached_tokens.as_deref().unwrap_or_default();
+        let own = cycle.data.get(self.load);
         for (score, &c) in scores.iter_mut().zip(candidates) {
-            let own = own.get(c as usize).copied().unwrap_or(0);
+            let own = own.map_or(0, |own| own.uncached(c));
             let load = cycle.candidates[c as usize].in_flight_tokens + i64::from(own);
             *score = 1.0 - (load.max(0) as f64).min(self.threshold) / self.threshold;
         }

@@ -2,13 +2,13 @@
 //! of text per token, and the request parsers apply it while they read a body; so this type
 //! reads its parameters and does nothing.
 
-use super::{Build, PluginType, Roles, parameters};
+use super::{Build, Capabilities, PluginType, parameters};
 
 /// The alias is the type's name up to llm-d-router v0.8.
 pub(super) const TYPE: PluginType =
     PluginType { name: "token-producer", aliases: &["tokenizer"], build };
 
-fn build(build: Build<'_, '_>) -> Roles {
+fn build(build: Build<'_, '_>) -> Capabilities {
     let mut p = build.parameters;
     for backend in ["vllm", "udsTokenizerConfig"] {
         if p.node(backend).is_some() {
@@ -27,5 +27,5 @@ fn build(build: Build<'_, '_>) -> Roles {
     }
     estimate.finish();
     p.finish();
-    Roles::default()
+    Capabilities::default()
 }

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Build, PluginType, Roles};
+use super::{Build, Capabilities, PluginType};
 use crate::datalayer::config::Needs;
 use crate::flow_control::SaturationConfig;
 use crate::scheduling::{Cycle, Filter};
@@ -17,7 +17,7 @@ impl Filter for SaturationConfig {
     }
 }
 
-fn build(build: Build<'_, '_>) -> Roles {
+fn build(build: Build<'_, '_>) -> Capabilities {
     let mut p = build.parameters;
     let mut config = SaturationConfig::default();
     if let Some(depth) = p.int_in("queueDepthThreshold", 1..=i64::MAX) {
@@ -45,6 +45,10 @@ fn build(build: Build<'_, '_>) -> Roles {
         }
     }
     p.finish();
-    Roles { filter: Some(Arc::new(config)), saturation: Some(config), ..Roles::default() }
-        .reading(Needs { queue: true, kv: true, ..Needs::default() })
+    let detector = Arc::new(config);
+    Capabilities::default().with::<dyn Filter>(detector.clone()).with(detector).reading(Needs {
+        queue: true,
+        kv: true,
+        ..Needs::default()
+    })
 }

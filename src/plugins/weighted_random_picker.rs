@@ -3,7 +3,7 @@
 use smallvec::SmallVec;
 
 use super::picking::{at_random, load_now, max_endpoints};
-use super::{Build, PluginType, Roles};
+use super::{Build, Capabilities, PluginType};
 use crate::scheduling::{Cycle, Picker, Picks};
 
 pub(super) const TYPE: PluginType =
@@ -14,8 +14,8 @@ struct WeightedRandomPicker {
     max: usize,
 }
 
-fn build(build: Build<'_, '_>) -> Roles {
-    Roles::picker(WeightedRandomPicker { max: max_endpoints(build) })
+fn build(build: Build<'_, '_>) -> Capabilities {
+    Capabilities::picker(WeightedRandomPicker { max: max_endpoints(build) })
 }
 
 struct Drawn {

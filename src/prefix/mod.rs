@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use parking_lot::RwLock;
 
-use crate::endpoints::{Endpoint, StateSlot};
+use crate::endpoints::{Endpoint, PoolIds, StateSlot};
 use head_filter::HeadFilter;
 
 /// The hash chains of one request: one chain per prompt, end to end.
@@ -63,10 +63,10 @@ impl std::fmt::Debug for PrefixIndex {
 }
 
 impl PrefixIndex {
-    /// Makes an index with a place of its own in every endpoint; called when a configuration is
-    /// loaded.
-    pub fn claim() -> Self {
-        Self { slot: StateSlot::claim(), heads: Arc::new(HeadFilter::new()) }
+    /// Makes an index with a place of its own in every endpoint of the pool; called when a
+    /// configuration is loaded.
+    pub fn claim(ids: &PoolIds) -> Self {
+        Self { slot: ids.claim_slot(), heads: Arc::new(HeadFilter::new()) }
     }
 
     /// Blocks of `chains` that the worker holds: the longest held prefix of each, summed.
@@ -105,7 +105,7 @@ mod tests {
     #[test]
     fn chains_of_several_prompts_are_matched_one_by_one_and_summed() {
         let (a, b) = (endpoint("a", 1), endpoint("b", 2));
-        let index = PrefixIndex::claim();
+        let index = PrefixIndex::claim(&PoolIds::default());
         let sent = Chains { hashes: &[1, 2, 3, 10, 11], breaks: &[3] };
         index.record(&a, sent, 100);
         let asked = Chains { hashes: &[1, 2, 9, 10, 11, 12, 3], breaks: &[3, 6] };
@@ -117,7 +117,8 @@ mod tests {
     #[test]
     fn two_indexes_share_nothing() {
         let a = endpoint("a", 1);
-        let (one, other) = (PrefixIndex::claim(), PrefixIndex::claim());
+        let ids = PoolIds::default();
+        let (one, other) = (PrefixIndex::claim(&ids), PrefixIndex::claim(&ids));
         let chains = Chains { hashes: &[1, 2], breaks: &[] };
         one.record(&a, chains, 100);
         assert_eq!((one.matched(&a, chains), other.matched(&a, chains)), (2, 0));
@@ -125,7 +126,7 @@ mod tests {
 
     #[test]
     fn a_worker_that_returns_starts_empty() {
-        let index = PrefixIndex::claim();
+        let index = PrefixIndex::claim(&PoolIds::default());
         let chains = Chains { hashes: &[1], breaks: &[] };
         index.record(&endpoint("a", 1), chains, 100);
         assert_eq!(index.matched(&endpoint("a", 1), chains), 0);
@@ -134,7 +135,7 @@ mod tests {
     #[test]
     fn capacity_is_fixed_by_the_first_record() {
         let a = endpoint("a", 1);
-        let index = PrefixIndex::claim();
+        let index = PrefixIndex::claim(&PoolIds::default());
         index.record(&a, Chains { hashes: &[1], breaks: &[] }, 2);
         let chains = Chains { hashes: &[5, 6, 7], breaks: &[] };
         index.record(&a, chains, 1000);

@@ -1,9 +1,81 @@
+//! What producers work out for one request, by type: a producer puts a value under its key, and
+//! whoever was given that key when the configuration was loaded reads it.
+
+use std::any::Any;
+use std::fmt;
+use std::marker::PhantomData;
+
 use smallvec::SmallVec;
 
-/// Where one prefix producer leaves its result and its consumers find it. Claimed by name when
-/// the configuration is loaded.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct PrefixSlot(pub usize);
+/// A kind of per-request data.
+pub trait RequestDatum: Any + Send + Sync + fmt::Debug {
+    /// What a producer of it is called in messages, such as "prefix producer".
+    const PRODUCER: &'static str;
+    /// Type of the producer that is added, with no parameters, where a consumer requires this
+    /// data and names no producer; `None` where there is no such type.
+    const DEFAULT_PRODUCER: Option<&'static str>;
+}
+
+/// The place of one producer's result. Given out when a configuration is loaded.
+pub struct DataKey<T> {
+    slot: usize,
+    _type: PhantomData<fn() -> T>,
+}
+
+impl<T> DataKey<T> {
+    /// The key of a slot that no other kind of data uses.
+    pub fn new(slot: usize) -> Self {
+        Self { slot, _type: PhantomData }
+    }
+}
+
+impl<T> Clone for DataKey<T> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T> Copy for DataKey<T> {}
+
+impl<T> fmt::Debug for DataKey<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "DataKey({})", self.slot)
+    }
+}
+
+type Slot = Option<Box<dyn Any + Send + Sync>>;
+
+/// What producers worked out for one request.
+#[derive(Default)]
+pub struct RequestData {
+    slots: SmallVec<[Slot; 4]>,
+}
+
+impl fmt::Debug for RequestData {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "RequestData({} of {})", self.slots.iter().flatten().count(), self.slots.len())
+    }
+}
+
+impl RequestData {
+    /// What the key's producer found; `None` where it found nothing.
+    pub fn get<T: RequestDatum>(&self, key: DataKey<T>) -> Option<&T> {
+        self.slots.get(key.slot)?.as_ref()?.downcast_ref()
+    }
+
+    /// The first result of this kind, in the order in which producers were configured.
+    pub fn first<T: RequestDatum>(&self) -> Option<&T> {
+        self.slots.iter().flatten().find_map(|slot| slot.downcast_ref())
+    }
+
+    /// Leaves a producer's result.
+    pub fn set<T: RequestDatum>(&mut self, key: DataKey<T>, value: T) {
+        if self.slots.len() <= key.slot {
+            self.slots.resize_with(key.slot + 1, || None);
+        }
+        self.slots[key.slot] = Some(Box::new(value));
+    }
+}
 
 /// How much of a request's prompt each candidate is believed to hold.
 #[derive(Clone, Debug, Default)]
@@ -20,6 +92,11 @@ pub struct PrefixMatch {
     pub breaks: SmallVec<[u32; 2]>,
 }
 
+impl RequestDatum for PrefixMatch {
+    const PRODUCER: &'static str = "prefix producer";
+    const DEFAULT_PRODUCER: Option<&'static str> = Some("approx-prefix-cache-producer");
+}
+
 impl PrefixMatch {
     /// Matched share of the prompt, 0 to 1; 0 where nothing could be hashed.
     pub fn ratio(&self, candidate: u32) -> f64 {
@@ -33,35 +110,33 @@ impl PrefixMatch {
     pub fn blocks(&self, candidate: u32) -> u32 {
         self.matched.get(candidate as usize).copied().unwrap_or(0)
     }
+
+    /// Tokens of the prompt per block, rounded up.
+    pub fn block_tokens(&self) -> u32 {
+        self.block_bytes.div_ceil(4)
+    }
 }
 
-/// What producers worked out for one request; plugins read it by slot.
+/// What the request would cost each candidate, in tokens.
 #[derive(Clone, Debug, Default)]
-pub struct RequestData {
-    prefix: SmallVec<[Option<PrefixMatch>; 2]>,
-    /// Tokens each candidate would have to work on for this request, by candidate index; filled
-    /// by `inflight-load-producer`.
-    pub uncached_tokens: Option<Vec<u32>>,
-    /// `uncached_tokens` stand for the answer too, so they are held until it ends.
-    pub tokens_until_end: bool,
-    /// Tokens of the request's prompt; counted with `uncached_tokens`, 0 where nobody asked.
-    pub prompt_tokens: u64,
+pub struct TokenLoad {
+    /// Tokens each candidate would have to work on for this request, by candidate index: those
+    /// of the prompt that it does not hold, and the estimated answer where that is counted.
+    pub uncached: Vec<u32>,
+    /// Tokens of the request's prompt, cached or not.
+    pub prompt: u64,
+    /// `uncached` stands for the answer too, so it is held until the answer ends.
+    pub until_end: bool,
 }
 
-impl RequestData {
-    pub fn prefix(&self, slot: PrefixSlot) -> Option<&PrefixMatch> {
-        self.prefix.get(slot.0)?.as_ref()
-    }
+impl RequestDatum for TokenLoad {
+    const PRODUCER: &'static str = "producer of what is in flight";
+    const DEFAULT_PRODUCER: Option<&'static str> = Some("inflight-load-producer");
+}
 
-    /// The result of the first prefix producer that had one.
-    pub fn first_prefix(&self) -> Option<&PrefixMatch> {
-        self.prefix.iter().flatten().next()
-    }
-
-    pub fn set_prefix(&mut self, slot: PrefixSlot, result: PrefixMatch) {
-        if self.prefix.len() <= slot.0 {
-            self.prefix.resize_with(slot.0 + 1, || None);
-        }
-        self.prefix[slot.0] = Some(result);
+impl TokenLoad {
+    /// Tokens that one candidate would have to work on.
+    pub fn uncached(&self, candidate: u32) -> u32 {
+        self.uncached.get(candidate as usize).copied().unwrap_or(0)
     }
 }

@@ -1,10 +1,13 @@
 use serde::Serialize;
 
-/// Why a request went where it went: every step of every profile, for logs and the admin page.
+/// Why a request went where it went, or why it went nowhere: every step of every profile, for
+/// logs and the admin page.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Explanation {
     /// `ip:port` of every candidate; the other lists are by this order.
     pub candidates: Vec<String>,
+    /// Requests that were in flight to each candidate when the request was looked at.
+    pub in_flight: Vec<i64>,
     pub profiles: Vec<ProfileExplanation>,
 }
 

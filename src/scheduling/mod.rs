@@ -1,24 +1,42 @@
 //! The vocabulary of picking, and the cycle that picks.
 //!
-//! A request meets the candidates of one pool snapshot: producers work out what several plugins
-//! need, the profile handler says which profiles run, each profile filters, scores and picks,
-//! observers take note of the outcome. Nothing here knows Envoy, HTTP or tokio, so the harness
-//! runs the very same code in virtual time.
+//! A request meets the candidates of one pool snapshot: screeners narrow them, producers work out
+//! what several plugins need, admitters let the request in, the profile handler says which
+//! profiles run, each profile filters, scores and picks, the targets are reserved, observers take
+//! note, and request hooks add what is to leave with the request. Nothing here knows Envoy, HTTP
+//! or tokio, so the harness runs the very same code in virtual time.
+//!
+//! Read `scheduler.rs` for the order of steps, `plugin.rs` and `hooks.rs` for what a plugin may
+//! be, `data.rs` for how plugins hand things to each other.
 
+mod candidate;
 mod cycle;
 mod data;
+mod decision;
+mod directions;
 mod explain;
+mod hooks;
 mod plugin;
 mod profile;
 mod prompt;
 mod request;
+mod scheduler;
 
-pub use cycle::{Cycle, Decision, DecisionOptions, Scheduler};
-pub use data::{PrefixMatch, PrefixSlot, RequestData};
+pub use candidate::Candidate;
+pub use cycle::Cycle;
+pub use data::{DataKey, PrefixMatch, RequestData, RequestDatum, TokenLoad};
+pub use decision::{Decision, DecisionOptions, ProfileDecision, Refusal};
+pub use directions::{Directions, MetadataEntry, MetadataValue};
 pub use explain::{Explanation, FilterStep, ProfileExplanation, ScorerStep};
+pub use hooks::{
+    Admitter, AwaitingProducer, BoxFuture, DebugState, EndpointHook, Lifecycle, PickObserver,
+    Picked, Producer, Put, RequestHook, ResponseHook, RoutedRequest, Runtime, Screener, TokenUsage,
+};
 pub use plugin::{
-    Candidate, Filter, Observer, Picker, Picks, Producer, ProfileHandler, ProfileResult, Scorer,
+    Filter, Picker, Picks, ProfileHandler, ProfileMistake, ProfileResult, ProfileResults,
+    ProfilesToRun, Scorer,
 };
 pub use profile::{Profile, WeightedScorer};
 pub use prompt::{Piece, Prompt, PromptBuilder};
-pub use request::{Headers, InferenceRequest};
+pub use request::{DEFAULT_FAIRNESS_ID, InferenceRequest};
+pub use scheduler::{Ask, Scheduler};

@@ -1,54 +1,16 @@
+//! The parts of a scheduling profile, and who says which profiles run.
+
 use std::fmt::Debug;
-use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use super::{Cycle, RequestData};
-use crate::endpoints::{Endpoint, SignalValues};
-
-/// One endpoint of the snapshot as this request sees it: everything read once, so that all
-/// plugins of the cycle agree.
-#[derive(Clone, Copy, Debug)]
-pub struct Candidate<'a> {
-    /// Borrowed from the snapshot: taking a count of each endpoint for each request would make
-    /// all cores write the same cache lines.
-    pub endpoint: &'a Arc<Endpoint>,
-    pub signals: SignalValues,
-    /// Requests we sent there that have not ended.
-    pub in_flight_requests: i64,
-    /// Those of them whose answer has not begun.
-    pub in_flight_unanswered: i64,
-    /// Tokens we sent there that have not been worked on.
-    pub in_flight_tokens: i64,
-    /// Prompt tokens of all requests we sent there that have not ended.
-    pub in_flight_prompt_tokens: i64,
-}
-
-impl<'a> Candidate<'a> {
-    pub fn new(endpoint: &'a Arc<Endpoint>) -> Self {
-        Self {
-            signals: endpoint.signals.load(),
-            in_flight_requests: endpoint.in_flight.requests(),
-            in_flight_unanswered: endpoint.in_flight.unanswered(),
-            in_flight_tokens: endpoint.in_flight.tokens(),
-            in_flight_prompt_tokens: endpoint.in_flight.prompt_tokens(),
-            endpoint,
-        }
-    }
-}
+use super::{Cycle, Directions, Profile};
+use crate::config::Position;
+use crate::endpoints::ReservationTerms;
+use crate::error::RequestError;
 
 /// Candidate indices in picker order; the first is the target, the rest are fallbacks.
 pub type Picks = SmallVec<[u32; 2]>;
-
-/// Works out something that several plugins need, once per request, before any profile runs.
-pub trait Producer: Debug + Send + Sync {
-    /// Producers run in this order; one that reads another's result has the higher number.
-    fn stage(&self) -> u8 {
-        0
-    }
-
-    fn produce(&self, cycle: &Cycle<'_>, data: &mut RequestData);
-}
 
 /// Narrows the candidates of a profile.
 pub trait Filter: Debug + Send + Sync {
@@ -78,20 +40,102 @@ pub struct ProfileResult {
     pub scores: Vec<(u32, f64)>,
 }
 
-/// Says which profiles run for a request, and which one's result is the destination.
-pub trait ProfileHandler: Debug + Send + Sync {
-    /// Asked again and again, with the results so far (by profile index), until it returns none.
-    fn next(&self, cycle: &Cycle<'_>, results: &[Option<ProfileResult>]) -> SmallVec<[usize; 2]>;
-
-    /// The profile whose picks are the destination.
-    fn primary(&self, results: &[Option<ProfileResult>]) -> Option<usize>;
-
-    /// Checks at load time how many profiles there are; the message goes to the user.
-    fn check_profiles(&self, count: usize) -> Result<(), String>;
+impl ProfileResult {
+    /// The candidate that the profile chose; `None` where it failed.
+    pub fn target(&self) -> Option<u32> {
+        self.picks.first().copied()
+    }
 }
 
-/// Takes note of what was picked, after the pick and before the request leaves.
-pub trait Observer: Debug + Send + Sync {
-    /// `targets` are the first picks of every profile that succeeded, the primary one's first.
-    fn picked(&self, cycle: &Cycle<'_>, data: &RequestData, targets: &[u32]);
+/// The results of the profiles that have run so far.
+#[derive(Clone, Copy, Debug)]
+pub struct ProfileResults<'a> {
+    pub(super) profiles: &'a [Profile],
+    pub(super) by_index: &'a [Option<ProfileResult>],
+}
+
+impl<'a> ProfileResults<'a> {
+    /// No profile has run.
+    pub const NONE: ProfileResults<'static> = ProfileResults { profiles: &[], by_index: &[] };
+
+    /// The result of a profile by its index in the configuration; `None` where it has not run.
+    pub fn get(&self, profile: usize) -> Option<&'a ProfileResult> {
+        self.by_index.get(profile)?.as_ref()
+    }
+
+    /// The same by the profile's name.
+    pub fn named(&self, profile: &str) -> Option<&'a ProfileResult> {
+        self.get(self.profiles.iter().position(|p| *p.name == *profile)?)
+    }
+
+    /// The candidate that a profile chose; `None` where it has not run or has failed.
+    pub fn target(&self, profile: usize) -> Option<u32> {
+        self.get(profile)?.target()
+    }
+
+    /// How many profiles the configuration has.
+    pub fn len(&self) -> usize {
+        self.by_index.len()
+    }
+
+    /// True where no profile has run.
+    pub fn is_empty(&self) -> bool {
+        self.by_index.iter().all(Option::is_none)
+    }
+}
+
+/// A mistake that a profile handler finds in the profiles it is given.
+#[derive(Clone, Debug)]
+pub struct ProfileMistake {
+    /// Where the value that asks for what is missing stands; `None`: where the handler does.
+    pub at: Option<Position>,
+    /// The field it stands in, such as `plugins[2].parameters.profiles.decode`; `None` likewise.
+    pub field: Option<String>,
+    pub message: String,
+}
+
+impl ProfileMistake {
+    /// A mistake at the place of the handler itself.
+    pub fn of_handler(message: impl Into<String>) -> Self {
+        Self { at: None, field: None, message: message.into() }
+    }
+}
+
+/// Indices of the profiles to run next.
+pub type ProfilesToRun = SmallVec<[usize; 2]>;
+
+/// Says which profiles run for a request, and what their results mean.
+pub trait ProfileHandler: Debug + Send + Sync {
+    /// Told once, when the configuration is loaded, which profiles there are, by name.
+    ///
+    /// # Errors
+    /// What the handler needs and does not find, or cannot use.
+    fn bind(&self, profiles: &[&str]) -> Result<(), Vec<ProfileMistake>>;
+
+    /// Asked again and again, with the results so far in [`Cycle::results`], until it returns
+    /// none. A profile that has run does not run again.
+    fn next(&self, cycle: &Cycle<'_>) -> ProfilesToRun;
+
+    /// Asked when no profile is left to run: the profile whose picks are the destination.
+    /// Headers that go with the pick, or another port, go into `directions`.
+    ///
+    /// # Errors
+    /// Where the results make no destination.
+    fn conclude(
+        &self,
+        cycle: &Cycle<'_>,
+        directions: &mut Directions,
+    ) -> Result<usize, RequestError>;
+
+    /// What the request holds on the target of a profile, and until when; `terms` is what a
+    /// request that is served by one endpoint alone holds.
+    fn reserve(
+        &self,
+        cycle: &Cycle<'_>,
+        profile: usize,
+        terms: ReservationTerms,
+    ) -> ReservationTerms {
+        let _ = (cycle, profile);
+        terms
+    }
 }

@@ -4,7 +4,7 @@ use super::explain::{FilterStep, ProfileExplanation, ScorerStep};
 use super::plugin::{Filter, Picker, ProfileResult, Scorer};
 use super::{Cycle, Explanation};
 
-/// A scorer and what its score counts.
+/// A scorer and the factor by which its score counts.
 #[derive(Clone, Debug)]
 pub struct WeightedScorer {
     /// The plugin's name in the configuration.
@@ -16,7 +16,7 @@ pub struct WeightedScorer {
 /// A scheduling profile: filters in order, scorers in order, one picker.
 #[derive(Clone, Debug)]
 pub struct Profile {
-    pub name: String,
+    pub name: Arc<str>,
     pub filters: Vec<(String, Arc<dyn Filter>)>,
     pub scorers: Vec<WeightedScorer>,
     pub picker: Arc<dyn Picker>,
@@ -35,7 +35,7 @@ impl Profile {
         let n = cycle.candidates.len();
         let mut explained = explanation
             .is_some()
-            .then(|| ProfileExplanation { name: self.name.clone(), ..Default::default() });
+            .then(|| ProfileExplanation { name: self.name.to_string(), ..Default::default() });
         let mut kept: Vec<u32> = (0..n as u32).collect();
         for (name, filter) in &self.filters {
             filter.filter(cycle, &mut kept);

@@ -1,71 +1,46 @@
-use bytes::Bytes;
-
 use super::Prompt;
+use crate::clock::Timestamp;
+use crate::headers::{self, Headers};
 
-/// Request headers: keys in lower case, in the order received, slices of the message they came
-/// in. Of a repeated header the last value counts, as in the reference.
-#[derive(Clone, Debug, Default)]
-pub struct Headers(Vec<(Bytes, Bytes)>);
-
-impl Headers {
-    pub fn with_capacity(n: usize) -> Self {
-        Self(Vec::with_capacity(n))
-    }
-
-    /// Adds a header, replacing an earlier one of the same name.
-    pub fn set(&mut self, key: Bytes, value: Bytes) {
-        let key = if key.iter().any(u8::is_ascii_uppercase) {
-            key.to_ascii_lowercase().into()
-        } else {
-            key
-        };
-        match self.0.iter_mut().find(|(k, _)| *k == key) {
-            Some(slot) => slot.1 = value,
-            None => self.0.push((key, value)),
-        }
-    }
-
-    /// The value of a header by its lower-case name; `None` where it is not UTF-8.
-    pub fn get(&self, key: &str) -> Option<&str> {
-        self.get_raw(key).and_then(|v| std::str::from_utf8(v).ok())
-    }
-
-    pub fn get_raw(&self, key: &str) -> Option<&Bytes> {
-        self.0.iter().find(|(k, _)| k == key.as_bytes()).map(|(_, v)| v)
-    }
-
-    pub fn iter(&self) -> impl Iterator<Item = (&Bytes, &Bytes)> {
-        self.0.iter().map(|(k, v)| (k, v))
-    }
-
-    pub fn len(&self) -> usize {
-        self.0.len()
-    }
-
-    pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
-    }
-}
+/// Fairness id of requests that name none (llm-d-router main at ebab6879).
+pub const DEFAULT_FAIRNESS_ID: &str = "default-flow";
 
 /// One request as plugins see it.
 #[derive(Clone, Debug, Default)]
 pub struct InferenceRequest {
     /// `x-request-id`.
     pub id: String,
-    /// The model the worker is asked for, after any rewrite. A LoRA adapter is a model of its own.
+    /// The model the client asked for; empty where it named none.
+    pub incoming_model: String,
+    /// The model the endpoint is asked for, after any rewrite. A LoRA adapter is a model of its
+    /// own.
     pub target_model: String,
     /// The body's `cache_salt`: requests with different salts share no prefix.
     pub cache_salt: String,
     pub headers: Headers,
     pub prompt: Prompt,
-    /// The body asks for a stream.
-    pub stream: bool,
     /// The body's cap on output tokens.
     pub max_output_tokens: Option<u64>,
+    /// The body asks for a stream.
+    pub stream: bool,
+    /// Size of the body as it is forwarded, bytes.
+    pub body_bytes: usize,
     /// Larger is more important; negative may be shed.
     pub priority: i32,
-    /// Size of the body, bytes.
-    pub body_len: usize,
-    /// Rather no answer than one from a worker that holds nothing of the prompt.
+    /// Rather no answer than one from an endpoint that holds nothing of the prompt.
     pub cached_only: bool,
+    /// When its headers came.
+    pub received_at: Timestamp,
+}
+
+impl InferenceRequest {
+    /// Whose request it is, for fair shares; [`DEFAULT_FAIRNESS_ID`] where nobody says.
+    pub fn fairness_id(&self) -> &str {
+        self.headers.named(headers::FAIRNESS_ID).unwrap_or(DEFAULT_FAIRNESS_ID)
+    }
+
+    /// The name of the objective that the request is to be served under.
+    pub fn objective(&self) -> Option<&str> {
+        self.headers.named(headers::OBJECTIVE)
+    }
 }

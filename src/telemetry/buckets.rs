@@ -73,8 +73,7 @@ pub(super) const STREAMING_PER_TOKEN: &[f64] = &[
 ];
 
 /// Gap between two chunks of a stream, seconds.
-pub(super) const INTER_TOKEN: &[f64] =
-    &[0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.15, 0.2, 0.3, 0.5, 0.75, 1.0, 2.0];
+pub(super) const INTER_TOKEN: &[f64] = &crate::exchange::CHUNK_INTERVAL_BUCKETS;
 
 /// Our own time on the request path, seconds.
 pub(super) const REQUEST_PROCESSING: &[f64] = &[

@@ -44,6 +44,14 @@ impl Histogram {
         self.sum.fetch_add((value * self.scale).round() as u64, Ordering::Relaxed);
     }
 
+    /// Adds values that were counted elsewhere by the same bounds, `sum` together.
+    pub fn add(&self, counts: &[u32], sum: f64) {
+        for (total, &count) in self.counts.iter().zip(counts).filter(|(_, count)| **count > 0) {
+            total.fetch_add(count.into(), Ordering::Relaxed);
+        }
+        self.sum.fetch_add((sum * self.scale).round() as u64, Ordering::Relaxed);
+    }
+
     /// An empty tally with this histogram's bounds.
     pub fn empty_tally(&self) -> Tally {
         Tally { bounds: self.bounds, counts: vec![0; self.counts.len()], sum: 0.0 }

@@ -14,6 +14,8 @@ use super::pool::{self, PoolSource};
 use super::series::RequestSeries;
 use super::streams::StreamMetrics;
 use super::{families, process};
+use crate::endpoints::EndpointSpec;
+use crate::exchange::Ending;
 
 /// Distinct model names (asked for and targets together), and distinct fairness ids, before new
 /// ones are counted as `other`. The reference's limits.
@@ -66,6 +68,7 @@ struct Live {
     scheduling: Histogram,
     request_processing: Histogram,
     rewrites: DashMap<Box<[u8]>, Rewrites>,
+    endings: [AtomicU64; Ending::ALL.len()],
 }
 
 #[derive(Debug)]
@@ -113,7 +116,11 @@ const OLD_BUILD: Info = Info::gauge(
     "inference_extension_info",
     "[Deprecated: use llm_d_epp_info] What this program was built from.",
 );
-const OWN: [Info; 9] = [
+/// Ours: the reference does not tell how exchanges end.
+const ENDINGS: Info =
+    Info::counter("llm_d_epp_exchanges_total", "HTTP exchanges that ended, by how they did.");
+const OWN: [Info; 10] = [
+    ENDINGS,
     ATTEMPTS,
     OLD_ATTEMPTS,
     SCHEDULING,
@@ -137,6 +144,7 @@ impl Metrics {
             scheduling: Histogram::seconds(buckets::SCHEDULING),
             request_processing: Histogram::seconds(buckets::REQUEST_PROCESSING),
             rewrites: DashMap::new(),
+            endings: Default::default(),
         });
         let registry = Registry::new();
         let request_infos = families::all().map(|family| &family.info);
@@ -192,17 +200,14 @@ impl Metrics {
         }
     }
 
-    /// One scheduling call took `seconds` and picked this endpoint; where `ok` is false nothing
-    /// was picked and the endpoint's parts are empty, the port 0.
-    pub fn scheduler(
-        &self,
-        seconds: f64,
-        ok: bool,
-        target_model: &str,
-        endpoint_name: &str,
-        namespace: &str,
-        port: u16,
-    ) {
+    /// One scheduling call took `seconds` for a request for `target_model` and picked `endpoint`,
+    /// or nothing.
+    pub fn scheduler(&self, seconds: f64, target_model: &str, endpoint: Option<&EndpointSpec>) {
+        let ok = endpoint.is_some();
+        let (endpoint_name, namespace, port) = match endpoint {
+            Some(spec) => (spec.name.as_str(), spec.namespace.as_str(), spec.port),
+            None => ("", "", 0),
+        };
         let live = &*self.live;
         live.scheduling.observe(seconds);
         let count = |target: &str, create: bool| {
@@ -255,6 +260,13 @@ impl Metrics {
             let rewrites = live.rewrites.entry(key.into()).or_insert_with(fresh);
             rewrites.count.fetch_add(1, Ordering::Relaxed);
         });
+    }
+
+    /// An exchange ended in this way.
+    pub(super) fn ended(&self, ending: Ending) {
+        if let Some(at) = Ending::ALL.iter().position(|e| *e == ending) {
+            self.live.endings[at].fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     /// Our own time on a request, from its headers to our answer, seconds.
@@ -327,9 +339,14 @@ impl Live {
             let sample = (tally.total() > 0).then(|| histogram_sample(&[], &tally));
             info.family(Vec::from_iter(sample))
         };
+        let endings = Ending::ALL.iter().zip(&self.endings).map(|(ending, count)| {
+            let count = count.load(Ordering::Relaxed) as f64;
+            ENDINGS.sample(&[("ending", ending.as_str())], count)
+        });
         let build = BuildInfo::of_this_build();
         let labels = [("build_ref", build.build_ref), ("commit", build.commit)];
         vec![
+            ENDINGS.family(endings.collect()),
             ATTEMPTS.family(attempts),
             OLD_ATTEMPTS.family(old_attempts),
             histogram(SCHEDULING, &self.scheduling),

@@ -1,5 +1,6 @@
 //! What `epp` tells about itself: metrics for Prometheus, logs, and the last decisions.
 
+mod access_log;
 mod buckets;
 mod cardinality;
 mod decisions;
@@ -10,9 +11,11 @@ pub mod logging;
 mod metrics;
 mod pool;
 mod process;
+mod request_metrics;
 mod series;
 mod streams;
 
+pub use access_log::AccessLog;
 pub use decisions::{DecisionLog, DecisionRecord};
 pub use metrics::{BuildInfo, Metrics};
 pub use pool::{MeanAndDeviation, PoolReading, PoolSource, ScrapeErrors};

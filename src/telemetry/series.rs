@@ -5,6 +5,7 @@ use parking_lot::Mutex;
 
 use super::buckets;
 use super::histogram::Histogram;
+use crate::exchange::ChunkIntervals;
 
 /// What is known of a request when its exchange has ended well.
 #[derive(Clone, Copy, Debug, Default)]
@@ -105,15 +106,16 @@ impl RequestSeries {
         histogram.observe(seconds);
     }
 
-    /// A chunk of a streamed response came, `seconds` after the one before it.
-    pub fn inter_token(&self, seconds: f64) {
-        self.inter_token.observe(seconds);
+    /// The times between the chunks of a streamed response.
+    pub fn chunk_intervals(&self, intervals: &ChunkIntervals) {
+        if !intervals.is_empty() {
+            self.inter_token.add(intervals.counts(), intervals.sum().as_secs_f64());
+        }
     }
 
-    /// The exchange ended well. What the worker did not tell is not observed.
-    pub fn completed(&self, c: &Completion) {
-        self.duration.observe(c.duration_s);
-        self.response_bytes.observe(c.response_bytes as f64);
+    /// The tokens of a request, as far as the endpoint told: of one that ended well or was cut.
+    /// What it did not tell is not observed.
+    pub fn tokens(&self, c: &Completion) {
         if c.prompt_tokens > 0 {
             self.input_tokens.observe(c.prompt_tokens as f64);
         }
@@ -121,8 +123,17 @@ impl RequestSeries {
             self.cached_tokens.observe(cached as f64);
         }
         if c.completion_tokens > 0 {
+            self.output_tokens.observe(c.completion_tokens as f64);
+        }
+    }
+
+    /// The exchange ended well.
+    pub fn completed(&self, c: &Completion) {
+        self.duration.observe(c.duration_s);
+        self.response_bytes.observe(c.response_bytes as f64);
+        self.tokens(c);
+        if c.completion_tokens > 0 {
             let tokens = c.completion_tokens as f64;
-            self.output_tokens.observe(tokens);
             self.per_output_token.observe(c.duration_s / tokens);
             if let (true, true, Some(ttft)) = (c.streaming, c.completion_tokens > 1, c.ttft_s) {
                 self.streaming_per_token.observe((c.duration_s - ttft) / (tokens - 1.0));

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use epp::cli;
+use epp::endpoints::PoolIds;
 use epp::loader::{self, LoadOptions};
 use serde::Deserialize;
 use serde_json::Value;
@@ -156,7 +157,8 @@ fn epp_takes_its_arguments_and_configuration() {
                 if !text.contains("kind: EndpointPickerConfig") {
                     continue;
                 }
-                let (pipeline, found) = loader::load(file, Some(text), &LoadOptions::default());
+                let (pipeline, found) =
+                    loader::load(file, Some(text), &LoadOptions::default(), &PoolIds::default());
                 assert!(pipeline.is_some(), "{set}: {found}");
                 assert_eq!(found.to_string(), "", "{set}");
             }
@@ -191,7 +193,8 @@ fn the_tutorials_arguments_and_configuration() {
     );
     let map = read("20-endpoint-picker-config.yaml");
     let text = map["data"]["endpoint-picker-config.yaml"].as_str().expect("text");
-    let (pipeline, found) = loader::load("tutorial", Some(text), &LoadOptions::default());
+    let (pipeline, found) =
+        loader::load("tutorial", Some(text), &LoadOptions::default(), &PoolIds::default());
     assert!(pipeline.is_some(), "{found}");
 }
 

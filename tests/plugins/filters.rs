@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use epp::endpoints::{Endpoint, Reservation, SignalValues};
+use epp::endpoints::{Endpoint, SignalValues};
 
 use crate::rig::*;
 
@@ -90,8 +90,7 @@ fn sticky(parameters: &str, in_flight: [u32; 4]) -> Vec<u32> {
     let text = tokens(1, 100);
     rig.send_to(&prompt(&text), &all[0]);
     rig.send_to(&prompt(&text[..4 * 64]), &all[1]);
-    let _held: Vec<_> =
-        all.iter().zip(in_flight).map(|(w, n)| Reservation::new(w.clone(), n)).collect();
+    let _held: Vec<_> = all.iter().zip(in_flight).map(|(w, n)| reserve(w.clone(), n)).collect();
     rig.kept(&prompt(&text), &all)
 }
 
@@ -129,6 +128,6 @@ fn prefix_affinity_without_a_sticky_worker_or_with_one_worker_keeps_all() {
     // Where all are sticky there is nobody to compare with.
     let rig = Rig::new(&[("prefix-cache-affinity-filter", "maxTTFTPenaltyMs: 1", 1.0)]);
     all.iter().for_each(|w| rig.send_to(&request, w));
-    let _busy = Reservation::new(all[0].clone(), 1_000_000);
+    let _busy = reserve(all[0].clone(), 1_000_000);
     assert_eq!(rig.kept(&request, &all), [0, 1, 2]);
 }

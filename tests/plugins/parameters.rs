@@ -1,6 +1,8 @@
 //! What plugins say about their parameters.
 
-use epp::plugins::{Links, find, type_names};
+use epp::config::Placed;
+use epp::plugins::{Dependencies, find, type_names};
+use epp::scheduling::{PrefixMatch, Producer, ProfileHandler, RequestDatum, TokenLoad};
 
 use crate::rig::*;
 
@@ -249,7 +251,7 @@ fn mistakes_and_things_of_the_past() {
 fn consumers_ask_for_their_producers() {
     // (type, parameters, prefix producers asked for, in-flight tokens asked for)
     type Case = (&'static str, &'static str, &'static [&'static str], bool);
-    const DEFAULT: &str = epp::plugins::DEFAULT_PREFIX_PRODUCER;
+    const DEFAULT: &str = "approx-prefix-cache-producer";
     let cases: [Case; 11] = [
         ("prefix-cache-scorer", "", &[DEFAULT], false),
         ("prefix-cache-scorer", "prefixMatchInfoProducerName: p", &["p"], false),
@@ -265,13 +267,24 @@ fn consumers_ask_for_their_producers() {
     ];
     for (kind, parameters, prefix, in_flight) in cases {
         let built = build(kind, parameters);
-        let asked: Vec<&str> = built.links.prefix_producers().collect();
-        assert_eq!(
-            (asked.as_slice(), built.links.wants_in_flight()),
-            (prefix, in_flight),
-            "{kind}"
-        );
+        let read: Vec<&str> = read_of(&built.dependencies, PrefixMatch::PRODUCER);
+        let load = read_of(&built.dependencies, TokenLoad::PRODUCER);
+        assert_eq!((read.as_slice(), !load.is_empty()), (prefix, in_flight), "{kind}");
     }
+}
+
+/// Names of the producers of a kind whose results are required or given.
+fn read_of<'d>(dependencies: &'d Dependencies, kind: &str) -> Vec<&'d str> {
+    let counts = |s: &&epp::plugins::DataSlot| {
+        s.kind == kind && (s.provided_by.is_some() || s.readers.iter().any(|r| r.required))
+    };
+    let slots = dependencies.data().iter().filter(counts);
+    slots.filter(|s| s.kind == kind && !is_own_load(s)).map(|s| s.producer.as_str()).collect()
+}
+
+/// The load producer gives what the others read.
+fn is_own_load(slot: &epp::plugins::DataSlot) -> bool {
+    slot.kind == TokenLoad::PRODUCER && slot.provided_by.is_some()
 }
 
 #[test]
@@ -283,20 +296,25 @@ fn prefix_producers_are_those_that_consumers_can_name() {
         ("inflight-load-producer", "", false),
     ];
     for (kind, parameters, expected) in cases {
-        let roles = build(kind, parameters).roles;
-        assert_eq!(roles.is_prefix_producer, expected, "{kind}");
-        assert_eq!(roles.producer.is_some(), expected || kind == "inflight-load-producer");
+        let built = build(kind, parameters);
+        let gives =
+            |s: &epp::plugins::DataSlot| s.kind == PrefixMatch::PRODUCER && s.provided_by.is_some();
+        assert_eq!(built.dependencies.data().iter().any(gives), expected, "{kind}");
+        let produces = built.capabilities.has::<dyn Producer>();
+        assert_eq!(produces, expected || kind == "inflight-load-producer", "{kind}");
     }
-    // A consumer and its producer meet in one slot, whichever is built first.
-    let mut links = Links::default();
-    build_in(&mut links, "prefix-cache-scorer", "s", "prefixMatchInfoProducerName: p");
-    build_in(&mut links, "approx-prefix-cache-producer", "p", "");
-    assert_eq!(links.prefix_producers().collect::<Vec<_>>(), ["p"]);
+    // A consumer and its producer meet in one place, whichever is built first.
+    let mut dependencies = Dependencies::default();
+    let name = Placed { value: "p", at: None, field: String::new() };
+    let read = dependencies.read::<PrefixMatch>(Some(name));
+    let given = dependencies.provide::<PrefixMatch>("p");
+    assert_eq!(format!("{read:?}"), format!("{given:?}"));
 }
 
 #[test]
 fn the_single_profile_handler_wants_one_profile() {
-    let handler = build("single-profile-handler", "").roles.profile_handler.unwrap();
-    assert!(handler.check_profiles(1).is_ok());
-    assert!(handler.check_profiles(2).unwrap_err().contains("has 2"));
+    let built = build("single-profile-handler", "");
+    let handler = built.capabilities.get::<dyn ProfileHandler>().unwrap();
+    assert!(handler.bind(&["a"]).is_ok());
+    assert!(handler.bind(&["a", "b"]).unwrap_err()[0].message.contains("has 2"));
 }

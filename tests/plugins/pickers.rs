@@ -4,8 +4,8 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use epp::clock::Timestamp;
-use epp::endpoints::{Endpoint, Reservation};
-use epp::scheduling::{Cycle, DecisionOptions, Scorer, WeightedScorer};
+use epp::endpoints::Endpoint;
+use epp::scheduling::{Ask, Cycle, DecisionOptions, RequestData, Scorer, WeightedScorer};
 
 use crate::rig::*;
 
@@ -44,7 +44,7 @@ fn max_score_takes_the_best_and_ties_fall_by_chance() {
 fn max_score_gives_ties_to_the_least_loaded() {
     let rig = Rig::new(&[("kv-cache-utilization-scorer", "", 1.0), ("max-score-picker", "", 1.0)]);
     let tied = loaded(&[(0, 0, 0.2), (0, 0, 0.3), (0, 0, 0.2), (0, 0, 0.2)]);
-    let _held = [0, 0, 3].map(|n| Reservation::new(tied[n].clone(), 0));
+    let _held = [0, 0, 3].map(|n| reserve(tied[n].clone(), 0));
     assert_eq!(targets(&rig, &tied, 100), [0, 0, 100, 0]);
 }
 
@@ -104,11 +104,11 @@ fn weighted_random_prefers_the_less_loaded_of_those_alike_only() {
     let rig =
         Rig::new(&[("kv-cache-utilization-scorer", "", 1.0), ("weighted-random-picker", "", 1.0)]);
     let all = loaded(&[(0, 0, 0.5), (0, 0, 0.75), (0, 0, 0.75)]);
-    let _held = [0, 0, 0, 1].map(|n| Reservation::new(all[n].clone(), 0));
+    let _held = [0, 0, 0, 1].map(|n| reserve(all[n].clone(), 0));
     assert_spread(&targets(&rig, &all, 4000), &[0.5, 0.0, 0.5]);
     // A score of 0.25 and one of 0.2501 are alike.
     let all = loaded(&[(0, 0, 0.5), (0, 0, 0.7499), (0, 0, 0.75)]);
-    let _held = [0, 0, 0, 1].map(|n| Reservation::new(all[n].clone(), 0));
+    let _held = [0, 0, 0, 1].map(|n| reserve(all[n].clone(), 0));
     assert_spread(&targets(&rig, &all, 4000), &[0.5, 0.0, 0.5]);
 }
 
@@ -124,7 +124,7 @@ fn several_endpoints_in_order() {
             let rig =
                 Rig::new(&[("kv-cache-utilization-scorer", "", 1.0), (picker, parameters, 1.0)]);
             let decision = rig.send(&prompt("hi"), &all);
-            let mut names: Vec<_> = decision.endpoints.iter().map(|e| &*e.spec.name).collect();
+            let mut names: Vec<_> = decision.endpoints().iter().map(|e| &*e.spec.name).collect();
             if picker == "max-score-picker" {
                 assert_eq!(names, ["w1", "w2", "w0"][..count], "{parameters}");
             }
@@ -132,8 +132,8 @@ fn several_endpoints_in_order() {
             names.dedup();
             assert_eq!(names.len(), count, "{picker} {parameters}: no endpoint twice");
             // The first one holds the reservation.
-            assert_eq!(decision.endpoints[0].in_flight.requests(), 1);
-            assert_eq!(decision.reservations.len(), 1);
+            assert_eq!(decision.target().unwrap().in_flight.requests(), 1);
+            assert_eq!(decision.profiles.len(), 1);
         }
     }
 }
@@ -151,15 +151,15 @@ fn largest_share(all: &[Arc<Endpoint>], plugins: &[(&str, &str, f64)], threads: 
                 let one = |n| {
                     // All prompts differ from the first block on: nobody has anything cached.
                     let request = prompt(&tokens((thread * REQUESTS + n) as u32, 64));
-                    scheduler
-                        .schedule(
-                            &request,
-                            before,
-                            Timestamp::START,
-                            &rng,
-                            DecisionOptions::default(),
-                        )
-                        .unwrap()
+                    let ask = Ask {
+                        request: &request,
+                        candidates: before,
+                        data: RequestData::default(),
+                        now: Timestamp::START,
+                        rng: &rng,
+                        options: DecisionOptions::default(),
+                    };
+                    scheduler.schedule(ask).unwrap()
                 };
                 (0..REQUESTS / threads).map(one).collect::<Vec<_>>()
             })
@@ -169,7 +169,7 @@ fn largest_share(all: &[Arc<Endpoint>], plugins: &[(&str, &str, f64)], threads: 
     });
     let mut shares = HashMap::new();
     for decision in &held {
-        *shares.entry(decision.endpoints[0].instance).or_insert(0) += 1;
+        *shares.entry(decision.target().unwrap().instance).or_insert(0) += 1;
     }
     let mean = REQUESTS as f64 / all.len() as f64;
     f64::from(*shares.values().max().unwrap()) / mean

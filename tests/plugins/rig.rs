@@ -1,120 +1,110 @@
 //! A scheduler made of a few lines of YAML, and workers made of a few numbers.
 
 use std::cell::RefCell;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
 use bytes::Bytes;
 use epp::clock::Timestamp;
 use epp::config::{Diagnostics, Fields, parse};
-use epp::endpoints::{Endpoint, EndpointSpec, LoraSignals, SignalValues};
-use epp::plugins::{Build, DEFAULT_PREFIX_PRODUCER, Links, Roles, find};
+use epp::endpoints::{
+    Endpoint, EndpointSpec, LoraSignals, PoolIds, Reservation, ReservationTerms, SignalValues,
+};
+use epp::loader::{LoadOptions, load};
+use epp::plugins::{Build, Capabilities, Dependencies, find};
 use epp::scheduling::{
-    Candidate, Decision, DecisionOptions, Explanation, InferenceRequest, Profile, PromptBuilder,
-    Scheduler, WeightedScorer,
+    Ask, Candidate, Decision, DecisionOptions, Explanation, InferenceRequest, PromptBuilder,
+    Refusal, RequestData, Scheduler,
 };
 
 /// What building one plugin gave.
 pub struct Built {
-    pub roles: Roles,
-    pub links: Links,
+    pub capabilities: Capabilities,
+    pub dependencies: Dependencies,
     /// One line a finding, without places.
     pub findings: Vec<String>,
 }
 
-/// Builds one plugin of `kind` under `name`; `parameters` is YAML, empty for none.
-pub fn build_in(
-    links: &mut Links,
-    kind: &str,
-    name: &str,
-    parameters: &str,
-) -> (Roles, Vec<String>) {
+/// Builds one plugin of `kind` under its type's name; `parameters` is YAML, empty for none.
+pub fn build(kind: &str, parameters: &str) -> Built {
+    let mut dependencies = Dependencies::default();
     let node = parse(parameters).unwrap_or_else(|e| panic!("{parameters}: {e:?}"));
     let diagnostics = Diagnostics::new("test");
     let fields = Fields::new(node.as_ref(), "", &diagnostics).any_case();
     let plugin = find(kind).unwrap_or_else(|| panic!("no plugin type {kind}"));
-    let roles = (plugin.build)(Build { name, parameters: fields, links });
+    let capabilities = (plugin.build)(Build {
+        name: kind,
+        parameters: fields,
+        dependencies: &mut dependencies,
+        ids: ids(),
+    });
     let findings = diagnostics
         .findings()
         .iter()
         .map(|d| format!("{:?} {}: {}", d.severity, d.field, d.message))
         .collect();
-    (roles, findings)
+    Built { capabilities, dependencies, findings }
 }
 
-pub fn build(kind: &str, parameters: &str) -> Built {
-    let mut links = Links::default();
-    let (roles, findings) = build_in(&mut links, kind, kind, parameters);
-    Built { roles, links, findings }
+/// The numbers of the one pool that all tests' endpoints and plugins are of.
+pub fn ids() -> &'static PoolIds {
+    static IDS: LazyLock<PoolIds> = LazyLock::new(PoolIds::default);
+    &IDS
 }
 
-/// One profile's plugins and everything they need, as the loader would put them together.
+/// A configuration of one profile, loaded as the program loads it.
 pub struct Rig {
     pub scheduler: Scheduler,
     pub rng: RefCell<fastrand::Rng>,
 }
 
 impl Rig {
-    /// `plugins` are `(type, parameters, weight)`. The default picker, profile handler and
-    /// producers are added where they are missing.
+    /// `plugins` are `(type, parameters, weight)`, each under its type's name.
     pub fn new(plugins: &[(&str, &str, f64)]) -> Self {
-        let mut links = Links::default();
-        let mut made: Vec<(String, Roles, f64)> = Vec::new();
-        let mut add = |links: &mut Links, kind: &str, parameters: &str, weight| {
-            let (roles, findings) = build_in(links, kind, kind, parameters);
-            let errors: Vec<_> = findings.iter().filter(|f| f.starts_with("Error")).collect();
-            assert!(errors.is_empty(), "{kind}: {errors:?}");
-            made.push((kind.to_owned(), roles, weight));
-        };
-        for &(kind, parameters, weight) in plugins {
-            add(&mut links, kind, parameters, weight);
+        let mut yaml =
+            String::from("kind: EndpointPickerConfig\napiVersion: llm-d.ai/v1alpha1\nplugins:\n");
+        for (kind, parameters, _) in plugins {
+            yaml.push_str(&format!("- type: {kind}\n"));
+            if !parameters.is_empty() {
+                let indented = parameters.replace('\n', "\n    ");
+                yaml.push_str(&format!("  parameters:\n    {indented}\n"));
+            }
         }
-        let has = |name: &str| plugins.iter().any(|p| p.0 == name);
-        let mut missing = vec!["single-profile-handler"];
-        if !plugins.iter().any(|p| p.0.ends_with("-picker")) {
-            missing.push("max-score-picker");
+        yaml.push_str("schedulingProfiles:\n- name: default\n  plugins:\n");
+        for (kind, _, weight) in plugins {
+            yaml.push_str(&format!("  - {{pluginRef: {kind}, weight: {weight}}}\n"));
         }
-        if links.wants_in_flight() && !has("inflight-load-producer") {
-            missing.push("inflight-load-producer");
-        }
-        if links.prefix_producers().any(|p| p == DEFAULT_PREFIX_PRODUCER)
-            && !has(DEFAULT_PREFIX_PRODUCER)
-        {
-            missing.push(DEFAULT_PREFIX_PRODUCER);
-        }
-        for kind in missing {
-            add(&mut links, kind, "", 1.0);
-        }
+        Self::from_yaml(&yaml)
+    }
 
-        let roles = || made.iter().map(|(_, roles, _)| roles);
-        let profile = Profile {
-            name: "default".into(),
-            filters: made
-                .iter()
-                .filter_map(|(name, r, _)| Some((name.clone(), r.filter.clone()?)))
-                .collect(),
-            scorers: made
-                .iter()
-                .filter_map(|(name, r, weight)| {
-                    let scorer = r.scorer.clone()?;
-                    Some(WeightedScorer { name: name.clone(), scorer, weight: *weight })
-                })
-                .collect(),
-            picker: roles().find_map(|r| r.picker.clone()).unwrap(),
-        };
-        let mut producers: Vec<_> = roles().filter_map(|r| r.producer.clone()).collect();
-        producers.sort_by_key(|p| p.stage());
-        let scheduler = Scheduler {
-            profiles: vec![profile],
-            handler: roles().find_map(|r| r.profile_handler.clone()).unwrap(),
-            producers,
-            observers: roles().filter_map(|r| r.observer.clone()).collect(),
-        };
-        Self { scheduler, rng: RefCell::new(fastrand::Rng::with_seed(7)) }
+    /// Any configuration.
+    pub fn from_yaml(yaml: &str) -> Self {
+        let options = LoadOptions { allow_experimental_plugins: true, ..LoadOptions::default() };
+        let (pipeline, diagnostics) = load("test", Some(yaml), &options, ids());
+        let pipeline = pipeline.unwrap_or_else(|| panic!("{yaml}\n{diagnostics}"));
+        let rng = RefCell::new(fastrand::Rng::with_seed(7));
+        Self { scheduler: pipeline.scheduler, rng }
+    }
+
+    /// What the scheduler says to `request` at a time of its own.
+    pub fn schedule(
+        &self,
+        request: &InferenceRequest,
+        candidates: &[Candidate],
+        options: DecisionOptions,
+    ) -> Result<Decision, Refusal> {
+        self.scheduler.schedule(Ask {
+            request,
+            candidates,
+            data: RequestData::default(),
+            now: Timestamp::START,
+            rng: &self.rng,
+            options,
+        })
     }
 
     pub fn decide(&self, request: &InferenceRequest, candidates: &[Candidate]) -> Decision {
-        let wants = DecisionOptions { scores: true, explanation: true };
-        self.scheduler.schedule(request, candidates, Timestamp::START, &self.rng, wants).unwrap()
+        let options = DecisionOptions { scores: true, explanation: true };
+        self.schedule(request, candidates, options).unwrap()
     }
 
     /// Sends `request` to one of `workers` as they are now.
@@ -135,9 +125,8 @@ impl Rig {
 
     /// Which of `workers` a filter in first place leaves.
     pub fn kept(&self, request: &InferenceRequest, workers: &[Arc<Endpoint>]) -> Vec<u32> {
-        let wants = DecisionOptions { explanation: true, ..DecisionOptions::default() };
-        let candidates = candidates(workers);
-        match self.scheduler.schedule(request, &candidates, Timestamp::START, &self.rng, wants) {
+        let options = DecisionOptions { explanation: true, ..DecisionOptions::default() };
+        match self.schedule(request, &candidates(workers), options) {
             Ok(decision) => explanation(&decision).profiles[0].filters[0].kept.clone(),
             Err(_) => Vec::new(),
         }
@@ -150,7 +139,7 @@ pub fn explanation(decision: &Decision) -> &Explanation {
 
 /// The index in `workers` of the decision's target.
 pub fn target(decision: &Decision, workers: &[Arc<Endpoint>]) -> usize {
-    workers.iter().position(|w| Arc::ptr_eq(w, &decision.endpoints[0])).unwrap()
+    workers.iter().position(|w| Arc::ptr_eq(w, decision.target().unwrap())).unwrap()
 }
 
 pub fn candidates(workers: &[Arc<Endpoint>]) -> Vec<Candidate<'_>> {
@@ -158,7 +147,7 @@ pub fn candidates(workers: &[Arc<Endpoint>]) -> Vec<Candidate<'_>> {
 }
 
 pub fn worker(n: usize, labels: &[(&str, &str)], signals: SignalValues) -> Arc<Endpoint> {
-    let endpoint = Endpoint::new(EndpointSpec {
+    let spec = EndpointSpec {
         namespace: "default".into(),
         name: format!("w{n}"),
         pod_name: format!("w{n}"),
@@ -167,7 +156,8 @@ pub fn worker(n: usize, labels: &[(&str, &str)], signals: SignalValues) -> Arc<E
         rank: 0,
         uid: String::new(),
         labels: labels.iter().map(|(k, v)| ((*k).to_owned(), (*v).to_owned())).collect(),
-    });
+    };
+    let endpoint = Endpoint::new(spec, ids());
     endpoint.signals.store(SignalValues { updated_at: Some(Timestamp::START), ..signals });
     Arc::new(endpoint)
 }
@@ -217,4 +207,9 @@ pub fn assert_scores(got: &[f64], expected: &[f64]) {
     let equal =
         got.len() == expected.len() && got.iter().zip(expected).all(|(g, e)| (g - e).abs() < 1e-12);
     assert!(equal, "{got:?}, expected {expected:?}");
+}
+
+/// Keeps a request with this many uncached tokens in flight.
+pub fn reserve(endpoint: Arc<Endpoint>, tokens: u32) -> Reservation {
+    Reservation::new(endpoint, ReservationTerms { tokens, ..ReservationTerms::default() })
 }

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use epp::endpoints::{Endpoint, Reservation};
+use epp::endpoints::{Endpoint, Reservation, ReservationTerms};
 
 use crate::rig::*;
 
@@ -75,9 +75,8 @@ fn lora_affinity() {
 
 /// Requests in flight to four workers, by count.
 fn held(workers: &[Arc<Endpoint>], counts: [usize; 4]) -> Vec<Reservation> {
-    let of = |(w, n): (&Arc<Endpoint>, usize)| {
-        (0..n).map(|_| Reservation::new(w.clone(), 0)).collect::<Vec<_>>()
-    };
+    let of =
+        |(w, n): (&Arc<Endpoint>, usize)| (0..n).map(|_| reserve(w.clone(), 0)).collect::<Vec<_>>();
     workers.iter().zip(counts).flat_map(of).collect()
 }
 
@@ -114,7 +113,7 @@ fn active_requests() {
 fn token_load_counts_what_is_in_flight_and_this_request() {
     let all = workers(3);
     let rig = Rig::new(&[("token-load-scorer", "queueThresholdTokens: 1000", 1.0)]);
-    let _busy = [Reservation::new(all[1].clone(), 400), Reservation::new(all[2].clone(), 5000)];
+    let _busy = [reserve(all[1].clone(), 400), reserve(all[2].clone(), 5000)];
     assert_scores(&rig.scores(&prompt(&tokens(1, 100)), &all), &[0.9, 0.5, 0.0]);
     // No prompt and nothing in flight is no load at all.
     assert_scores(&rig.scores(&prompt(""), &all), &[1.0, 0.6, 0.0]);
@@ -191,9 +190,14 @@ fn expected_delay_weighs_waiting_computing_and_decoding() {
             .zip(&all)
             .flat_map(|(in_flight, worker)| in_flight.iter().map(|f| (*f, worker.clone())))
             .map(|((tokens, prompt, answered), worker)| {
-                let mut held = Reservation::with_prompt(worker, tokens, prompt);
+                let terms = ReservationTerms {
+                    tokens,
+                    prompt_tokens: prompt,
+                    ..ReservationTerms::default()
+                };
+                let mut held = Reservation::new(worker, terms);
                 if answered {
-                    held.release_tokens();
+                    held.answer_begins();
                 }
                 held
             })
@@ -213,10 +217,10 @@ fn expected_delay_knows_what_is_cached() {
     rig.send_to(&request, &all[1]);
     assert_scores(&rig.scores(&request, &all), &[16.0 / 1040.0, 1.0]);
     // It stays with its prefix until more waits there than it would have to compute elsewhere.
-    let picked = |rig: &Rig| rig.send(&request, &all).endpoints[0].spec.name.clone();
-    let held = Reservation::new(all[1].clone(), 700);
+    let picked = |rig: &Rig| rig.send(&request, &all).endpoints()[0].spec.name.clone();
+    let held = reserve(all[1].clone(), 700);
     assert_eq!(picked(&rig), all[1].spec.name);
-    let more = Reservation::new(all[1].clone(), 700);
+    let more = reserve(all[1].clone(), 700);
     assert_eq!(picked(&rig), all[0].spec.name);
     drop((held, more));
 }

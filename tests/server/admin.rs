@@ -5,8 +5,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::http::StatusCode;
-use epp::endpoints::{EndpointSpec, Pool, SignalValues};
-use epp::scheduling::{Explanation, InferenceRequest};
+use epp::endpoints::{EndpointSpec, Pool, Reservation, ReservationTerms, SignalValues};
+use epp::error::RequestError;
+use epp::exchange::{Ending, Outcome, OutcomeListener, Response, Times};
+use epp::scheduling::{Explanation, InferenceRequest, Refusal};
 use epp::server::{Admin, MetricsAuth, Readiness};
 use epp::telemetry::{DecisionLog, Metrics};
 use parking_lot::Mutex;
@@ -120,7 +122,8 @@ async fn the_pool_is_shown_as_it_is() {
         num_blocks: 1000,
         updated_at: Some(epp::clock::now()),
     });
-    let _in_flight = epp::endpoints::Reservation::new(endpoint, 700);
+    let _in_flight =
+        Reservation::new(endpoint, ReservationTerms { tokens: 700, ..ReservationTerms::default() });
     let page = pages.json("/debug/endpoints").await;
     let shown = &page["endpoints"][0];
     assert_eq!(shown["id"], "ns/w-rank-0");
@@ -137,13 +140,25 @@ async fn the_pool_is_shown_as_it_is() {
 #[tokio::test]
 async fn explained_decisions_come_newest_first() {
     let pages = Pages::serve(None, 8).await;
-    pages.pool.replace(vec![worker()]);
-    let endpoint = pages.pool.snapshot().endpoints[0].clone();
     for id in ["first", "second"] {
         let request = InferenceRequest { id: id.to_owned(), ..Default::default() };
         let explanation =
-            Explanation { candidates: vec!["10.0.0.1:8000".into()], profiles: Vec::new() };
-        pages.decisions.push(&request, &endpoint, &explanation);
+            Explanation { candidates: vec!["10.0.0.1:8000".into()], ..Explanation::default() };
+        let refusal = Refusal {
+            error: RequestError::no_endpoint_left(),
+            explanation: Some(Box::new(explanation)),
+        };
+        pages.decisions.ended(&Outcome {
+            request: &request,
+            has_body: true,
+            endpoint: None,
+            decision: None,
+            refusal: Some(&refusal),
+            rewritten_by: None,
+            times: Times::default(),
+            response: &Response::default(),
+            ending: Ending::Refused,
+        });
     }
     let page = pages.json("/debug/decisions").await;
     assert_eq!(page["decisions"][0]["request_id"], "second");

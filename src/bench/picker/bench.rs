@@ -12,10 +12,10 @@ use crate::bench::allocations::{self, Allocations};
 use crate::bench::latency::Latencies;
 use crate::bench::trace::Spans;
 use crate::clock;
-use crate::director::Director;
 use crate::endpoints::{EndpointSpec, Pool, SignalValues};
+use crate::exchange::{Director, Randomness, ShedWhenSaturated};
 use crate::loader::{self, LoadOptions};
-use crate::scheduling::{Decision, DecisionOptions, InferenceRequest, PromptBuilder};
+use crate::scheduling::{Decision, DecisionOptions, InferenceRequest, PromptBuilder, RequestData};
 
 /// One combination.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -48,15 +48,17 @@ pub fn run(
     duration: Duration,
 ) -> Result<Measured, String> {
     let options = LoadOptions { allow_experimental_plugins: true, ..Default::default() };
-    let (pipeline, diagnostics) = loader::load(name, text, &options);
+    let pool = Arc::new(pool(cell.endpoints));
+    let (pipeline, diagnostics) = loader::load(name, text, &options, pool.ids());
     let pipeline = pipeline.ok_or_else(|| diagnostics.to_string())?;
     let director = Director {
-        pool: Arc::new(pool(cell.endpoints)),
-        scheduler: Arc::new(pipeline.scheduler),
+        pool,
+        scheduler: pipeline.scheduler,
         objectives: Arc::default(),
-        saturation: pipeline.saturation,
+        admission: Arc::new(ShedWhenSaturated(pipeline.saturation)),
         ignore_subset: false,
-        wants: DecisionOptions::default(),
+        options: DecisionOptions::default(),
+        randomness: Randomness::PerThread,
     };
     let start = Barrier::new(usize::from(cell.threads));
     let threads: Vec<Measured> = std::thread::scope(|scope| {
@@ -94,7 +96,7 @@ fn thread(
     let mut in_flight: VecDeque<Decision> = VecDeque::with_capacity(IN_FLIGHT + 1);
     // Every prompt once: fills the index, and the threads' and plugins' buffers.
     for request in &requests {
-        let _ = director.route(request, None, clock::now());
+        let _ = director.schedule(request, RequestData::default(), None, clock::now());
     }
     start.wait();
     let mut m = Measured::default();
@@ -107,7 +109,7 @@ fn thread(
             number += 1;
             salt(request, cell.cache, number);
             let at = Instant::now();
-            let decision = director.route(request, None, clock::now());
+            let decision = director.schedule(request, RequestData::default(), None, clock::now());
             let took = at.elapsed();
             match decision {
                 Ok(decision) => in_flight.push_back(decision),
@@ -155,7 +157,7 @@ fn request(cell: Cell, number: u64) -> InferenceRequest {
         cache_salt: "a".repeat(16),
         prompt: builder.finish(),
         stream: true,
-        body_len: body.len(),
+        body_bytes: body.len(),
         ..Default::default()
     }
 }

@@ -1,6 +1,7 @@
 //! `epp-bench picker`: the pipeline in-process, from all cores, as fast as it goes.
 //!
-//! What is timed is [`crate::director::Director::route`], the step between a parsed request and its endpoint.
+//! What is timed is [`crate::exchange::Director::schedule`], the step between a parsed request and
+//! its endpoint.
 
 mod bench;
 

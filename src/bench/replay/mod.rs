@@ -16,8 +16,8 @@ mod summary;
 mod tests;
 
 use std::path::PathBuf;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use clap::builder::PossibleValuesParser;
@@ -25,6 +25,7 @@ use clap::builder::PossibleValuesParser;
 use super::args::{OutputArgs, duration};
 use super::trace::{self, Trace, TraceArgs};
 use super::{process, progress};
+use crate::endpoints::Pool;
 use crate::loader::{self, LoadOptions};
 use crate::sim::{EngineConfig, PROFILES};
 use faults::{Faults, Loss};
@@ -193,7 +194,7 @@ fn simulate(
         },
         slo: Slo { ttft: nanos(args.slo_ttft), itl: nanos(args.slo_itl) },
     };
-    simulation.run(contestant.policy(args.trace.seed)?, &mut |n| bar.inc(n))
+    simulation.run(|fleet| contestant.policy(&fleet.pool, args.trace.seed), &mut |n| bar.inc(n))
 }
 
 fn nanos(time: Duration) -> u64 {
@@ -232,14 +233,17 @@ enum ContestantKind {
 
 impl Contestant {
     /// A fresh policy, with nothing learnt.
-    fn policy(&self, seed: u64) -> Result<Policy, String> {
+    fn policy(&self, pool: &Arc<Pool>, seed: u64) -> Result<Policy, String> {
         match &self.kind {
             ContestantKind::Baseline(baseline) => Ok(Policy::baseline(*baseline, seed)),
             ContestantKind::Config { file, text } => {
                 let options =
                     LoadOptions { allow_experimental_plugins: true, ..Default::default() };
-                let (pipeline, diagnostics) = loader::load(file, text.as_deref(), &options);
-                pipeline.map(|p| Policy::pipeline(p, seed)).ok_or_else(|| diagnostics.to_string())
+                let (pipeline, diagnostics) =
+                    loader::load(file, text.as_deref(), &options, pool.ids());
+                pipeline
+                    .map(|p| Policy::pipeline(p, pool.clone(), seed))
+                    .ok_or_else(|| diagnostics.to_string())
             }
         }
     }
@@ -274,7 +278,7 @@ fn contestants(args: &ReplayArgs) -> Result<Vec<Contestant>, String> {
     }
     // What cannot be loaded is told before anything runs.
     for contestant in &all {
-        contestant.policy(0)?;
+        contestant.policy(&Arc::new(Pool::new()), 0)?;
     }
     Ok(all)
 }

@@ -4,15 +4,15 @@ use std::cell::RefCell;
 use std::sync::Arc;
 
 use bytes::Bytes;
-use smallvec::{SmallVec, smallvec};
 
 use super::fleet::Fleet;
 use crate::bench::trace::Spans;
 use crate::clock::Timestamp;
-use crate::endpoints::{Endpoint, Reservation};
+use crate::endpoints::{Endpoint, Pool, Reservation, ReservationTerms};
 use crate::error::RequestError;
+use crate::exchange::{Director, Randomness, ShedWhenSaturated};
 use crate::loader::Pipeline;
-use crate::scheduling::{Candidate, DecisionOptions, InferenceRequest, PromptBuilder};
+use crate::scheduling::{Decision, DecisionOptions, InferenceRequest, PromptBuilder, RequestData};
 use crate::sim::{Nanos, Prompt};
 
 /// Policies to compare with.
@@ -54,7 +54,7 @@ pub struct Policy {
 #[derive(Debug)]
 enum Kind {
     Baseline { baseline: Baseline, turn: usize },
-    Pipeline(Box<Pipeline>),
+    Pipeline { director: Box<Director>, wants_prompt: bool },
 }
 
 /// A request on its way to a policy.
@@ -72,9 +72,26 @@ pub struct Ask<'a> {
 #[derive(Debug)]
 pub struct Pick {
     pub endpoint: Arc<Endpoint>,
-    pub reservations: SmallVec<[Reservation; 1]>,
+    pub held: Held,
     /// Share of the prompt that the policy believes cached there, if it has a belief.
     pub believed_cached: Option<f64>,
+}
+
+/// What a request holds until it ends.
+#[derive(Debug)]
+pub enum Held {
+    Decision(Box<Decision>),
+    Reservation(Reservation),
+}
+
+impl Held {
+    /// The answer begins.
+    pub fn answer_begins(&mut self) {
+        match self {
+            Held::Decision(decision) => decision.answer_begins(),
+            Held::Reservation(reservation) => reservation.answer_begins(),
+        }
+    }
 }
 
 impl Policy {
@@ -82,8 +99,19 @@ impl Policy {
         Self { kind: Kind::Baseline { baseline, turn: 0 }, rng: rng(seed) }
     }
 
-    pub fn pipeline(pipeline: Pipeline, seed: u64) -> Self {
-        Self { kind: Kind::Pipeline(Box::new(pipeline)), rng: rng(seed) }
+    /// The pipeline of a configuration that was loaded for the fleet's pool.
+    pub fn pipeline(pipeline: Pipeline, pool: Arc<Pool>, seed: u64) -> Self {
+        let director = Box::new(Director {
+            pool,
+            scheduler: pipeline.scheduler,
+            objectives: Arc::default(),
+            admission: Arc::new(ShedWhenSaturated(pipeline.saturation)),
+            ignore_subset: false,
+            options: DecisionOptions::default(),
+            randomness: Randomness::seeded(seed),
+        });
+        let kind = Kind::Pipeline { director, wants_prompt: pipeline.wants_prompt };
+        Self { kind, rng: rng(seed) }
     }
 
     /// Picks a worker. `pending` holds, by worker, the prompt tokens it has still to compute.
@@ -99,27 +127,19 @@ impl Policy {
         let snapshot = fleet.pool.snapshot();
         let endpoints = &snapshot.endpoints;
         match &mut self.kind {
-            Kind::Pipeline(pipeline) => {
-                let candidates: Vec<Candidate<'_>> = endpoints.iter().map(Candidate::new).collect();
-                let request = request(ask, pipeline.wants_prompt);
-                let wants = DecisionOptions::default();
-                let decision = pipeline.scheduler.schedule(
-                    &request,
-                    &candidates,
-                    Timestamp::from_nanos(ask.now),
-                    &self.rng,
-                    wants,
-                )?;
+            Kind::Pipeline { director, wants_prompt } => {
+                let request = request(ask, *wants_prompt);
+                let now = Timestamp::from_nanos(ask.now);
+                let decision = director
+                    .schedule(&request, RequestData::default(), None, now)
+                    .map_err(|refusal| refusal.error)?;
                 let endpoint =
-                    decision.endpoints.first().cloned().ok_or_else(RequestError::no_candidates)?;
-                Ok(Pick {
-                    endpoint,
-                    reservations: decision.reservations,
-                    believed_cached: decision
-                        .prefix_blocks
-                        .filter(|(_, all)| *all > 0)
-                        .map(|(cached, all)| f64::from(cached) / f64::from(all)),
-                })
+                    decision.target().cloned().ok_or_else(RequestError::no_candidates)?;
+                let believed_cached = decision
+                    .prefix_blocks
+                    .filter(|(_, all)| *all > 0)
+                    .map(|(cached, all)| f64::from(cached) / f64::from(all));
+                Ok(Pick { endpoint, held: Held::Decision(Box::new(decision)), believed_cached })
             }
             Kind::Baseline { baseline, turn } => {
                 *turn += 1;
@@ -135,8 +155,9 @@ impl Policy {
                     }
                 };
                 let endpoint = endpoint.cloned().ok_or_else(RequestError::no_candidates)?;
-                let reservations = smallvec![Reservation::new(endpoint.clone(), 0)];
-                Ok(Pick { endpoint, reservations, believed_cached: None })
+                let terms = ReservationTerms::default();
+                let held = Held::Reservation(Reservation::new(endpoint.clone(), terms));
+                Ok(Pick { endpoint, held, believed_cached: None })
             }
         }
     }
@@ -170,7 +191,7 @@ fn request(ask: Ask<'_>, wants_prompt: bool) -> InferenceRequest {
         target_model: "model".into(),
         stream: true,
         max_output_tokens: Some(u64::from(ask.output_tokens)),
-        body_len: ask.prompt.tokens() as usize * 4,
+        body_bytes: ask.prompt.tokens() as usize * 4,
         ..Default::default()
     };
     if wants_prompt {

@@ -6,12 +6,10 @@ use std::collections::{BTreeSet, BinaryHeap, HashMap};
 use super::faults::Faults;
 use super::fleet::{Fleet, Signalling};
 use super::outcome::{Counts, Finished, Outcome, Slo};
-use super::policy::{Ask, Policy};
+use super::policy::{Ask, Held, Policy};
 use crate::bench::trace::Trace;
-use crate::endpoints::Reservation;
 use crate::sim::Nanos;
 use crate::sim::{EngineConfig, Event, EventKind, Prompt, RequestId, RequestSpec};
-use smallvec::SmallVec;
 
 /// One policy at one rate.
 #[derive(Debug)]
@@ -54,7 +52,7 @@ struct InProgress {
     asked_at: Nanos,
     /// Prompt tokens that the worker has to compute for it, until its first token.
     pending: u64,
-    reservations: SmallVec<[Reservation; 1]>,
+    held: Held,
 }
 
 /// The state of a running simulation.
@@ -80,11 +78,16 @@ impl Simulation<'_> {
     ///
     /// # Errors
     /// Where the engines cannot run with their configuration.
-    pub fn run(&self, policy: Policy, progress: &mut dyn FnMut(u64)) -> Result<Outcome, String> {
+    pub fn run(
+        &self,
+        policy: impl FnOnce(&Fleet) -> Result<Policy, String>,
+        progress: &mut dyn FnMut(u64),
+    ) -> Result<Outcome, String> {
+        let fleet = Fleet::new(self.engine.clone(), self.workers, self.signalling)?;
         let mut run = Run {
             simulation: self,
-            policy,
-            fleet: Fleet::new(self.engine.clone(), self.workers, self.signalling)?,
+            policy: policy(&fleet)?,
+            fleet,
             due: BinaryHeap::new(),
             engine_due: vec![None; self.workers],
             in_progress: (0..self.workers).map(|_| HashMap::new()).collect(),
@@ -193,7 +196,7 @@ impl Run<'_> {
             EventKind::FirstToken { .. } => {
                 if let Some(request) = self.in_progress[worker].get_mut(&event.id) {
                     self.pending[worker] -= std::mem::take(&mut request.pending);
-                    request.reservations.iter_mut().for_each(Reservation::release_tokens);
+                    request.held.answer_begins();
                 }
             }
             EventKind::Token => {}
@@ -252,13 +255,8 @@ impl Run<'_> {
         match engine.submit(now, spec) {
             Ok(id) => {
                 self.pending[worker] += pending;
-                let request = InProgress {
-                    session,
-                    index,
-                    asked_at: now,
-                    pending,
-                    reservations: pick.reservations,
-                };
+                let request =
+                    InProgress { session, index, asked_at: now, pending, held: pick.held };
                 self.in_progress[worker].insert(id, request);
                 self.schedule(now, worker);
             }

@@ -1,4 +1,5 @@
 use super::faults::{Faults, Loss};
+use super::fleet::Fleet;
 use super::fleet::Signalling;
 use super::outcome::{Outcome, Slo};
 use super::policy::{Baseline, Policy};
@@ -28,9 +29,12 @@ fn simulation(trace: &Trace, rate: f64) -> Simulation<'_> {
     }
 }
 
-fn run(simulation: &Simulation<'_>, policy: Policy) -> Outcome {
+/// Makes the policy of one simulation for its fleet.
+type Make<'a> = &'a dyn Fn(&Fleet) -> Policy;
+
+fn run(simulation: &Simulation<'_>, policy: Make<'_>) -> Outcome {
     let mut ended = 0;
-    let outcome = simulation.run(policy, &mut |n| ended += n).unwrap();
+    let outcome = simulation.run(|fleet| Ok(policy(fleet)), &mut |n| ended += n).unwrap();
     assert_eq!(ended as usize, simulation.trace.len(), "every request ends once");
     assert_eq!(outcome.finished + outcome.failed, ended);
     outcome
@@ -40,9 +44,11 @@ fn generated(kind: Kind, requests: usize) -> Trace {
     Generator { kind, requests, rate: 20.0, seed: 1 }.make()
 }
 
-fn default_pipeline() -> Policy {
-    let (pipeline, diagnostics) = loader::load("default", None, &LoadOptions::default());
-    Policy::pipeline(pipeline.unwrap_or_else(|| panic!("{diagnostics}")), 1)
+fn default_pipeline(fleet: &Fleet) -> Policy {
+    let options = LoadOptions::default();
+    let (pipeline, diagnostics) = loader::load("default", None, &options, fleet.pool.ids());
+    let pipeline = pipeline.unwrap_or_else(|| panic!("{diagnostics}"));
+    Policy::pipeline(pipeline, fleet.pool.clone(), 1)
 }
 
 fn same(a: &Outcome, b: &Outcome) -> bool {
@@ -53,8 +59,8 @@ fn same(a: &Outcome, b: &Outcome) -> bool {
 fn the_seed_decides_and_nothing_else() {
     let trace = generated(Kind::Mix, 400);
     let simulation = simulation(&trace, 1.0);
-    assert!(same(&run(&simulation, default_pipeline()), &run(&simulation, default_pipeline())));
-    let random = |seed| run(&simulation, Policy::baseline(Baseline::Random, seed));
+    assert!(same(&run(&simulation, &default_pipeline), &run(&simulation, &default_pipeline)));
+    let random = |seed| run(&simulation, &|_| Policy::baseline(Baseline::Random, seed));
     assert!(same(&random(1), &random(1)));
     assert!(!same(&random(1), &random(2)));
 }
@@ -65,9 +71,9 @@ fn policies_that_know_caches_hit_more_up_to_the_ceiling() {
     let ceiling = trace.ceiling(16).hit_rate();
     let simulation = simulation(&trace, 1.0);
     let rate = |policy| run(&simulation, policy).hit_rate;
-    let random = rate(Policy::baseline(Baseline::Random, 1));
-    let oracle = rate(Policy::baseline(Baseline::Oracle, 1));
-    let pipeline = rate(default_pipeline());
+    let random = rate(&|_| Policy::baseline(Baseline::Random, 1));
+    let oracle = rate(&|_| Policy::baseline(Baseline::Oracle, 1));
+    let pipeline = rate(&default_pipeline);
     assert!(random < pipeline && random < oracle, "{random} {pipeline} {oracle}");
     assert!(oracle <= ceiling + 1e-9 && oracle > 0.9 * ceiling, "{oracle} {ceiling}");
 }
@@ -75,7 +81,7 @@ fn policies_that_know_caches_hit_more_up_to_the_ceiling() {
 #[test]
 fn round_robin_is_even_and_all_tokens_are_counted() {
     let trace = generated(Kind::Shared, 400);
-    let outcome = run(&simulation(&trace, 1.0), Policy::baseline(Baseline::RoundRobin, 1));
+    let outcome = run(&simulation(&trace, 1.0), &|_| Policy::baseline(Baseline::RoundRobin, 1));
     assert_eq!((outcome.finished, outcome.failed), (400, 0));
     assert!((outcome.request_imbalance - 1.0).abs() < 1e-9);
     let tokens = outcome.output_tokens_per_second * outcome.seconds;
@@ -101,25 +107,26 @@ fn a_closed_loop_waits_for_answers_and_an_open_one_does_not() {
         name: "closed".into(),
         sessions: vec![session(vec![request(0, 0), request(10 * SECOND, 0)])],
     };
-    let outcome = run(&simulation(&closed, 1.0), Policy::baseline(Baseline::Random, 1));
+    let outcome = run(&simulation(&closed, 1.0), &|_| Policy::baseline(Baseline::Random, 1));
     let answer = outcome.e2e.mean_ms / 1e3;
     assert!(outcome.seconds > 10.0 + answer, "{}", outcome.seconds);
     // Twice the rate makes sessions come sooner, nobody think faster.
-    let faster = run(&simulation(&closed, 2.0), Policy::baseline(Baseline::Random, 1));
+    let faster = run(&simulation(&closed, 2.0), &|_| Policy::baseline(Baseline::Random, 1));
     assert!((faster.seconds - outcome.seconds).abs() < 1e-6);
 
     let recorded = Trace {
         name: "recorded".into(),
         sessions: vec![session(vec![request(0, 0), request(0, 3 * SECOND)])],
     };
-    let outcome = run(&simulation(&recorded, 1.0), Policy::baseline(Baseline::Random, 1));
+    let outcome = run(&simulation(&recorded, 1.0), &|_| Policy::baseline(Baseline::Random, 1));
     assert!((3.0..3.0 + 2.0 * answer).contains(&outcome.seconds), "{}", outcome.seconds);
 }
 
 #[test]
 fn a_higher_rate_takes_less_time_and_waits_more() {
     let trace = generated(Kind::Shared, 600);
-    let outcome = |rate| run(&simulation(&trace, rate), Policy::baseline(Baseline::RoundRobin, 1));
+    let outcome =
+        |rate| run(&simulation(&trace, rate), &|_| Policy::baseline(Baseline::RoundRobin, 1));
     let (slow, fast) = (outcome(1.0), outcome(20.0));
     assert!(fast.seconds < slow.seconds && fast.ttft.p99_ms > slow.ttft.p99_ms);
     assert!(fast.good_share < slow.good_share);
@@ -133,7 +140,7 @@ fn a_lost_worker_fails_what_it_held() {
         Loss { start: 5 * SECOND, down: 10 * SECOND },
         Loss { start: 6 * SECOND, down: SECOND },
     ];
-    let outcome = run(&simulation, Policy::baseline(Baseline::RoundRobin, 1));
+    let outcome = run(&simulation, &|_| Policy::baseline(Baseline::RoundRobin, 1));
     assert!(outcome.errors["worker lost"] > 0, "{:?}", outcome.errors);
     assert_eq!(outcome.errors.len(), 1, "{:?}", outcome.errors);
     assert!(outcome.request_imbalance > 1.0);
@@ -150,12 +157,12 @@ fn a_lost_worker_returns_empty() {
     let trace = Trace { name: "same".into(), sessions };
     let mut simulation = simulation(&trace, 1.0);
     simulation.workers = 1;
-    let policy = || Policy::baseline(Baseline::RoundRobin, 1);
+    let policy: Make<'_> = &|_| Policy::baseline(Baseline::RoundRobin, 1);
     // The last block of a prompt that is cached in full is computed again.
     let hits = |n: f64| n * 1584.0 / 4800.0;
-    assert!((run(&simulation, policy()).hit_rate - hits(2.0)).abs() < 1e-9);
+    assert!((run(&simulation, policy).hit_rate - hits(2.0)).abs() < 1e-9);
     simulation.faults.losses = vec![Loss { start: 12 * SECOND, down: SECOND }];
-    assert!((run(&simulation, policy()).hit_rate - hits(1.0)).abs() < 1e-9);
+    assert!((run(&simulation, policy).hit_rate - hits(1.0)).abs() < 1e-9);
 }
 
 #[test]
@@ -164,7 +171,8 @@ fn with_no_worker_alive_requests_fail_and_the_replay_still_ends() {
     let mut simulation = simulation(&trace, 1.0);
     simulation.workers = 1;
     simulation.faults.losses = vec![Loss { start: 0, down: 3600 * SECOND }];
-    for policy in [default_pipeline(), Policy::baseline(Baseline::LeastRequests, 1)] {
+    let least: Make<'_> = &|_| Policy::baseline(Baseline::LeastRequests, 1);
+    for policy in [&default_pipeline as Make<'_>, least] {
         let outcome = run(&simulation, policy);
         assert_eq!(outcome.errors["router: ServiceUnavailable"], 100);
     }
@@ -175,7 +183,7 @@ fn prompts_longer_than_the_model_are_counted_as_errors() {
     let trace = generated(Kind::Shared, 200);
     let mut simulation = simulation(&trace, 1.0);
     simulation.engine.max_model_len = 2000;
-    let outcome = run(&simulation, Policy::baseline(Baseline::RoundRobin, 1));
+    let outcome = run(&simulation, &|_| Policy::baseline(Baseline::RoundRobin, 1));
     assert!(outcome.errors["worker: prompt too long"] > 0 && outcome.finished > 0);
 }
 
@@ -185,6 +193,6 @@ fn late_metrics_do_not_stop_the_pipeline() {
     let mut simulation = simulation(&trace, 2.0);
     simulation.signalling = Signalling { interval: SECOND, delay: 5 * SECOND, blind: 2 };
     simulation.faults.waves = 2 * SECOND;
-    let outcome = run(&simulation, default_pipeline());
+    let outcome = run(&simulation, &default_pipeline);
     assert_eq!(outcome.failed, 0, "{:?}", outcome.errors);
 }

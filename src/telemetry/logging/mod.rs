@@ -22,9 +22,6 @@ pub use encode::{Encoder, TimeEncoding};
 use encode::{Line, Scratch};
 pub use sink::Sink;
 
-/// Where the lines written per request come from; they are switched apart from the others.
-const ACCESS_TARGET: &str = "epp::ext_proc";
-
 /// The `-v` of the first level that logs every request, as in v0.2.0.
 const ACCESS_VERBOSITY: u8 = 2;
 
@@ -64,7 +61,7 @@ impl LogOptions {
         Targets::new()
             .with_default(libraries)
             .with_target("epp", self.level)
-            .with_target(ACCESS_TARGET, access)
+            .with_target(super::access_log::TARGET, access)
     }
 }
 
@@ -272,8 +269,8 @@ mod tests {
             tracing::info!(target: "epp::x", "I");
             tracing::debug!(target: "epp::x", "D");
             tracing::trace!(target: "epp::x", "T");
-            tracing::info!(target: "epp::ext_proc::routed", "A");
-            tracing::warn!(target: "epp::ext_proc::routed", "a");
+            tracing::info!(target: "epp::access", "A");
+            tracing::warn!(target: "epp::access", "a");
             tracing::info!(target: "h2::server", "L");
             tracing::debug!(target: "h2::server", "l");
             tracing::warn!(target: "h2::server", "W");

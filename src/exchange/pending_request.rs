@@ -3,33 +3,33 @@ use std::borrow::Cow;
 use bytes::{Bytes, BytesMut};
 use smallvec::SmallVec;
 
-use super::headers;
-use super::wire::HeaderMap;
-use crate::clock::Timestamp;
-use crate::scheduling::Headers;
+use super::EndpointSubset;
+use crate::headers::{self, Headers};
 
 /// Path of requests whose gateway names none, as in the reference.
 const DEFAULT_PATH: &str = "/v1/completions";
 
-/// A request before it is routed.
-#[derive(Default)]
-pub(super) struct Collected {
+/// A request as far as it has come in.
+#[derive(Debug, Default)]
+pub struct PendingRequest {
     pub headers: Headers,
     /// The request had no id and was given one.
     pub generated_id: bool,
-    pub received_at: Timestamp,
+    /// What the gateway allows; the last message that says something counts.
+    pub subset: Option<EndpointSubset>,
     chunks: SmallVec<[Bytes; 4]>,
     len: usize,
 }
 
-impl Collected {
-    pub fn new(received_at: Timestamp) -> Self {
-        Self { received_at, ..Self::default() }
-    }
-
-    /// Takes the headers of a message, and makes an id where they have none.
-    pub fn add_headers(&mut self, map: Option<HeaderMap>) {
-        headers::add(&mut self.headers, map);
+impl PendingRequest {
+    /// Takes headers, and makes an id where they have none.
+    pub fn add_headers(&mut self, list: impl ExactSizeIterator<Item = (Bytes, Bytes)>) {
+        if self.headers.is_empty() {
+            self.headers = Headers::with_capacity(list.len() + 1);
+        }
+        for (key, value) in list {
+            self.headers.set(key, value);
+        }
         if self.headers.get_raw(headers::REQUEST_ID).is_none_or(|id| id.is_empty()) {
             let id = uuid::Uuid::new_v4().hyphenated().to_string();
             self.headers.set(Bytes::from_static(headers::REQUEST_ID.as_bytes()), id.into());
@@ -51,7 +51,7 @@ impl Collected {
     }
 
     /// The body as one piece; copied only where it came in several.
-    pub fn body(&mut self) -> Bytes {
+    pub fn take_body(&mut self) -> Bytes {
         match self.chunks.as_mut_slice() {
             [] => Bytes::new(),
             [one] => std::mem::take(one),

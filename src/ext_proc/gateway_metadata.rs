@@ -3,9 +3,9 @@
 use prost_types::value::Kind;
 use prost_types::{Struct, Value};
 
-use super::headers;
 use super::wire::Metadata;
-use crate::director::Subset;
+use crate::exchange::EndpointSubset;
+use crate::headers;
 
 const SUBSET_NAMESPACE: &str = "envoy.lb.subset_hint";
 const LB_NAMESPACE: &str = "envoy.lb";
@@ -14,9 +14,9 @@ const LB_NAMESPACE: &str = "envoy.lb";
 ///
 /// The value is a list of `ip:port` or `ip`, or a string of them with commas. Elements that are
 /// not strings count for nothing: a list of only such allows no endpoint.
-pub fn subset_of(metadata: &Metadata) -> Option<Subset> {
+pub(super) fn subset_of(metadata: &Metadata) -> Option<EndpointSubset> {
     let value = field(metadata, SUBSET_NAMESPACE, headers::DESTINATION_SUBSET)?;
-    let mut subset = Subset::default();
+    let mut subset = EndpointSubset::default();
     match &value.kind {
         Some(Kind::StringValue(text)) => subset.allow(text),
         Some(Kind::ListValue(list)) => {
@@ -32,7 +32,7 @@ pub fn subset_of(metadata: &Metadata) -> Option<Subset> {
 }
 
 /// The endpoint that served the request, as the gateway reports it with the response.
-pub fn served_of(metadata: &Metadata) -> Option<&str> {
+pub(super) fn served_by(metadata: &Metadata) -> Option<&str> {
     match &field(metadata, LB_NAMESPACE, headers::DESTINATION_SERVED)?.kind {
         Some(Kind::StringValue(text)) => Some(text),
         _ => None,

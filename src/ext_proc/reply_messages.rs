@@ -4,13 +4,14 @@ use bytes::Bytes;
 use prost_types::value::Kind;
 use prost_types::{Struct, Value};
 
-use super::headers;
+use super::header_mutation::{CONTENT_LENGTH, set};
 use super::wire::{
     BodyMutation, CommonReply, CommonResponse, HeaderMutation, HttpStatus, ImmediateResponse,
     Mutation, Outgoing, ProcessingResponse, StreamedBodyResponse, TrailersResponse,
 };
 use crate::error::RequestError;
-use crate::scheduling::Decision;
+use crate::headers::{DESTINATION, DESTINATION_SCORES, DROPPED_REASON};
+use crate::scheduling::{Directions, MetadataEntry, MetadataValue};
 
 /// Largest body in one reply, bytes: below the limits that gateways set at 64 KiB, as in the
 /// reference (llm-d-router main at ebab6879).
@@ -18,12 +19,12 @@ pub const MAX_BODY_REPLY: usize = 62_000;
 
 /// Which way a body goes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Direction {
+pub(super) enum Direction {
     Request,
     Response,
 }
 
-pub fn common(
+pub(super) fn common(
     header_mutation: Option<HeaderMutation>,
     body_mutation: Option<BodyMutation>,
     clear_route_cache: bool,
@@ -34,11 +35,11 @@ pub fn common(
 }
 
 /// "Carry on", with nothing changed.
-pub fn carry_on() -> CommonReply {
+pub(super) fn carry_on() -> CommonReply {
     common(None, None, false)
 }
 
-pub fn message(response: Outgoing) -> ProcessingResponse {
+pub(super) fn message(response: Outgoing) -> ProcessingResponse {
     ProcessingResponse { response: Some(response), dynamic_metadata: None }
 }
 
@@ -51,7 +52,7 @@ fn body_reply(direction: Direction, reply: CommonReply) -> ProcessingResponse {
 
 /// A full-duplex body as replies of at most [`MAX_BODY_REPLY`] bytes; at least one, even for an
 /// empty body. The last one carries `end_of_stream`.
-pub fn streamed_body(
+pub(super) fn streamed_body(
     direction: Direction,
     mut body: Bytes,
     end_of_stream: bool,
@@ -72,14 +73,14 @@ pub fn streamed_body(
 /// The answer to one body message of a mode that is not full duplex: the body as it is, or
 /// replaced. `whole` says that the message held the whole body, whose headers still wait: then
 /// its new length goes with it, which Envoy insists on.
-pub fn whole_body(
+pub(super) fn whole_body(
     direction: Direction,
     replacement: Option<Bytes>,
     whole: bool,
 ) -> ProcessingResponse {
     let length = replacement.as_ref().filter(|_| whole).map(Bytes::len);
     let headers = length.map(|n| HeaderMutation {
-        set_headers: vec![headers::set(headers::CONTENT_LENGTH, n.to_string())],
+        set_headers: vec![set(CONTENT_LENGTH, n.to_string())],
         remove_headers: Vec::new(),
     });
     let mutation = replacement.map(|b| BodyMutation { mutation: Some(Mutation::Body(b)) });
@@ -87,12 +88,15 @@ pub fn whole_body(
 }
 
 /// The answer to a buffered request body: where it goes, and the body if it changed.
-pub fn routed_body(headers: HeaderMutation, replacement: Option<Bytes>) -> ProcessingResponse {
+pub(super) fn routed_body(
+    headers: HeaderMutation,
+    replacement: Option<Bytes>,
+) -> ProcessingResponse {
     let mutation = replacement.map(|b| BodyMutation { mutation: Some(Mutation::Body(b)) });
     body_reply(Direction::Request, common(Some(headers), mutation, true))
 }
 
-pub fn trailers(direction: Direction) -> ProcessingResponse {
+pub(super) fn trailers(direction: Direction) -> ProcessingResponse {
     message(match direction {
         Direction::Request => Outgoing::RequestTrailers(TrailersResponse {}),
         Direction::Response => Outgoing::ResponseTrailers(TrailersResponse {}),
@@ -100,9 +104,9 @@ pub fn trailers(direction: Direction) -> ProcessingResponse {
 }
 
 /// Ends the request with an error of ours.
-pub fn immediate(error: &RequestError) -> ProcessingResponse {
+pub(super) fn immediate(error: &RequestError) -> ProcessingResponse {
     let headers = error.drop_reason.map(|reason| HeaderMutation {
-        set_headers: vec![headers::set(headers::DROPPED_REASON, reason.as_str())],
+        set_headers: vec![set(DROPPED_REASON, reason.as_str())],
         remove_headers: Vec::new(),
     });
     message(Outgoing::Immediate(ImmediateResponse {
@@ -112,32 +116,51 @@ pub fn immediate(error: &RequestError) -> ProcessingResponse {
     }))
 }
 
-/// The header's value: the picked endpoints, `ip:port` joined by commas.
-pub fn destination(decision: &Decision) -> Bytes {
-    match decision.endpoints.as_slice() {
-        [one] => Bytes::copy_from_slice(one.host_port.as_bytes()),
-        several => {
-            let all: Vec<&str> = several.iter().map(|e| &*e.host_port).collect();
-            all.join(",").into()
-        }
-    }
-}
-
-/// The dynamic metadata form of the destination, and the scores where they are wanted:
-/// `{"envoy.lb": {"x-gateway-destination-endpoint": "ip:port"}}`.
-pub fn destination_metadata(destination: &Bytes, scores: &[(std::sync::Arc<str>, f64)]) -> Struct {
+/// The dynamic metadata of a routed request: the destination, the scores where they are wanted,
+/// and what plugins set. `{"envoy.lb": {"x-gateway-destination-endpoint": "ip:port"}}`.
+pub(super) fn destination_metadata(
+    destination: &Bytes,
+    scores: &[(std::sync::Arc<str>, f64)],
+    directions: &Directions,
+) -> Struct {
     let text = String::from_utf8_lossy(destination).into_owned();
     let mut lb = Struct::default();
-    lb.fields.insert(headers::DESTINATION.to_owned(), value(Kind::StringValue(text)));
+    lb.fields.insert(DESTINATION.to_owned(), value(Kind::StringValue(text)));
     if !scores.is_empty() {
         let fields =
             scores.iter().map(|(e, s)| (e.to_string(), value(Kind::NumberValue(*s)))).collect();
         let scores = value(Kind::StructValue(Struct { fields }));
-        lb.fields.insert(headers::DESTINATION_SCORES.to_owned(), scores);
+        lb.fields.insert(DESTINATION_SCORES.to_owned(), scores);
     }
     let mut metadata = Struct::default();
     metadata.fields.insert("envoy.lb".to_owned(), value(Kind::StructValue(lb)));
+    add_metadata(&mut metadata, directions);
     metadata
+}
+
+/// The dynamic metadata that plugins set; `None` where they set none.
+pub(super) fn metadata(directions: &Directions) -> Option<Struct> {
+    let mut metadata = Struct::default();
+    add_metadata(&mut metadata, directions);
+    (!metadata.fields.is_empty()).then_some(metadata)
+}
+
+fn add_metadata(metadata: &mut Struct, directions: &Directions) {
+    for MetadataEntry { namespace, key, value: entry } in directions.metadata() {
+        let entry = value(match entry {
+            MetadataValue::Text(text) => Kind::StringValue(text.clone()),
+            MetadataValue::Number(number) => Kind::NumberValue(*number),
+            MetadataValue::Flag(flag) => Kind::BoolValue(*flag),
+        });
+        let of_namespace = metadata.fields.entry(namespace.clone()).or_default();
+        match &mut of_namespace.kind {
+            Some(Kind::StructValue(fields)) => drop(fields.fields.insert(key.clone(), entry)),
+            kind => {
+                let fields = [(key.clone(), entry)].into();
+                *kind = Some(Kind::StructValue(Struct { fields }));
+            }
+        }
+    }
 }
 
 fn value(kind: Kind) -> Value {

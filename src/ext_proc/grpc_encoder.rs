@@ -27,7 +27,7 @@ const TOGETHER: usize = 32 << 10;
 /// A flag and a length go before every gRPC message.
 const GRPC_PREFIX: usize = 5;
 
-pub(super) struct Replies<S> {
+pub(super) struct GrpcEncoder<S> {
     replies: S,
     /// Largest message, bytes.
     max_message_size: usize,
@@ -38,7 +38,7 @@ pub(super) struct Replies<S> {
     ended: bool,
 }
 
-impl<S> Replies<S> {
+impl<S> GrpcEncoder<S> {
     pub fn new(replies: S, max_message_size: Option<usize>) -> Self {
         Self {
             replies,
@@ -85,7 +85,7 @@ impl<S> Replies<S> {
     }
 }
 
-impl<S> Body for Replies<S>
+impl<S> Body for GrpcEncoder<S>
 where
     S: Stream<Item = Result<ProcessingResponse, Status>> + Unpin,
 {
@@ -211,7 +211,7 @@ mod tests {
     use futures_util::stream;
     use http_body_util::BodyExt;
 
-    use super::super::reply::{self, Direction};
+    use super::super::reply_messages::{self as reply, Direction};
     use super::*;
 
     /// The messages, the data frames they came in, and the trailers.
@@ -219,7 +219,7 @@ mod tests {
         replies: Vec<Result<ProcessingResponse, Status>>,
         limit: Option<usize>,
     ) -> (Vec<ProcessingResponse>, usize, HeaderMap) {
-        let mut body = Replies::new(stream::iter(replies), limit);
+        let mut body = GrpcEncoder::new(stream::iter(replies), limit);
         let (mut bytes, mut frames) = (BytesMut::new(), 0);
         loop {
             let frame = body.frame().await.expect("trailers").expect("a frame");
@@ -275,7 +275,7 @@ mod tests {
         let whole = Bytes::from(vec![b'x'; 10_000]);
         let mut replies = Vec::new();
         reply::streamed_body(Direction::Request, whole.clone(), true, |m| replies.push(Ok(m)));
-        let mut body = Replies::new(stream::iter(replies), None);
+        let mut body = GrpcEncoder::new(stream::iter(replies), None);
         let framing = body.frame().await.unwrap().unwrap().into_data().unwrap();
         assert!(framing.len() < 40, "{}", framing.len());
         let piece = body.frame().await.unwrap().unwrap().into_data().unwrap();

@@ -1,0 +1,40 @@
+use std::time::Duration;
+
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::clock::{self, Timestamp};
+use crate::scheduling::{BoxFuture, Runtime};
+
+/// The process's clock, and tasks of tokio's that end with the pool.
+#[derive(Debug, Default)]
+pub(super) struct TokioRuntime {
+    tasks: TaskTracker,
+    ended: CancellationToken,
+}
+
+impl Runtime for TokioRuntime {
+    fn now(&self) -> Timestamp {
+        clock::now()
+    }
+
+    fn sleep(&self, duration: Duration) -> BoxFuture<()> {
+        Box::pin(tokio::time::sleep(duration))
+    }
+
+    fn spawn(&self, work: BoxFuture<()>) {
+        let ended = self.ended.clone();
+        self.tasks.spawn(async move {
+            tokio::select! {
+                () = work => {}
+                () = ended.cancelled() => {}
+            }
+        });
+    }
+}
+
+impl Drop for TokioRuntime {
+    fn drop(&mut self) {
+        self.ended.cancel();
+    }
+}

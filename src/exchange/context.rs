@@ -1,0 +1,51 @@
+use std::cell::RefCell;
+use std::sync::Arc;
+
+use parking_lot::Mutex;
+
+use super::{Director, OutcomeListener};
+use crate::api::Parsers;
+use crate::scheduling::{AwaitingProducer, ResponseHook, Runtime};
+
+/// What all exchanges of one pool share.
+#[derive(Debug)]
+pub struct ExchangeContext {
+    pub director: Director,
+    pub parsers: Parsers,
+    pub awaiting: Vec<Arc<dyn AwaitingProducer>>,
+    pub response_hooks: Vec<Arc<dyn ResponseHook>>,
+    /// Told of every exchange, in this order.
+    pub listeners: Vec<Arc<dyn OutcomeListener>>,
+    pub runtime: Arc<dyn Runtime>,
+    /// Largest request body, bytes; more is answered with 413.
+    pub max_request_body: usize,
+    /// Some plugin reads the prompt; otherwise it is not collected.
+    pub wants_prompt: bool,
+}
+
+/// Where chance comes from.
+#[derive(Debug, Default)]
+pub enum Randomness {
+    /// A generator of its own for every thread.
+    #[default]
+    PerThread,
+    /// One generator, so that a simulation repeats itself.
+    Seeded(Mutex<RefCell<fastrand::Rng>>),
+}
+
+thread_local! {
+    static OF_THREAD: RefCell<fastrand::Rng> = RefCell::new(fastrand::Rng::new());
+}
+
+impl Randomness {
+    pub fn seeded(seed: u64) -> Self {
+        Self::Seeded(Mutex::new(RefCell::new(fastrand::Rng::with_seed(seed))))
+    }
+
+    pub(super) fn with<R>(&self, f: impl FnOnce(&RefCell<fastrand::Rng>) -> R) -> R {
+        match self {
+            Self::PerThread => OF_THREAD.with(f),
+            Self::Seeded(rng) => f(&rng.lock()),
+        }
+    }
+}

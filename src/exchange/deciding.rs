@@ -1,0 +1,125 @@
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use super::{Admitted, EndpointSubset, ExchangeContext, Permit};
+use crate::error::RequestError;
+use crate::scheduling::{AwaitingProducer, BoxFuture, InferenceRequest, Put, RequestData};
+
+/// What a request waits for before it can be scheduled. Dropping it gives up everything.
+pub(super) struct Deciding {
+    step: Step,
+}
+
+enum Step {
+    Admission(BoxFuture<Result<Permit, RequestError>>),
+    Data(AwaitedData),
+    /// Nothing is waited for.
+    Ready(RequestData, Option<Permit>),
+    Refused(RequestError),
+}
+
+/// The results of producers that take their time, as they come in.
+struct AwaitedData {
+    tasks: Vec<BoxFuture<Option<Put>>>,
+    /// What is not there when this is ready is gone without.
+    deadline: BoxFuture<()>,
+    data: RequestData,
+    permit: Option<Permit>,
+}
+
+/// A request that can be scheduled, with what is known of it. The permit is held until it has
+/// reserved its endpoints.
+pub(super) type Admission = (RequestData, Option<Permit>);
+
+impl Deciding {
+    /// Asks for admission.
+    pub fn new(
+        context: &ExchangeContext,
+        request: &Arc<InferenceRequest>,
+        subset: Option<&EndpointSubset>,
+    ) -> Self {
+        let now = context.runtime.now();
+        let step = match context.director.admit(request, subset, now) {
+            Admitted::Now => await_data(context, request, None),
+            Admitted::Later(admission) => Step::Admission(admission),
+            Admitted::Refused(error) => Step::Refused(error),
+        };
+        Self { step }
+    }
+
+    /// What there is without waiting.
+    pub fn now(self) -> Result<Result<Admission, RequestError>, Self> {
+        match self.step {
+            Step::Ready(data, permit) => Ok(Ok((data, permit))),
+            Step::Refused(error) => Ok(Err(error)),
+            step => Err(Self { step }),
+        }
+    }
+
+    pub fn poll(
+        &mut self,
+        context: &ExchangeContext,
+        request: &Arc<InferenceRequest>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Admission, RequestError>> {
+        loop {
+            self.step = match &mut self.step {
+                Step::Admission(admission) => match admission.as_mut().poll(cx) {
+                    Poll::Pending => return Poll::Pending,
+                    Poll::Ready(Err(error)) => Step::Refused(error),
+                    Poll::Ready(Ok(permit)) => await_data(context, request, Some(permit)),
+                },
+                Step::Data(awaited) => match awaited.poll(cx) {
+                    Poll::Pending => return Poll::Pending,
+                    Poll::Ready(()) => {
+                        let data = std::mem::take(&mut awaited.data);
+                        Step::Ready(data, awaited.permit.take())
+                    }
+                },
+                Step::Ready(data, permit) => {
+                    return Poll::Ready(Ok((std::mem::take(data), permit.take())));
+                }
+                Step::Refused(error) => return Poll::Ready(Err(error.clone())),
+            };
+        }
+    }
+}
+
+/// Starts all producers that take their time.
+fn await_data(
+    context: &ExchangeContext,
+    request: &Arc<InferenceRequest>,
+    permit: Option<Permit>,
+) -> Step {
+    let mut limit = Duration::ZERO;
+    let mut begin = |producer: &Arc<dyn AwaitingProducer>| {
+        let task = producer.begin(request)?;
+        limit = limit.max(producer.deadline());
+        Some(task)
+    };
+    let tasks: Vec<_> = context.awaiting.iter().filter_map(&mut begin).collect();
+    if tasks.is_empty() {
+        return Step::Ready(RequestData::default(), permit);
+    }
+    let deadline = context.runtime.sleep(limit);
+    Step::Data(AwaitedData { tasks, deadline, data: RequestData::default(), permit })
+}
+
+impl AwaitedData {
+    /// Ready when every task has ended, or at the deadline.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let data = &mut self.data;
+        self.tasks.retain_mut(|task| match Pin::new(task).poll(cx) {
+            Poll::Pending => true,
+            Poll::Ready(put) => {
+                if let Some(put) = put {
+                    put(data);
+                }
+                false
+            }
+        });
+        if self.tasks.is_empty() { Poll::Ready(()) } else { self.deadline.as_mut().poll(cx) }
+    }
+}

@@ -1,0 +1,114 @@
+//! The order of steps between a parsed request and its endpoint: admission, the candidates that
+//! the gateway allows, scheduling. The reference calls this the director.
+
+use std::cell::RefCell;
+use std::sync::Arc;
+
+use super::context::Randomness;
+use super::{Admission, Admitted, Arrival, EndpointSubset};
+use crate::clock::Timestamp;
+use crate::endpoints::{Endpoint, Pool};
+use crate::error::RequestError;
+use crate::objectives::Objectives;
+use crate::scheduling::{
+    Ask, Candidate, Decision, DecisionOptions, InferenceRequest, Refusal, RequestData, Scheduler,
+};
+
+/// What decides for one pool.
+#[derive(Debug)]
+pub struct Director {
+    pub pool: Arc<Pool>,
+    pub scheduler: Scheduler,
+    pub objectives: Arc<Objectives>,
+    pub admission: Arc<dyn Admission>,
+    /// `--disable-endpoint-subset-filter`: whatever the gateway allows, use the whole pool.
+    pub ignore_subset: bool,
+    /// What every decision is to tell.
+    pub options: DecisionOptions,
+    pub randomness: Randomness,
+}
+
+impl Director {
+    /// The model a request is to be sent on with: what rewriting rules say, else what the
+    /// rewrite header says, else what the client asked for. With it the name of the rule's
+    /// object, where one applied.
+    pub fn target_model(
+        &self,
+        incoming: Option<&str>,
+        header: Option<&str>,
+    ) -> (Option<String>, Option<String>) {
+        let ruled = self
+            .randomness
+            .with(|rng| self.objectives.rewrite(incoming.unwrap_or(""), &mut rng.borrow_mut()));
+        let (target, rule) = match ruled {
+            Some(ruled) => (Some(ruled.model), Some(ruled.by)),
+            None => (header.or(incoming).map(str::to_owned), None),
+        };
+        (target.filter(|m| !m.is_empty()), rule)
+    }
+
+    /// Whether the request may go on.
+    pub fn admit(
+        &self,
+        request: &Arc<InferenceRequest>,
+        subset: Option<&EndpointSubset>,
+        now: Timestamp,
+    ) -> Admitted {
+        let subset = self.effective(subset);
+        self.admission.admit(Arrival { request, pool: &self.pool, subset, now })
+    }
+
+    /// Picks the endpoints of a request that was admitted, and reserves them.
+    ///
+    /// # Errors
+    /// 503 where there is no endpoint to pick from, and the scheduler's
+    /// ([`Scheduler::schedule`]).
+    pub fn schedule(
+        &self,
+        request: &InferenceRequest,
+        data: RequestData,
+        subset: Option<&EndpointSubset>,
+        now: Timestamp,
+    ) -> Result<Decision, Refusal> {
+        let snapshot = self.pool.snapshot();
+        let candidates: Vec<Candidate<'_>> = match self.effective(subset) {
+            None => snapshot.endpoints.iter().map(Candidate::new).collect(),
+            Some(subset) => {
+                subset.of(&snapshot.endpoints).into_iter().map(Candidate::new).collect()
+            }
+        };
+        self.randomness.with(|rng: &RefCell<fastrand::Rng>| {
+            let options = self.options;
+            self.scheduler.schedule(Ask {
+                request,
+                candidates: &candidates,
+                data,
+                now,
+                rng,
+                options,
+            })
+        })
+    }
+
+    /// Any allowed endpoint, for requests without a body (`GET /v1/models`).
+    ///
+    /// # Errors
+    /// 503 where there is none. The reference answers 500 here and ignores the subset.
+    pub fn any_endpoint(
+        &self,
+        subset: Option<&EndpointSubset>,
+    ) -> Result<Arc<Endpoint>, RequestError> {
+        let snapshot = self.pool.snapshot();
+        let allowed: Vec<&Arc<Endpoint>> = match self.effective(subset) {
+            None => snapshot.endpoints.iter().collect(),
+            Some(subset) => subset.of(&snapshot.endpoints),
+        };
+        let choose =
+            |rng: &RefCell<fastrand::Rng>| rng.borrow_mut().choice(&allowed).map(|e| Arc::clone(e));
+        self.randomness.with(choose).ok_or_else(RequestError::no_candidates)
+    }
+
+    fn effective<'s>(&self, subset: Option<&'s EndpointSubset>) -> Option<&'s EndpointSubset> {
+        subset.filter(|_| !self.ignore_subset)
+    }
+}

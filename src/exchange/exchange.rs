@@ -1,0 +1,528 @@
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::Bytes;
+
+use super::deciding::{Admission, Deciding};
+use super::outcome::{Ending, Outcome, Times};
+use super::response::{IncomingResponse, ResponseHead};
+use super::{EndpointSubset, ExchangeContext, PendingRequest};
+use crate::api::{Api, ModelRenamer, ParsedRequest};
+use crate::endpoints::Endpoint;
+use crate::error::{Code, DropReason, RequestError};
+use crate::headers::{self, Headers};
+use crate::scheduling::{Decision, Directions, InferenceRequest, Refusal, RoutedRequest};
+
+/// What is known of a request's body when the request is to be decided.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BodyKnown {
+    /// All of it is there.
+    Whole,
+    /// There is one, but the headers have to leave before it is seen.
+    Unseen,
+    /// There is none, as with `GET /v1/models`.
+    None,
+}
+
+/// A routed request, as it is to be forwarded.
+#[derive(Debug)]
+pub struct Forward {
+    /// The picked endpoints, `ip:port` joined by commas, in order of preference.
+    pub destination: Bytes,
+    pub body: Bytes,
+    /// `body` is not the one that came.
+    pub body_changed: bool,
+    /// The gateway is to finish the response alone.
+    pub skip_response: bool,
+}
+
+/// One HTTP exchange. Dropping it at any time ends it: what it holds is released, and its
+/// listeners are told how it ended.
+pub struct Exchange {
+    context: Arc<ExchangeContext>,
+    pending: PendingRequest,
+    stage: Stage,
+    times: Times,
+    response: IncomingResponse,
+}
+
+enum Stage {
+    /// The request comes in.
+    Receiving,
+    /// It is known, and somebody has to be waited for.
+    Deciding(Box<Subject>, Box<Deciding>),
+    /// It was sent to an endpoint.
+    Routed(Box<Routed>),
+    /// The outcome was told.
+    Over,
+}
+
+/// A request that was read.
+struct Subject {
+    request: Arc<InferenceRequest>,
+    has_body: bool,
+    api: Api,
+    skip_response: bool,
+    body: Bytes,
+    body_changed: bool,
+    rewritten_by: Option<String>,
+}
+
+/// A request and where it went.
+struct Routed {
+    request: Arc<InferenceRequest>,
+    has_body: bool,
+    endpoint: Arc<Endpoint>,
+    /// `None` where any endpoint would do.
+    decision: Option<Decision>,
+    api: Api,
+    rewritten_by: Option<String>,
+}
+
+impl Exchange {
+    pub fn new(context: Arc<ExchangeContext>) -> Self {
+        let received = context.runtime.now();
+        Self {
+            pending: PendingRequest::default(),
+            stage: Stage::Receiving,
+            times: Times { received, ..Times::default() },
+            response: IncomingResponse::default(),
+            context,
+        }
+    }
+
+    /// The request's headers, those of all calls together.
+    pub fn add_headers(&mut self, list: impl ExactSizeIterator<Item = (Bytes, Bytes)>) {
+        self.pending.add_headers(list);
+    }
+
+    /// Only these endpoints are allowed.
+    pub fn allow(&mut self, subset: EndpointSubset) {
+        self.pending.subset = Some(subset);
+    }
+
+    /// The gateway says which endpoint served, `ip:port`.
+    pub fn served_by(&mut self, endpoint: &str) {
+        self.response.seen.served_by = Some(endpoint.to_owned());
+    }
+
+    /// Takes a piece of the request's body.
+    ///
+    /// # Errors
+    /// 413 where the body is larger than the limit; the exchange is over then.
+    pub fn add_body(&mut self, piece: Bytes) -> Result<(), RequestError> {
+        let limit = self.context.max_request_body;
+        if self.pending.add_body(piece) <= limit {
+            return Ok(());
+        }
+        let error = RequestError::new(
+            Code::PayloadTooLarge,
+            format!("request body is larger than the limit of {limit} bytes"),
+        );
+        Err(self.refuse_unread(error))
+    }
+
+    /// True where nothing of the body has come.
+    pub fn has_no_body(&self) -> bool {
+        self.pending.has_no_body()
+    }
+
+    /// The request's headers as they came, and whether its id is one that we gave it.
+    pub fn request_headers(&self) -> (&Headers, bool) {
+        let headers = match &self.stage {
+            Stage::Routed(routed) => &routed.request.headers,
+            Stage::Deciding(subject, _) => &subject.request.headers,
+            _ => &self.pending.headers,
+        };
+        (headers, self.pending.generated_id)
+    }
+
+    /// Everything of the request that will be known is known: decides where it goes. Where that
+    /// has to wait, [`Exchange::poll_decided`] goes on.
+    ///
+    /// # Errors
+    /// The refusal that the client is to get; the exchange is over then.
+    pub fn decide(&mut self, body: BodyKnown) -> Poll<Result<Forward, RequestError>> {
+        if body == BodyKnown::None {
+            return Poll::Ready(self.route_anywhere());
+        }
+        let subject = match self.read(body) {
+            Ok(subject) => subject,
+            Err(error) => return Poll::Ready(Err(error)),
+        };
+        let subset = self.pending.subset.as_ref();
+        match Deciding::new(&self.context, &subject.request, subset).now() {
+            Ok(admitted) => Poll::Ready(self.route(subject, admitted)),
+            Err(deciding) => {
+                self.stage = Stage::Deciding(Box::new(subject), Box::new(deciding));
+                Poll::Pending
+            }
+        }
+    }
+
+    /// Goes on with a decision that has to wait.
+    ///
+    /// # Errors
+    /// As [`Exchange::decide`].
+    pub fn poll_decided(&mut self, cx: &mut Context<'_>) -> Poll<Result<Forward, RequestError>> {
+        let Stage::Deciding(subject, deciding) = &mut self.stage else { return Poll::Pending };
+        let Poll::Ready(admitted) = deciding.poll(&self.context, &subject.request, cx) else {
+            return Poll::Pending;
+        };
+        match std::mem::replace(&mut self.stage, Stage::Receiving) {
+            Stage::Deciding(subject, _) => Poll::Ready(self.route(*subject, admitted)),
+            other => {
+                self.stage = other;
+                Poll::Pending
+            }
+        }
+    }
+
+    /// True while a decision has to wait.
+    pub fn is_deciding(&self) -> bool {
+        matches!(self.stage, Stage::Deciding(..))
+    }
+
+    /// What leaves beside the destination; empty before a request is routed.
+    pub fn directions(&self) -> &Directions {
+        const NONE: &Directions = &Directions::NONE;
+        self.decision().map_or(NONE, |decision| &decision.directions)
+    }
+
+    /// The decision, where the request was routed by one.
+    pub fn decision(&self) -> Option<&Decision> {
+        match &self.stage {
+            Stage::Routed(routed) => routed.decision.as_ref(),
+            _ => None,
+        }
+    }
+
+    /// Reads the body and what the headers say of the request.
+    fn read(&mut self, body: BodyKnown) -> Result<Subject, RequestError> {
+        let context = self.context.clone();
+        let whole = self.pending.take_body();
+        let parsed = match body {
+            BodyKnown::Whole => {
+                context.parsers.parse(&self.pending.path(), whole.clone(), context.wants_prompt)
+            }
+            _ => Ok(ParsedRequest::unseen()),
+        };
+        let parsed = parsed.map_err(|error| self.refuse_unread(error))?;
+        let director = &context.director;
+        let incoming = parsed.model.as_deref();
+        let (target, rewritten_by) = match body {
+            BodyKnown::Whole => {
+                director.target_model(incoming, self.pending.headers.named(headers::MODEL_REWRITE))
+            }
+            _ => (None, None),
+        };
+        if target.is_none() && parsed.model_required {
+            let error = RequestError::bad_request("model not found in request body");
+            return Err(self.refuse_unread(error));
+        }
+        let target = target.unwrap_or_default();
+        let (body, body_changed) = if parsed.model_required && incoming != Some(target.as_str()) {
+            (parsed.with_model(&whole, &target), true)
+        } else {
+            (whole, false)
+        };
+        let headers = std::mem::take(&mut self.pending.headers);
+        let incoming_model = parsed.model.unwrap_or_default();
+        let objective = headers.named(headers::OBJECTIVE);
+        let request = InferenceRequest {
+            id: headers.get(headers::REQUEST_ID).unwrap_or_default().to_owned(),
+            priority: director.objectives.priority(objective, &incoming_model),
+            incoming_model,
+            target_model: target,
+            cache_salt: parsed.cache_salt,
+            cached_only: headers::prefers_if_available(&headers),
+            headers,
+            prompt: parsed.prompt,
+            stream: parsed.stream,
+            max_output_tokens: parsed.max_output_tokens,
+            body_bytes: body.len(),
+            received_at: self.times.received,
+        };
+        Ok(Subject {
+            request: Arc::new(request),
+            has_body: true,
+            api: parsed.api,
+            skip_response: parsed.skip_response,
+            body,
+            body_changed,
+            rewritten_by,
+        })
+    }
+
+    /// Schedules a request that was admitted.
+    fn route(
+        &mut self,
+        subject: Subject,
+        admitted: Result<Admission, RequestError>,
+    ) -> Result<Forward, RequestError> {
+        let (data, permit) = match admitted {
+            Ok(admission) => admission,
+            Err(error) => return Err(self.refuse(&subject, error.into())),
+        };
+        let context = self.context.clone();
+        let begun = context.runtime.now();
+        let subset = self.pending.subset.as_ref();
+        let decision = context.director.schedule(&subject.request, data, subset, begun);
+        drop(permit);
+        let now = context.runtime.now();
+        // Where there is nothing to pick from, the scheduler was not asked.
+        let asked = |refusal: &Refusal| refusal.error.drop_reason != Some(DropReason::NoEndpoints);
+        if decision.as_ref().err().is_none_or(asked) {
+            self.times.scheduling = Some(now.since(begun));
+        }
+        self.times.decided = Some(now);
+        let decision = match decision {
+            Ok(decision) => decision,
+            Err(refusal) => return Err(self.refuse(&subject, refusal)),
+        };
+        let Some(endpoint) = decision.target().cloned() else {
+            let error = RequestError::new(Code::Internal, "no endpoint was picked");
+            return Err(self.refuse(&subject, error.into()));
+        };
+        let Subject { request, has_body, api, skip_response, body, body_changed, rewritten_by } =
+            subject;
+        let destination = destination(decision.endpoints(), decision.directions.port());
+        let decision = Some(decision);
+        let routed = Routed { request, has_body, endpoint, decision, api, rewritten_by };
+        self.stage = Stage::Routed(Box::new(routed));
+        self.tell(|listener, so_far| listener.routed(so_far));
+        if skip_response {
+            self.end(Ending::GatewayAlone);
+        }
+        Ok(Forward { destination, body, body_changed, skip_response })
+    }
+
+    /// Sends a request without a body to any allowed endpoint.
+    fn route_anywhere(&mut self) -> Result<Forward, RequestError> {
+        let picked = self.context.director.any_endpoint(self.pending.subset.as_ref());
+        self.times.decided = Some(self.context.runtime.now());
+        let endpoint = picked.map_err(|error| self.refuse_unread(error))?;
+        let destination = Bytes::copy_from_slice(endpoint.host_port.as_bytes());
+        let request = Arc::new(self.unread());
+        self.stage = Stage::Routed(Box::new(Routed {
+            request,
+            has_body: false,
+            endpoint,
+            decision: None,
+            api: Api::Passthrough,
+            rewritten_by: None,
+        }));
+        self.tell(|listener, so_far| listener.routed(so_far));
+        let body = Bytes::new();
+        Ok(Forward { destination, body, body_changed: false, skip_response: false })
+    }
+
+    /// What is known of a request whose body was not read.
+    fn unread(&mut self) -> InferenceRequest {
+        let headers = std::mem::take(&mut self.pending.headers);
+        InferenceRequest {
+            id: headers.get(headers::REQUEST_ID).unwrap_or_default().to_owned(),
+            headers,
+            received_at: self.times.received,
+            ..InferenceRequest::default()
+        }
+    }
+
+    /// Ends the exchange with an error before its request could be read.
+    fn refuse_unread(&mut self, error: RequestError) -> RequestError {
+        let subject = Subject {
+            request: Arc::new(self.unread()),
+            has_body: true,
+            api: Api::Passthrough,
+            skip_response: false,
+            body: Bytes::new(),
+            body_changed: false,
+            rewritten_by: None,
+        };
+        self.refuse(&subject, error.into())
+    }
+
+    /// Ends the exchange with an error, which the client is to get.
+    fn refuse(&mut self, subject: &Subject, refusal: Refusal) -> RequestError {
+        let now = self.context.runtime.now();
+        self.times.decided.get_or_insert(now);
+        self.times.ended = now;
+        self.stage = Stage::Over;
+        let outcome = Outcome {
+            request: &subject.request,
+            has_body: subject.has_body,
+            endpoint: None,
+            decision: None,
+            refusal: Some(&refusal),
+            rewritten_by: subject.rewritten_by.as_deref(),
+            times: self.times,
+            response: &self.response.seen,
+            ending: Ending::Refused,
+        };
+        self.context.listeners.iter().for_each(|listener| listener.ended(&outcome));
+        refusal.error
+    }
+
+    /// The response's headers came. What plugins want to set beside them comes back.
+    pub fn response_headers(&mut self, head: ResponseHead) -> Directions {
+        let Stage::Routed(routed) = &self.stage else { return Directions::default() };
+        let now = self.context.runtime.now();
+        self.times.response.get_or_insert(now);
+        self.response.begin(routed.api, head);
+        let mut directions = Directions::default();
+        self.with_routed(|exchange, hook| {
+            hook.response_headers(exchange, head.status, &mut directions);
+        });
+        if head.end {
+            self.end(Ending::Complete);
+        }
+        directions
+    }
+
+    /// Takes a piece of the response's body.
+    pub fn response_chunk(&mut self, piece: &[u8]) {
+        let Stage::Routed(routed) = &mut self.stage else { return };
+        let runtime = &self.context.runtime;
+        let first = self.response.chunk(piece, &mut self.times, || runtime.now());
+        if first {
+            if let Some(decision) = &mut routed.decision {
+                decision.answer_begins();
+            }
+            self.tell(|listener, so_far| listener.answer_begins(so_far));
+        }
+        self.with_routed(|exchange, hook| hook.response_chunk(exchange, piece));
+    }
+
+    /// The response's body is complete. Dynamic metadata that plugins want to set comes back.
+    pub fn response_end(&mut self) -> Directions {
+        let mut directions = Directions::default();
+        if matches!(self.stage, Stage::Routed(_)) {
+            self.response.finish();
+            let usage = self.response.seen.usage;
+            self.with_routed(|exchange, hook| {
+                hook.response_end(exchange, usage.as_ref(), &mut directions);
+            });
+            self.end(Ending::Complete);
+        }
+        directions
+    }
+
+    /// The request asked for a stream.
+    pub fn wants_stream(&self) -> bool {
+        matches!(&self.stage, Stage::Routed(routed) if routed.request.stream)
+    }
+
+    /// Maps the model's name back in the response, where it was changed on the way in.
+    pub fn renamer(&self) -> Option<ModelRenamer> {
+        let Stage::Routed(routed) = &self.stage else { return None };
+        let InferenceRequest { incoming_model, target_model, .. } = &*routed.request;
+        let changed = incoming_model != target_model
+            && !incoming_model.is_empty()
+            && !target_model.is_empty();
+        changed.then(|| ModelRenamer::new(target_model, incoming_model))
+    }
+
+    /// Calls `f` with every response hook.
+    fn with_routed(
+        &self,
+        mut f: impl FnMut(&RoutedRequest<'_>, &dyn crate::scheduling::ResponseHook),
+    ) {
+        let Stage::Routed(routed) = &self.stage else { return };
+        if self.context.response_hooks.is_empty() {
+            return;
+        }
+        let Some(decision) = &routed.decision else { return };
+        let exchange = RoutedRequest {
+            request: &routed.request,
+            decision,
+            served_by: self.response.seen.served_by.as_deref(),
+            now: self.context.runtime.now(),
+        };
+        self.context.response_hooks.iter().for_each(|hook| f(&exchange, &**hook));
+    }
+
+    /// Tells listeners of a request that was routed, as far as it has come.
+    fn tell(&self, f: impl Fn(&dyn super::OutcomeListener, &Outcome<'_>)) {
+        let Stage::Routed(routed) = &self.stage else { return };
+        let outcome = self.outcome(routed, Ending::CutInResponse);
+        self.context.listeners.iter().for_each(|listener| f(&**listener, &outcome));
+    }
+
+    fn outcome<'a>(&'a self, routed: &'a Routed, ending: Ending) -> Outcome<'a> {
+        Outcome {
+            request: &routed.request,
+            has_body: routed.has_body,
+            endpoint: Some(&routed.endpoint),
+            decision: routed.decision.as_ref(),
+            refusal: None,
+            rewritten_by: routed.rewritten_by.as_deref(),
+            times: self.times,
+            response: &self.response.seen,
+            ending,
+        }
+    }
+
+    /// Ends an exchange whose request was routed: what it holds is released before anybody is
+    /// told, since the endpoint is done with it whatever the gateway still does.
+    fn end(&mut self, ending: Ending) {
+        self.times.ended = self.context.runtime.now();
+        let Stage::Routed(mut routed) = std::mem::replace(&mut self.stage, Stage::Over) else {
+            return;
+        };
+        if let Some(decision) = &mut routed.decision {
+            decision.release();
+        }
+        let outcome = self.outcome(&routed, ending);
+        self.context.listeners.iter().for_each(|listener| listener.ended(&outcome));
+    }
+}
+
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        match std::mem::replace(&mut self.stage, Stage::Over) {
+            Stage::Over => {}
+            Stage::Routed(routed) => {
+                self.stage = Stage::Routed(routed);
+                self.response.read_usage();
+                let began = self.times.response.is_some();
+                self.end(if began { Ending::CutInResponse } else { Ending::CutBeforeResponse });
+            }
+            Stage::Deciding(subject, _) => self.cut(&subject.request),
+            Stage::Receiving => {
+                let request = self.unread();
+                self.cut(&request);
+            }
+        }
+    }
+}
+
+impl Exchange {
+    /// Tells that the exchange was cut before its request was decided.
+    fn cut(&mut self, request: &InferenceRequest) {
+        self.times.ended = self.context.runtime.now();
+        let outcome = Outcome {
+            request,
+            has_body: !self.pending.has_no_body(),
+            endpoint: None,
+            decision: None,
+            refusal: None,
+            rewritten_by: None,
+            times: self.times,
+            response: &self.response.seen,
+            ending: Ending::CutBeforeDecision,
+        };
+        self.context.listeners.iter().for_each(|listener| listener.ended(&outcome));
+    }
+}
+
+/// The value of the destination header; with `port`, that port of every endpoint.
+fn destination(endpoints: &[Arc<Endpoint>], port: Option<u16>) -> Bytes {
+    let text = |e: &Arc<Endpoint>| match port {
+        None => e.host_port.to_string(),
+        Some(port) => std::net::SocketAddr::new(e.spec.ip, port).to_string(),
+    };
+    match (endpoints, port) {
+        ([one], None) => Bytes::copy_from_slice(one.host_port.as_bytes()),
+        (several, _) => several.iter().map(text).collect::<Vec<_>>().join(",").into(),
+    }
+}

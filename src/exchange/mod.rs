@@ -1,0 +1,32 @@
+//! The life of one HTTP exchange, from its request headers to the end of its response, with no
+//! word of protobuf: `ext_proc` translates the gateway's messages into calls on [`Exchange`] and
+//! its answers into replies, and any other caller (the harness, a test) uses it the same way.
+//!
+//! An exchange collects headers and body ([`PendingRequest`]), is decided ([`Director`]: priority,
+//! admission, candidates, scheduling; it may have to wait), follows the response, and ends. However
+//! it ends, it tells its listeners exactly one [`Outcome`], from which metrics, the access log and
+//! everything else that is kept of it are made.
+//!
+//! Read `exchange.rs` first, then `director.rs` and `outcome.rs`.
+
+mod admission;
+mod context;
+mod deciding;
+mod director;
+#[allow(clippy::module_inception, reason = "the room's noun is its main file's")]
+mod exchange;
+mod intervals;
+mod outcome;
+mod pending_request;
+mod response;
+mod subset;
+
+pub use admission::{Admission, Admitted, Arrival, Permit, ShedWhenSaturated};
+pub use context::{ExchangeContext, Randomness};
+pub use director::Director;
+pub use exchange::{BodyKnown, Exchange, Forward};
+pub use intervals::{CHUNK_INTERVAL_BUCKETS, ChunkIntervals};
+pub use outcome::{Ending, Outcome, OutcomeListener, Response, Times};
+pub use pending_request::PendingRequest;
+pub use response::ResponseHead;
+pub use subset::EndpointSubset;

@@ -1,0 +1,128 @@
+use std::fmt::Debug;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::ChunkIntervals;
+use crate::clock::Timestamp;
+use crate::endpoints::Endpoint;
+use crate::scheduling::{Decision, InferenceRequest, Refusal, TokenUsage};
+
+/// How an exchange ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// It was refused: the client got our error.
+    Refused,
+    /// The response came to its end.
+    Complete,
+    /// The gateway finishes the response alone, as it was told to.
+    GatewayAlone,
+    /// The gateway ended the stream before the request was decided: its client went away.
+    CutBeforeDecision,
+    /// The stream ended before the response's headers came: the client went away, or the endpoint
+    /// could not be reached.
+    CutBeforeResponse,
+    /// The stream ended within the response.
+    CutInResponse,
+}
+
+impl Ending {
+    pub const ALL: [Self; 6] = [
+        Self::Refused,
+        Self::Complete,
+        Self::GatewayAlone,
+        Self::CutBeforeDecision,
+        Self::CutBeforeResponse,
+        Self::CutInResponse,
+    ];
+
+    /// The ending in metrics and logs.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Refused => "refused",
+            Self::Complete => "complete",
+            Self::GatewayAlone => "gateway-alone",
+            Self::CutBeforeDecision => "cut-before-decision",
+            Self::CutBeforeResponse => "cut-before-response",
+            Self::CutInResponse => "cut-in-response",
+        }
+    }
+}
+
+/// When things happened. What did not happen has no time.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Times {
+    /// The request's headers came.
+    pub received: Timestamp,
+    /// The request was routed or refused.
+    pub decided: Option<Timestamp>,
+    /// What the scheduler took.
+    pub scheduling: Option<Duration>,
+    /// The response's headers came.
+    pub response: Option<Timestamp>,
+    /// The first byte of the response's body came.
+    pub first_byte: Option<Timestamp>,
+    pub ended: Timestamp,
+}
+
+impl Times {
+    /// From the request's headers to the first byte of the response's body.
+    pub fn ttft(&self) -> Option<Duration> {
+        self.first_byte.map(|at| at.since(self.received))
+    }
+
+    /// From the request's headers to the end.
+    pub fn duration(&self) -> Duration {
+        self.ended.since(self.received)
+    }
+}
+
+/// What was seen of the response.
+#[derive(Clone, Debug, Default)]
+pub struct Response {
+    /// Its HTTP status, where the gateway tells.
+    pub status: Option<u16>,
+    /// Its body came as a stream of events.
+    pub streaming: bool,
+    /// Bytes of its body so far.
+    pub bytes: u64,
+    /// What the endpoint reported so far.
+    pub usage: Option<TokenUsage>,
+    pub intervals: ChunkIntervals,
+    /// `ip:port` of the endpoint that served, where the gateway tells.
+    pub served_by: Option<String>,
+}
+
+/// Everything that is known of an exchange when it has ended.
+#[derive(Debug)]
+pub struct Outcome<'a> {
+    /// Of a request that was refused before it was read, what is known by then.
+    pub request: &'a InferenceRequest,
+    /// The request had a body that was read: it counts as an inference request.
+    pub has_body: bool,
+    /// The endpoint that the request was sent to.
+    pub endpoint: Option<&'a Arc<Endpoint>>,
+    /// How that was chosen; `None` where any would do.
+    pub decision: Option<&'a Decision>,
+    pub refusal: Option<&'a Refusal>,
+    /// Name of the object by whose rule the model's name was changed.
+    pub rewritten_by: Option<&'a str>,
+    pub times: Times,
+    pub response: &'a Response,
+    pub ending: Ending,
+}
+
+/// Told of exchanges. What it does takes time from requests, so it should be quick.
+pub trait OutcomeListener: Debug + Send + Sync {
+    /// A request was routed; its response is still to come.
+    fn routed(&self, so_far: &Outcome<'_>) {
+        let _ = so_far;
+    }
+
+    /// The first byte of a response's body came.
+    fn answer_begins(&self, so_far: &Outcome<'_>) {
+        let _ = so_far;
+    }
+
+    /// An exchange has ended: called exactly once for each.
+    fn ended(&self, outcome: &Outcome<'_>);
+}

@@ -1,0 +1,80 @@
+use super::outcome::{Response, Times};
+use crate::api::{Api, ResponseReader};
+use crate::clock::Timestamp;
+use crate::scheduling::TokenUsage;
+
+/// What a response's headers say.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct ResponseHead {
+    /// The HTTP status, where the gateway tells.
+    pub status: Option<u16>,
+    /// The content type is `text/event-stream`.
+    pub events: bool,
+    /// The body is passed on piece by piece, so the times between its pieces mean something.
+    pub streaming: bool,
+    /// There is no body.
+    pub end: bool,
+}
+
+/// A response as far as it has come in.
+#[derive(Debug, Default)]
+pub(super) struct IncomingResponse {
+    pub seen: Response,
+    reader: Option<ResponseReader>,
+    last_chunk: Option<Timestamp>,
+}
+
+impl IncomingResponse {
+    pub fn begin(&mut self, api: Api, head: ResponseHead) {
+        self.seen.status = head.status;
+        self.seen.streaming = head.streaming;
+        self.reader = Some(ResponseReader::new(api, head.events));
+    }
+
+    /// Takes a piece of the body; true where it is the first one. `now` is asked for where it is
+    /// needed, which is not for every piece.
+    pub fn chunk(
+        &mut self,
+        piece: &[u8],
+        times: &mut Times,
+        now: impl FnOnce() -> Timestamp,
+    ) -> bool {
+        if let Some(reader) = &mut self.reader {
+            reader.chunk(piece);
+        }
+        if piece.is_empty() {
+            return false;
+        }
+        self.seen.bytes += piece.len() as u64;
+        let first = times.first_byte.is_none();
+        if !first && !self.seen.streaming {
+            return false;
+        }
+        let now = now();
+        if first {
+            times.first_byte = Some(now);
+        } else if let Some(last) = self.last_chunk {
+            self.seen.intervals.observe(now.since(last));
+        }
+        self.last_chunk = Some(now);
+        first
+    }
+
+    /// The body is complete.
+    pub fn finish(&mut self) {
+        if let Some(reader) = &mut self.reader {
+            reader.finish();
+        }
+        self.read_usage();
+    }
+
+    /// Takes over what the endpoint has reported so far.
+    pub fn read_usage(&mut self) {
+        let usage = self.reader.as_ref().and_then(ResponseReader::usage);
+        self.seen.usage = usage.map(|usage| TokenUsage {
+            prompt: usage.prompt_tokens,
+            completion: usage.completion_tokens,
+            cached: usage.cached_tokens,
+        });
+    }
+}

@@ -1,0 +1,97 @@
+use std::any::Any;
+use std::fmt;
+use std::sync::Arc;
+
+use smallvec::SmallVec;
+
+use crate::datalayer::config::Needs;
+use crate::scheduling::{Filter, Picker, Scorer};
+
+/// The parts that a plugin can play, by their traits: most play one. Whoever has a use for a part
+/// asks for it by its type, so a part of a new kind needs nothing here.
+#[derive(Clone, Default)]
+pub struct Capabilities {
+    /// Each an `Arc<Arc<P>>` of a part's type `P`.
+    parts: SmallVec<[Arc<dyn Any + Send + Sync>; 2]>,
+    /// The endpoints' signals that the plugin reads; the others need not be collected.
+    pub signals: Needs,
+}
+
+impl fmt::Debug for Capabilities {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Capabilities")
+            .field("parts", &self.parts.len())
+            .field("signals", &self.signals)
+            .finish()
+    }
+}
+
+impl Capabilities {
+    /// A plugin that filters and does nothing else; likewise the two below.
+    pub fn filter(filter: impl Filter + 'static) -> Self {
+        Self::default().with::<dyn Filter>(Arc::new(filter))
+    }
+
+    pub fn scorer(scorer: impl Scorer + 'static) -> Self {
+        Self::default().with::<dyn Scorer>(Arc::new(scorer))
+    }
+
+    pub fn picker(picker: impl Picker + 'static) -> Self {
+        Self::default().with::<dyn Picker>(Arc::new(picker))
+    }
+
+    /// Adds a part, such as `with::<dyn Scorer>(plugin.clone())`.
+    pub fn with<P: ?Sized + Send + Sync + 'static>(mut self, part: Arc<P>) -> Self {
+        self.parts.push(Arc::new(part));
+        self
+    }
+
+    /// Says which of the endpoints' signals the plugin reads.
+    pub fn reading(mut self, signals: Needs) -> Self {
+        self.signals = signals;
+        self
+    }
+
+    /// The part of this type, if the plugin plays it.
+    pub fn get<P: ?Sized + Send + Sync + 'static>(&self) -> Option<&Arc<P>> {
+        self.parts.iter().find_map(|part| part.downcast_ref())
+    }
+
+    /// True where the plugin plays the part of this type.
+    pub fn has<P: ?Sized + Send + Sync + 'static>(&self) -> bool {
+        self.get::<P>().is_some()
+    }
+
+    /// True where the plugin plays no part: what its type stands for always happens.
+    pub fn is_empty(&self) -> bool {
+        self.parts.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    trait Greets: fmt::Debug + Send + Sync {
+        fn greeting(&self) -> String;
+    }
+
+    #[derive(Debug)]
+    struct Waiter;
+
+    impl Greets for Waiter {
+        fn greeting(&self) -> String {
+            "welcome".into()
+        }
+    }
+
+    #[test]
+    fn parts_are_found_by_their_types() {
+        let plays =
+            Capabilities::default().with::<dyn Greets>(Arc::new(Waiter)).with(Arc::new(7u8));
+        assert_eq!(plays.get::<dyn Greets>().map(|g| g.greeting()).as_deref(), Some("welcome"));
+        assert_eq!(plays.get::<u8>().map(|n| **n), Some(7));
+        assert!(!plays.has::<dyn Filter>() && !plays.has::<u16>() && !plays.is_empty());
+        assert!(Capabilities::default().is_empty());
+    }
+}

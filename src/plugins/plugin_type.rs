@@ -1,0 +1,26 @@
+use super::{Capabilities, Dependencies};
+use crate::config::Fields;
+use crate::endpoints::PoolIds;
+
+/// A plugin type: its name in YAML and how an instance is made.
+#[derive(Debug)]
+pub struct PluginType {
+    pub name: &'static str,
+    /// Other names the reference accepts for it, or accepted once.
+    pub aliases: &'static [&'static str],
+    /// Makes an instance. Mistakes in the parameters are reported through `Build::parameters`;
+    /// the instance is made all the same, so that every mistake is found.
+    pub build: fn(Build<'_, '_>) -> Capabilities,
+}
+
+/// What an instance is made from.
+pub struct Build<'a, 'l> {
+    /// The instance's name in the configuration.
+    pub name: &'a str,
+    /// Its `parameters`. Call [`Fields::finish`] (or `ignore_rest`) when all are read.
+    pub parameters: Fields<'a>,
+    /// What it needs of other plugins.
+    pub dependencies: &'l mut Dependencies,
+    /// Where it claims a place in every endpoint of its pool.
+    pub ids: &'l PoolIds,
+}

@@ -1,0 +1,90 @@
+use std::sync::Arc;
+
+use smallvec::SmallVec;
+
+use super::{Directions, Explanation};
+use crate::endpoints::{Endpoint, Reservation};
+use crate::error::RequestError;
+
+/// What to tell of a decision beyond the decision itself.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct DecisionOptions {
+    /// Keep the primary profile's scores of all candidates.
+    pub scores: bool,
+    /// Record every step.
+    pub explanation: bool,
+}
+
+/// What one profile chose.
+#[derive(Debug)]
+pub struct ProfileDecision {
+    /// The profile's name in the configuration.
+    pub profile: Arc<str>,
+    /// In order of preference, at least one; the first is the target.
+    pub endpoints: SmallVec<[Arc<Endpoint>; 2]>,
+    /// What the request holds on the target; `None` when it has ended.
+    pub reservation: Option<Reservation>,
+}
+
+impl ProfileDecision {
+    /// The endpoint chosen first.
+    pub fn target(&self) -> Option<&Arc<Endpoint>> {
+        self.endpoints.first()
+    }
+}
+
+/// Where a request goes.
+#[derive(Debug)]
+pub struct Decision {
+    /// The profiles that chose, the primary one first: its endpoints are the destination.
+    pub profiles: SmallVec<[ProfileDecision; 1]>,
+    /// `(ip:port, weighted sum)` of every endpoint the primary profile scored, if wanted.
+    pub scores: Vec<(Arc<str>, f64)>,
+    pub explanation: Option<Box<Explanation>>,
+    /// Blocks of the prompt believed cached on the target, and blocks in all, where known.
+    pub prefix_blocks: Option<(u32, u32)>,
+    /// What leaves with the request beside the destination.
+    pub directions: Directions,
+}
+
+impl Decision {
+    /// The destination, in order of preference.
+    pub fn endpoints(&self) -> &[Arc<Endpoint>] {
+        self.profiles.first().map_or(&[], |primary| &primary.endpoints)
+    }
+
+    /// The endpoint that the request goes to.
+    pub fn target(&self) -> Option<&Arc<Endpoint>> {
+        self.endpoints().first()
+    }
+
+    /// What the profile of this name chose; `None` where it did not run or chose nothing.
+    pub fn profile(&self, name: &str) -> Option<&ProfileDecision> {
+        self.profiles.iter().find(|p| *p.profile == *name)
+    }
+
+    /// The answer begins: what is held for the prompt alone is let go of.
+    pub fn answer_begins(&mut self) {
+        let reservations = self.profiles.iter_mut().filter_map(|p| p.reservation.as_mut());
+        reservations.for_each(Reservation::answer_begins);
+    }
+
+    /// The request has ended: everything that is held for it is let go of.
+    pub fn release(&mut self) {
+        self.profiles.iter_mut().for_each(|p| p.reservation = None);
+    }
+}
+
+/// A request that goes nowhere, and why.
+#[derive(Debug)]
+pub struct Refusal {
+    pub error: RequestError,
+    /// What was looked at before it was refused, where explanations are wanted.
+    pub explanation: Option<Box<Explanation>>,
+}
+
+impl From<RequestError> for Refusal {
+    fn from(error: RequestError) -> Self {
+        Self { error, explanation: None }
+    }
+}

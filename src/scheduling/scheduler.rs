@@ -1,0 +1,224 @@
+use std::cell::RefCell;
+use std::sync::Arc;
+
+use smallvec::SmallVec;
+
+use super::{
+    Admitter, Candidate, Cycle, Decision, DecisionOptions, Directions, Explanation,
+    InferenceRequest, PickObserver, Picked, PrefixMatch, Producer, Profile, ProfileDecision,
+    ProfileHandler, ProfileResult, ProfileResults, Refusal, RequestData, RequestHook, Screener,
+    TokenLoad,
+};
+use crate::clock::Timestamp;
+use crate::endpoints::{Reservation, ReservationTerms};
+use crate::error::{Code, DropReason, RequestError};
+
+/// The pipeline of one configuration, ready to pick.
+#[derive(Debug)]
+pub struct Scheduler {
+    pub profiles: Vec<Profile>,
+    pub handler: Arc<dyn ProfileHandler>,
+    pub screeners: Vec<Arc<dyn Screener>>,
+    /// In the order of what they read and give.
+    pub producers: Vec<Arc<dyn Producer>>,
+    pub admitters: Vec<Arc<dyn Admitter>>,
+    pub observers: Vec<Arc<dyn PickObserver>>,
+    pub request_hooks: Vec<Arc<dyn RequestHook>>,
+}
+
+/// What is asked of the scheduler.
+#[derive(Debug)]
+pub struct Ask<'a> {
+    pub request: &'a InferenceRequest,
+    pub candidates: &'a [Candidate<'a>],
+    /// What is known of the request before producers run.
+    pub data: RequestData,
+    pub now: Timestamp,
+    pub rng: &'a RefCell<fastrand::Rng>,
+    pub options: DecisionOptions,
+}
+
+/// A profile and the candidate it chose.
+type Targets = SmallVec<[(usize, u32); 2]>;
+
+impl Scheduler {
+    /// A pipeline of profiles alone, without hooks.
+    pub fn new(profiles: Vec<Profile>, handler: Arc<dyn ProfileHandler>) -> Self {
+        Self {
+            profiles,
+            handler,
+            screeners: Vec::new(),
+            producers: Vec::new(),
+            admitters: Vec::new(),
+            observers: Vec::new(),
+            request_hooks: Vec::new(),
+        }
+    }
+
+    /// Picks among the candidates, records what the pick implies and reserves the targets.
+    ///
+    /// # Errors
+    /// 503 where there is no candidate, 429 where the profiles' filters leave none, 412 where the
+    /// request is to be served from a cache that the target does not have, whatever an admitter
+    /// or the profile handler says, and 500 where no profile runs.
+    pub fn schedule(&self, ask: Ask<'_>) -> Result<Decision, Refusal> {
+        if !self.screeners.is_empty() {
+            let screened = self.screen(&ask);
+            return self.schedule_screened(Ask { candidates: &screened, ..ask });
+        }
+        self.schedule_screened(ask)
+    }
+
+    /// The candidates that every screener leaves.
+    fn screen<'a>(&self, ask: &Ask<'a>) -> Vec<Candidate<'a>> {
+        let mut kept: Vec<u32> = (0..ask.candidates.len() as u32).collect();
+        for screener in &self.screeners {
+            screener.screen(ask.request, ask.candidates, ask.now, &mut kept);
+        }
+        kept.into_iter().filter_map(|i| ask.candidates.get(i as usize).copied()).collect()
+    }
+
+    fn schedule_screened(&self, ask: Ask<'_>) -> Result<Decision, Refusal> {
+        let Ask { request, candidates, mut data, now, rng, options } = ask;
+        if candidates.is_empty() {
+            return Err(RequestError::no_candidates().into());
+        }
+        let nothing_yet = RequestData::default();
+        let results = ProfileResults::NONE;
+        let cycle = Cycle { request, candidates, data: &nothing_yet, results, now, rng };
+        for producer in &self.producers {
+            producer.produce(&cycle, &mut data);
+        }
+        let cycle = Cycle { data: &data, ..cycle };
+        let mut explanation = options.explanation.then(|| Box::new(begin_explanation(candidates)));
+        match self.decide(&cycle, options, explanation.as_deref_mut()) {
+            Ok(decision) => Ok(Decision { explanation, ..decision }),
+            Err(error) => Err(Refusal { error, explanation }),
+        }
+    }
+
+    fn decide(
+        &self,
+        cycle: &Cycle<'_>,
+        options: DecisionOptions,
+        mut explanation: Option<&mut Explanation>,
+    ) -> Result<Decision, RequestError> {
+        for admitter in &self.admitters {
+            admitter.admit(cycle)?;
+        }
+        let mut by_index: SmallVec<[Option<ProfileResult>; 2]> =
+            SmallVec::from_elem(None, self.profiles.len());
+        loop {
+            let next = self.handler.next(&self.with_results(cycle, &by_index));
+            let mut ran = false;
+            for i in next {
+                let (Some(profile), Some(None)) = (self.profiles.get(i), by_index.get(i)) else {
+                    continue;
+                };
+                let cycle = self.with_results(cycle, &by_index);
+                let result = profile.run(&cycle, options.scores, explanation.as_deref_mut());
+                by_index[i] = Some(result);
+                ran = true;
+            }
+            if !ran {
+                break;
+            }
+        }
+        let cycle = &self.with_results(cycle, &by_index);
+        if cycle.results.is_empty() {
+            return Err(RequestError::new(Code::Internal, "failed to run any scheduler profile"));
+        }
+        let mut directions = Directions::default();
+        let primary = self.handler.conclude(cycle, &mut directions)?;
+        let targets = targets(cycle, primary)?;
+        let prefix_blocks =
+            cycle.data.first::<PrefixMatch>().map(|p| (p.blocks(targets[0].1), p.total));
+        if cycle.request.cached_only && prefix_blocks.is_none_or(|(cached, _)| cached == 0) {
+            // Before anything is recorded: the prompt goes nowhere.
+            return Err(RequestError::not_cached());
+        }
+        // Reserved before anybody takes note, so that the next request sees it.
+        let profiles = targets.iter().map(|&(profile, target)| {
+            let terms = self.handler.reserve(cycle, profile, terms(cycle.data, target));
+            self.profile_decision(cycle, profile, target, terms)
+        });
+        let profiles = profiles.collect();
+        let picked = Picked { targets: &targets };
+        for observer in &self.observers {
+            observer.picked(cycle, picked);
+        }
+        for hook in &self.request_hooks {
+            hook.before_request(cycle, picked, &mut directions);
+        }
+        let scores = cycle.results.get(primary).map(|r| r.scores.as_slice()).unwrap_or_default();
+        let host_port = |i: u32| cycle.candidates[i as usize].endpoint.host_port.clone();
+        Ok(Decision {
+            profiles,
+            scores: scores.iter().map(|&(i, score)| (host_port(i), score)).collect(),
+            explanation: None,
+            prefix_blocks,
+            directions,
+        })
+    }
+
+    fn with_results<'a>(
+        &'a self,
+        cycle: &Cycle<'a>,
+        by_index: &'a [Option<ProfileResult>],
+    ) -> Cycle<'a> {
+        Cycle { results: ProfileResults { profiles: &self.profiles, by_index }, ..*cycle }
+    }
+
+    fn profile_decision(
+        &self,
+        cycle: &Cycle<'_>,
+        profile: usize,
+        target: u32,
+        terms: ReservationTerms,
+    ) -> ProfileDecision {
+        let endpoint = |i: u32| cycle.candidates[i as usize].endpoint.clone();
+        let picks = cycle.results.get(profile).map(|r| r.picks.as_slice()).unwrap_or_default();
+        ProfileDecision {
+            profile: self.profiles[profile].name.clone(),
+            endpoints: picks.iter().map(|&i| endpoint(i)).collect(),
+            reservation: Some(Reservation::new(endpoint(target), terms)),
+        }
+    }
+}
+
+/// The first pick of every profile that succeeded, the primary one's first.
+fn targets(cycle: &Cycle<'_>, primary: usize) -> Result<Targets, RequestError> {
+    let results = cycle.results;
+    let Some(target) = results.target(primary) else {
+        return Err(RequestError::no_endpoint_left());
+    };
+    let others = (0..results.len()).filter(|&i| i != primary);
+    let others = others.filter_map(|i| Some((i, results.target(i)?)));
+    Ok(std::iter::once((primary, target)).chain(others).collect())
+}
+
+/// What a request that one endpoint serves alone holds there.
+fn terms(data: &RequestData, target: u32) -> ReservationTerms {
+    data.first::<TokenLoad>().map_or(ReservationTerms::default(), |load| ReservationTerms {
+        tokens: load.uncached(target),
+        prompt_tokens: load.prompt,
+        tokens_until_end: load.until_end,
+        until_answer: false,
+    })
+}
+
+fn begin_explanation(candidates: &[Candidate<'_>]) -> Explanation {
+    Explanation {
+        candidates: candidates.iter().map(|c| c.endpoint.host_port.to_string()).collect(),
+        in_flight: candidates.iter().map(|c| c.in_flight_requests).collect(),
+        profiles: Vec::new(),
+    }
+}
+
+impl RequestError {
+    /// A profile's filters left nothing to pick from.
+    pub fn no_endpoint_left() -> Self {
+        Self::new(Code::ResourceExhausted, "no endpoints available for the given request")
+            .with_reason(DropReason::Saturated)
+    }
+}
