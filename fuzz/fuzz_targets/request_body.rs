@@ -44,7 +44,7 @@ fuzz_target!(|input: (u8, &[u8])| {
         (&bare.model, bare.stream, bare.max_output_tokens, &bare.cache_salt)
     );
 
-    let renamed = parsed.with_model(&body, "another \"model\"");
+    let renamed = parsed.with_model(&body, "another \"model\"", usize::MAX).expect("no limit");
     let again = parsers.parse(path, renamed.clone(), true).expect("a splice leaves a good body");
     if parsed.model_required {
         assert_eq!(again.model.as_deref(), Some("another \"model\""));

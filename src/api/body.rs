@@ -4,10 +4,9 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 use serde::de::MapAccess;
-use smallvec::SmallVec;
 
 use super::json::{self, Failure, Fields, Object, Raw};
-use super::model::ModelPlaces;
+use super::model::ModelPlace;
 use super::request::{Api, ParsedRequest};
 use crate::error::RequestError;
 use crate::scheduling::{Prompt, PromptBuilder};
@@ -45,15 +44,15 @@ pub(super) trait RequestBody<'a>: Fields<'a> {
 #[derive(Default)]
 struct Envelope<'a, B> {
     body: B,
-    /// Every value of `model`, should the key stand twice: the last one counts.
-    models: SmallVec<[Raw<'a>; 1]>,
+    /// The last value of `model`, should the key stand twice.
+    model: Option<Raw<'a>>,
     stream: bool,
 }
 
 impl<'a, B: RequestBody<'a>> Fields<'a> for Envelope<'a, B> {
     fn field<M: MapAccess<'a>>(&mut self, key: &str, map: &mut M) -> Result<bool, M::Error> {
         match key {
-            "model" => self.models.push(map.next_value()?),
+            "model" => self.model = Some(map.next_value()?),
             // Anything but the boolean is no stream, and the worker's to refuse.
             "stream" if B::STREAM_CHECKED => {
                 self.stream = map.next_value::<Option<bool>>()?.unwrap_or_default();
@@ -89,7 +88,7 @@ pub(super) fn parse<'a, B: RequestBody<'a>>(
     } else {
         Prompt::default()
     };
-    let model = envelope.models.last().copied().and_then(Raw::string);
+    let model = envelope.model.and_then(Raw::string);
     let model = model.filter(|model| !model.is_empty() && !B::RAW);
     Ok(ParsedRequest {
         api,
@@ -100,10 +99,10 @@ pub(super) fn parse<'a, B: RequestBody<'a>>(
         max_output_tokens: fields.max_output_tokens(),
         cache_salt: fields.cache_salt().to_owned(),
         skip_response: false,
-        model_places: if B::RAW {
-            ModelPlaces::none()
+        model_place: if B::RAW {
+            ModelPlace::None
         } else {
-            ModelPlaces::new(text, envelope.models.iter().map(|raw| raw.0))
+            ModelPlace::new(text, envelope.model.map(|raw| raw.0))
         },
     })
 }

@@ -28,30 +28,6 @@ pub enum ParserKind {
 }
 
 impl ParserKind {
-    const ALL: [ParserKind; 5] = [
-        ParserKind::OpenAi,
-        ParserKind::Anthropic,
-        ParserKind::VllmHttp,
-        ParserKind::SglangHttp,
-        ParserKind::Passthrough,
-    ];
-
-    /// The parser of this plugin type.
-    pub fn from_type_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|kind| kind.type_name() == name)
-    }
-
-    /// The plugin type's name.
-    pub const fn type_name(self) -> &'static str {
-        match self {
-            ParserKind::OpenAi => "openai-parser",
-            ParserKind::Anthropic => "anthropic-parser",
-            ParserKind::VllmHttp => "vllmhttp-parser",
-            ParserKind::SglangHttp => "sglanghttp-parser",
-            ParserKind::Passthrough => "passthrough-parser",
-        }
-    }
-
     /// The path suffixes it reads; none: whatever no other parser reads.
     const fn claims(self) -> &'static [&'static str] {
         match self {
@@ -196,15 +172,13 @@ fn read(api: Api, body: &Bytes, want_prompt: bool) -> Result<ParsedRequest, Requ
 mod tests {
     use super::*;
 
-    const ALL: [ParserKind; 5] = ParserKind::ALL;
-
-    #[test]
-    fn parsers_have_names() {
-        for kind in ALL {
-            assert_eq!(ParserKind::from_type_name(kind.type_name()), Some(kind));
-        }
-        assert_eq!(ParserKind::from_type_name("vllmgrpc-parser"), None);
-    }
+    const ALL: [ParserKind; 5] = [
+        ParserKind::OpenAi,
+        ParserKind::Anthropic,
+        ParserKind::VllmHttp,
+        ParserKind::SglangHttp,
+        ParserKind::Passthrough,
+    ];
 
     #[test]
     fn the_path_says_what_a_request_is() {
@@ -297,7 +271,7 @@ mod tests {
             let parsed = parsers.parse(path, body.clone(), true).expect(path);
             assert_eq!(parsed.skip_response, skips);
             assert!(!parsed.model_required && parsed.model.is_none() && parsed.prompt.is_empty());
-            assert_eq!(parsed.with_model(&body, "other"), body);
+            assert_eq!(parsed.with_model(&body, "other", 0), Ok(body));
         }
     }
 }

@@ -2,7 +2,8 @@
 
 use bytes::Bytes;
 
-use super::model::ModelPlaces;
+use super::model::ModelPlace;
+use crate::error::RequestError;
 use crate::scheduling::Prompt;
 
 /// The API of a request; its response reports usage in the same family's form.
@@ -52,7 +53,7 @@ pub struct ParsedRequest {
     pub cache_salt: String,
     /// The response is the gateway's alone to finish (`count_tokens`).
     pub skip_response: bool,
-    pub(super) model_places: ModelPlaces,
+    pub(super) model_place: ModelPlace,
 }
 
 impl ParsedRequest {
@@ -67,14 +68,23 @@ impl ParsedRequest {
             max_output_tokens: None,
             cache_salt: String::new(),
             skip_response: false,
-            model_places: ModelPlaces::none(),
+            model_place: ModelPlace::None,
         }
     }
 
     /// The body with `target` for its model, every other byte as it came. `body` is the one this
     /// was parsed from. A body that names no model gets the field; one that is forwarded unread
-    /// stays as it is.
-    pub fn with_model(&self, body: &Bytes, target: &str) -> Bytes {
-        self.model_places.fill(body, target)
+    /// stays as it is. Of several `model` keys the last one changes, which is the one that counts.
+    ///
+    /// # Errors
+    ///
+    /// `PayloadTooLarge` where the result would be larger than `limit` bytes.
+    pub fn with_model(
+        &self,
+        body: &Bytes,
+        target: &str,
+        limit: usize,
+    ) -> Result<Bytes, RequestError> {
+        self.model_place.fill(body, target, limit)
     }
 }

@@ -18,7 +18,7 @@ const MAX_JSON: usize = 16 << 20;
 #[derive(Debug)]
 pub struct ResponseReader {
     api: Api,
-    /// Finds the text that goes with counts; none where there never are any.
+    /// Finds the text that stands wherever counts do; `None` for an API that never reports any.
     mark: Option<Finder<'static>>,
     usage: Option<Usage>,
     form: Form,
@@ -53,13 +53,7 @@ impl ResponseReader {
 
     /// Takes the next piece of the body, cut anywhere.
     pub fn chunk(&mut self, chunk: &[u8]) {
-        let Some(mark) = &self.mark else {
-            // Events are counted whatever is in them.
-            if let Form::Events(lines) = &mut self.form {
-                lines.chunk(chunk, |_| {});
-            }
-            return;
-        };
+        let Some(mark) = &self.mark else { return };
         match &mut self.form {
             Form::Events(lines) => {
                 let (api, usage) = (self.api, &mut self.usage);
@@ -105,14 +99,6 @@ impl ResponseReader {
     /// The counts so far.
     pub fn usage(&self) -> Option<Usage> {
         self.usage
-    }
-
-    /// Streamed events so far, without the final `[DONE]`.
-    pub fn events(&self) -> u64 {
-        match &self.form {
-            Form::Events(lines) => lines.events(),
-            Form::Json(_) => 0,
-        }
     }
 }
 

@@ -132,7 +132,10 @@ pub(super) fn route(
     }
     let target = target.unwrap_or_default();
     let (body, body_changed) = if parsed.model_required && incoming != Some(target.as_str()) {
-        (parsed.with_model(&body, &target), true)
+        let changed = parsed
+            .with_model(&body, &target, shared.max_request_body)
+            .inspect_err(|e| refused(shared, collected, incoming.unwrap_or_default(), "", e))?;
+        (changed, true)
     } else {
         (body, false)
     };
