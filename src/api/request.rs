@@ -2,7 +2,9 @@
 
 use bytes::Bytes;
 
+use super::media::MediaItem;
 use super::model::ModelPlace;
+use super::vertex::VertexMethod;
 use crate::error::RequestError;
 use crate::scheduling::Prompt;
 
@@ -29,6 +31,14 @@ pub enum Api {
     VllmGenerate,
     /// SGLang `generate`.
     SglangGenerate,
+    /// vLLM's gRPC method `Generate`.
+    VllmGrpcGenerate,
+    /// vLLM's gRPC method `Embed`.
+    VllmGrpcEmbed,
+    /// A gRPC method of Vertex AI with a JSON body of OpenAI's.
+    Vertex(VertexMethod),
+    /// A gRPC method of a parser that does not read it; the response is the gateway's to finish.
+    Unread,
     /// Anything else, forwarded unread.
     Passthrough,
 }
@@ -45,6 +55,8 @@ pub struct ParsedRequest {
     pub model_required: bool,
     /// What counts for prefix matching; empty where it was not asked for.
     pub prompt: Prompt,
+    /// The images, videos and sounds in the prompt, in order; empty where it was not asked for.
+    pub media: Vec<MediaItem>,
     /// The body asks for a stream.
     pub stream: bool,
     /// The body's cap on output tokens.
@@ -64,6 +76,7 @@ impl ParsedRequest {
             model: None,
             model_required: false,
             prompt: Prompt::default(),
+            media: Vec::new(),
             stream: false,
             max_output_tokens: None,
             cache_salt: String::new(),

@@ -38,11 +38,22 @@ impl Usage {
 /// reports.
 pub(super) fn mark(api: Api) -> Option<&'static str> {
     match api {
-        Api::Passthrough | Api::CountTokens => None,
+        Api::Passthrough | Api::CountTokens | Api::Unread => None,
         // Every event of a stream has counts; those of the last one, which says why it ended,
         // are complete.
         Api::SglangGenerate => Some("\"finish_reason\""),
+        // Counts are fields of a message: any message may hold them.
+        Api::VllmGrpcGenerate | Api::VllmGrpcEmbed => Some(""),
         _ => Some("\"usage\""),
+    }
+}
+
+/// Counts of 32 bits, as gRPC messages have them, which are believed.
+pub(super) fn of_counts(prompt: u32, completion: u32, cached: Option<u32>) -> Usage {
+    Usage {
+        prompt_tokens: prompt.into(),
+        completion_tokens: completion.into(),
+        cached_tokens: cached.map(u64::from),
     }
 }
 
@@ -50,7 +61,7 @@ pub(super) fn mark(api: Api) -> Option<&'static str> {
 pub(super) fn of_response(api: Api, json: &[u8]) -> Option<Usage> {
     let response = read(json)?;
     match api {
-        Api::Passthrough | Api::CountTokens => None,
+        Api::Passthrough | Api::CountTokens | Api::Unread => None,
         Api::SglangGenerate => response.meta_info.and_then(|meta| meta.0.usage()),
         Api::Messages => response.usage.map(|usage| usage.0.anthropic()),
         _ => response.usage.map(|usage| usage.0.openai()),
@@ -62,7 +73,7 @@ pub(super) fn of_event(api: Api, json: &[u8]) -> Option<Usage> {
     let event = read(json)?;
     let kind = event.kind.map(|kind| kind.0);
     match api {
-        Api::Passthrough | Api::CountTokens => None,
+        Api::Passthrough | Api::CountTokens | Api::Unread => None,
         Api::SglangGenerate => {
             let meta = event.meta_info?.0;
             meta.finish_reason?;

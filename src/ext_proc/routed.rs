@@ -9,7 +9,7 @@ use smallvec::SmallVec;
 use super::collected::Collected;
 use super::common::Common;
 use super::{Shared, headers, reply};
-use crate::api::{Api, ModelRenamer, ParsedRequest, ResponseReader, Usage};
+use crate::api::{Api, ModelRenamer, ParsedRequest, ResponseReader, Usage, VideoHints};
 use crate::clock;
 use crate::clock::Timestamp;
 use crate::endpoints::Reservation;
@@ -118,9 +118,10 @@ pub(super) fn route(
     body: Bytes,
 ) -> Result<Outcome, RequestError> {
     let shared = &common.shared;
+    let video = VideoHints::read(|name| collected.headers.get(name));
     let parsed = shared
         .parsers
-        .parse(&collected.path(), body.clone(), shared.wants_prompt)
+        .parse(&collected.path(), body.clone(), shared.wants_prompt, &video)
         .inspect_err(|e| refused(shared, collected, "", "", e))?;
     let incoming = parsed.model.as_deref();
     let header = headers::named(&collected.headers, headers::MODEL_REWRITE);
