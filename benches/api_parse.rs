@@ -9,7 +9,7 @@ use std::hint::black_box;
 
 use bytes::Bytes;
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
-use epp::api::{Api, ModelRenamer, ParserKind, Parsers, ResponseReader};
+use epp::api::{Api, ModelRenamer, ParserKind, Parsers, ResponseReader, VideoHints};
 use serde::de::IgnoredAny;
 use serde_json::{Value, json};
 
@@ -72,6 +72,7 @@ fn tools(bytes: usize) -> Value {
 
 fn requests(c: &mut Criterion) {
     let parsers = Parsers::new(vec![ParserKind::OpenAi, ParserKind::Anthropic]);
+    let none = VideoHints::default();
     let bodies = [
         ("chat 1 KB", chat(&prose(600, " "), &prose(200, " "), None)),
         ("prompt 220 KB", chat(&prose(220_000, " "), "Go on.", None)),
@@ -82,14 +83,14 @@ fn requests(c: &mut Criterion) {
         let mut group = c.benchmark_group(name);
         group.throughput(Throughput::Bytes(body.len() as u64));
         group.bench_function("parse", |b| {
-            b.iter(|| parsers.parse(CHAT, black_box(&body).clone(), true).expect("a chat"));
+            b.iter(|| parsers.parse(CHAT, black_box(&body).clone(), true, &none).expect("a chat"));
         });
         group.bench_function("parse without prompt", |b| {
-            b.iter(|| parsers.parse(CHAT, black_box(&body).clone(), false).expect("a chat"));
+            b.iter(|| parsers.parse(CHAT, black_box(&body).clone(), false, &none).expect("a chat"));
         });
-        let parsed = parsers.parse(CHAT, body.clone(), false).expect("a chat");
+        let parsed = parsers.parse(CHAT, body.clone(), false, &none).expect("a chat");
         group.bench_function("splice the model", |b| {
-            b.iter(|| parsed.with_model(black_box(&body), "adapter-7"));
+            b.iter(|| parsed.with_model(black_box(&body), "adapter-7", usize::MAX));
         });
         group.bench_function("floor: copy", |b| {
             b.iter(|| Bytes::copy_from_slice(black_box(&body)));

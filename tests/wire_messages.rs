@@ -133,7 +133,7 @@ fn every_reply_is_read_by_envoy() {
         ..Default::default()
     };
     let streamed = |body: &'static [u8]| wire::BodyMutation {
-        mutation: Some(wire::Mutation::Streamed(wire::StreamedBodyResponse {
+        mutation: Some(wire::Mutation::StreamedResponse(wire::StreamedBodyResponse {
             body: Bytes::from_static(body),
             end_of_stream: true,
         })),
@@ -186,7 +186,7 @@ fn every_reply_is_read_by_envoy() {
             Response::ResponseTrailers(envoy::TrailersResponse::default()),
         ),
         (
-            wire::Outgoing::Immediate(wire::ImmediateResponse {
+            wire::Outgoing::ImmediateResponse(wire::ImmediateResponse {
                 status: Some(wire::HttpStatus { code: 503 }),
                 headers: Some(mutation.clone()),
                 body: Bytes::from_static(b"why"),

@@ -31,21 +31,21 @@ fuzz_target!(|input: (u8, &[u8])| {
         ParserKind::Passthrough,
     ]);
     let body = Bytes::copy_from_slice(body);
-    let parsed = match parsers.parse(path, body.clone(), true) {
+    let parsed = match parsers.parse(path, body.clone(), true, &hints) {
         Ok(parsed) => parsed,
         Err(error) => {
-            assert_eq!(parsers.parse(path, body, false).err(), Some(error));
+            assert_eq!(parsers.parse(path, body, false, &hints).err(), Some(error));
             return;
         }
     };
-    let bare = parsers.parse(path, body.clone(), false).expect("the same checks");
+    let bare = parsers.parse(path, body.clone(), false, &hints).expect("the same checks");
     assert_eq!(
         (&parsed.model, parsed.stream, parsed.max_output_tokens, &parsed.cache_salt),
         (&bare.model, bare.stream, bare.max_output_tokens, &bare.cache_salt)
     );
 
-    let renamed = parsed.with_model(&body, "another \"model\"");
-    let again = parsers.parse(path, renamed.clone(), true).expect("a splice leaves a good body");
+    let renamed = parsed.with_model(&body, "another \"model\"", usize::MAX).expect("no limit");
+    let again = parsers.parse(path, renamed.clone(), true, &hints).expect("a splice leaves a good body");
     if parsed.model_required {
         assert_eq!(again.model.as_deref(), Some("another \"model\""));
     } else {

@@ -4,16 +4,27 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 use serde::de::MapAccess;
-use smallvec::SmallVec;
 
-use super::json::{self, Failure, Fields, Object, Raw};
-use super::model::ModelPlaces;
+use super::draft::Draft;
+use super::estimate::{EstimateRules, VideoHints};
+use super::json::{self, Failure, Fields, Raw};
+use super::media::MediaItem;
+use super::model::ModelPlace;
 use super::request::{Api, ParsedRequest};
 use crate::error::RequestError;
-use crate::scheduling::{Prompt, PromptBuilder};
+use crate::scheduling::PromptBuilder;
+
+/// What is to be read of a body beside what its API requires.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Wanted<'r> {
+    /// False leaves the prompt empty; the checks are the same.
+    pub prompt: bool,
+    pub rules: &'r EstimateRules,
+    pub video: &'r VideoHints,
+}
 
 /// One family's view of a request body.
-pub(super) trait RequestBody<'a>: Fields<'a> {
+pub(super) trait RequestBody<'a>: Fields<'a> + Default {
     /// Stands before the text of a JSON error.
     const SYNTAX_PREFIX: &'static str = "error unmarshaling request bodyMap: ";
 
@@ -22,6 +33,10 @@ pub(super) trait RequestBody<'a>: Fields<'a> {
 
     /// `stream` has to be a boolean; elsewhere anything but `true` is no stream.
     const STREAM_CHECKED: bool = false;
+
+    /// Called before the first field, with the draft of the prompt. Families whose prompt is many
+    /// small values write to it as they read them.
+    fn begin(&mut self, _draft: Draft<'a>) {}
 
     /// What to answer when a field has the wrong type. `error` is what the field's reader said.
     fn wrong_type(error: &str) -> Cow<'static, str>;
@@ -37,23 +52,23 @@ pub(super) trait RequestBody<'a>: Fields<'a> {
     /// Requests with different salts share no prefix.
     fn cache_salt(&self) -> &str;
 
-    /// Adds what counts for prefix matching, in the order of the reference.
-    fn collect(&self, prompt: &mut PromptBuilder);
+    /// Adds what counts for prefix matching, in the order of the reference. Returns the media items
+    /// in it.
+    fn collect(self, prompt: &mut PromptBuilder) -> Vec<MediaItem>;
 }
 
 /// The fields that every API has, around a family's own.
-#[derive(Default)]
 struct Envelope<'a, B> {
     body: B,
-    /// Every value of `model`, should the key stand twice: the last one counts.
-    models: SmallVec<[Raw<'a>; 1]>,
+    /// The last value of `model`, should the key stand twice.
+    model: Option<Raw<'a>>,
     stream: bool,
 }
 
 impl<'a, B: RequestBody<'a>> Fields<'a> for Envelope<'a, B> {
     fn field<M: MapAccess<'a>>(&mut self, key: &str, map: &mut M) -> Result<bool, M::Error> {
         match key {
-            "model" => self.models.push(map.next_value()?),
+            "model" => self.model = Some(map.next_value()?),
             // Anything but the boolean is no stream, and the worker's to refuse.
             "stream" if B::STREAM_CHECKED => {
                 self.stream = map.next_value::<Option<bool>>()?.unwrap_or_default();
@@ -65,16 +80,19 @@ impl<'a, B: RequestBody<'a>> Fields<'a> for Envelope<'a, B> {
     }
 }
 
-/// Reads a body of family `B`. `want_prompt` false leaves the prompt empty; the checks are the
-/// same.
+/// Reads a body of family `B`.
 pub(super) fn parse<'a, B: RequestBody<'a>>(
     api: Api,
     body: &'a Bytes,
-    want_prompt: bool,
+    wanted: Wanted<'_>,
 ) -> Result<ParsedRequest, RequestError> {
-    let read = json::check(body)
-        .and_then(|text| Ok((text, json::read::<Object<Envelope<'a, B>>>(text)?.0)));
-    let (text, envelope) = read.map_err(|failure| {
+    let mut envelope = Envelope { body: B::default(), model: None, stream: false };
+    let read = json::check(body).and_then(|text| {
+        envelope.body.begin(Draft::new(text, wanted.prompt, wanted.rules, wanted.video));
+        json::read_into(text, &mut envelope)?;
+        Ok(text)
+    });
+    let text = read.map_err(|failure| {
         RequestError::bad_request(match failure {
             Failure::Syntax(text) => Cow::Owned(format!("{}{text}", B::SYNTAX_PREFIX)),
             Failure::Type(error) => B::wrong_type(&error),
@@ -82,14 +100,16 @@ pub(super) fn parse<'a, B: RequestBody<'a>>(
     })?;
     let fields = envelope.body;
     fields.validate().map_err(RequestError::bad_request)?;
-    let prompt = if want_prompt {
+    let (max_output_tokens, cache_salt) =
+        (fields.max_output_tokens(), fields.cache_salt().to_owned());
+    let (prompt, media) = if wanted.prompt {
         let mut builder = PromptBuilder::new(body.clone());
-        fields.collect(&mut builder);
-        builder.finish()
+        let media = fields.collect(&mut builder);
+        (builder.finish(), media)
     } else {
-        Prompt::default()
+        Default::default()
     };
-    let model = envelope.models.last().copied().and_then(Raw::string);
+    let model = envelope.model.and_then(Raw::string);
     let model = model.filter(|model| !model.is_empty() && !B::RAW);
     Ok(ParsedRequest {
         api,
@@ -97,13 +117,14 @@ pub(super) fn parse<'a, B: RequestBody<'a>>(
         model_required: !B::RAW,
         prompt,
         stream: envelope.stream,
-        max_output_tokens: fields.max_output_tokens(),
-        cache_salt: fields.cache_salt().to_owned(),
+        media,
+        max_output_tokens,
+        cache_salt,
         skip_response: false,
-        model_places: if B::RAW {
-            ModelPlaces::none()
+        model_place: if B::RAW {
+            ModelPlace::None
         } else {
-            ModelPlaces::new(text, envelope.models.iter().map(|raw| raw.0))
+            ModelPlace::new(text, envelope.model.map(|raw| raw.0))
         },
     })
 }

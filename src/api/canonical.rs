@@ -12,19 +12,43 @@ use std::io::Write;
 use super::scan::end_of_string;
 use super::surrogates::unit;
 
+/// Memory that the structure of a value may take, bytes: this, or twice the value's length.
+const MAX_TREE: usize = 4 << 20;
+/// Bytes by which a form may be longer than the value: these, or half of its length.
+const MAX_GROWTH: usize = 64 << 10;
+
 /// Writes `json` in its one form.
+///
+/// A value of so many small parts that its structure would take several times its length, or of so
+/// many characters that the form escapes that it would be much longer, is written as it stands: two
+/// spellings of it are then two values, which no client of such a thing needs to be one.
 pub(super) fn write(json: &str, out: &mut Vec<u8>) {
-    let tree = Tree::read(json.as_bytes());
-    tree.write(out);
+    match (Tree::read(json.as_bytes()), length(json)) {
+        (Some(tree), Some(length)) => {
+            out.reserve_exact(length);
+            tree.write(out);
+        }
+        _ => out.extend_from_slice(json.as_bytes()),
+    }
 }
 
-/// Writes a text as a JSON string in that form.
+/// Writes a text as a JSON string in that form, or as it stands between quotes where that would be
+/// much longer.
 pub(super) fn write_text(text: &str, out: &mut Vec<u8>) {
     out.push(b'"');
-    for c in text.chars() {
-        write_char(c, out);
+    if length(text).is_some() {
+        text.chars().for_each(|c| write_char(c, out));
+    } else {
+        out.extend_from_slice(text.as_bytes());
     }
     out.push(b'"');
+}
+
+/// How long the form of a JSON value or a text may be, bytes; `None` where that is much longer.
+pub(super) fn length(text: &str) -> Option<usize> {
+    let escaped = memchr::memchr3_iter(b'<', b'>', b'&', text.as_bytes()).count();
+    let growth = escaped * (r"\u003c".len() - 1);
+    (growth <= MAX_GROWTH.max(text.len() / 2)).then_some(text.len() + growth)
 }
 
 /// `json` without the white space between its tokens; nothing else changes.
@@ -71,6 +95,10 @@ struct Container<'a> {
     members: Vec<Member<'a>>,
 }
 
+/// What a member takes in a vector that grows by doubling, and a container with its first members.
+const MEMBER_COST: usize = 2 * size_of::<Member<'_>>();
+const CONTAINER_COST: usize = size_of::<Container<'_>>() + 2 * MEMBER_COST;
+
 struct Member<'a> {
     /// The key as it is written, with its quotes; empty in an array.
     key: Cow<'a, [u8]>,
@@ -78,7 +106,9 @@ struct Member<'a> {
 }
 
 impl<'a> Tree<'a> {
-    fn read(json: &'a [u8]) -> Self {
+    /// `None` where it would take too much memory.
+    fn read(json: &'a [u8]) -> Option<Self> {
+        let mut room = MAX_TREE.max(2 * json.len());
         let mut tree = Tree { root: Node::Scalar(b""), containers: Vec::new() };
         let mut open: Vec<usize> = Vec::new();
         let mut key = None;
@@ -87,6 +117,7 @@ impl<'a> Tree<'a> {
             let end = match byte {
                 b' ' | b'\n' | b'\r' | b'\t' | b',' | b':' => at + 1,
                 b'[' | b'{' => {
+                    room = room.checked_sub(CONTAINER_COST + MEMBER_COST)?;
                     let id = tree.containers.len();
                     let is_object = byte == b'{';
                     tree.containers.push(Container { is_object, members: Vec::new() });
@@ -105,8 +136,10 @@ impl<'a> Tree<'a> {
                     let string = &json[at..end];
                     let in_object = open.last().is_some_and(|&id| tree.containers[id].is_object);
                     if in_object && key.is_none() {
+                        room = room.checked_sub(MEMBER_COST)?;
                         key = Some(canonical_string(string));
                     } else {
+                        room = room.checked_sub(MEMBER_COST)?;
                         tree.add(&open, key.take(), Node::Scalar(string));
                     }
                     end
@@ -116,13 +149,14 @@ impl<'a> Tree<'a> {
                         .iter()
                         .position(|b| b",]} \n\r\t".contains(b))
                         .unwrap_or(json.len() - at);
+                    room = room.checked_sub(MEMBER_COST)?;
                     tree.add(&open, key.take(), Node::Scalar(&json[at..at + length]));
                     at + length.max(1)
                 }
             };
             at = end;
         }
-        tree
+        Some(tree)
     }
 
     /// Adds a value to the innermost open container.
@@ -361,6 +395,20 @@ mod tests {
         ] {
             assert_eq!(canonical(json), expected, "{json}");
         }
+    }
+
+    #[test]
+    fn what_would_take_too_much_is_written_as_it_stands() {
+        let objects = |n| format!("[{}0]", r#"{"b":1 ,"a":1},"#.repeat(n));
+        let sorted = |n| format!("[{}0]", r#"{"a":1,"b":1},"#.repeat(n));
+        assert_eq!(canonical(&objects(1_000)), sorted(1_000));
+        assert_eq!(canonical(&objects(100_000)), objects(100_000));
+        let tags = |n| format!("\"{}\"", "<>".repeat(n));
+        assert_eq!(canonical(&tags(100)), format!("\"{}\"", r"\u003c\u003e".repeat(100)));
+        assert_eq!(canonical(&tags(100_000)), tags(100_000));
+        let mut out = Vec::new();
+        write_text(&"<>".repeat(100_000), &mut out);
+        assert_eq!(out, tags(100_000).as_bytes());
     }
 
     #[test]

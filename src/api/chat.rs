@@ -2,11 +2,15 @@
 
 use std::borrow::Cow;
 
-use serde::de::MapAccess;
+use serde::de::{MapAccess, SeqAccess};
 
 use super::body::RequestBody;
-use super::json::{self, Content, Fields, Object, Raw};
-use super::{canonical, media};
+use super::canonical;
+use super::draft::{Draft, Mark};
+use super::json::{
+    self, ContentInto, Each, Elements, Fields, Object, ObjectInto, Raw, TextOrElements,
+};
+use super::media::MediaItem;
 use crate::scheduling::PromptBuilder;
 
 const INVALID: &str = "invalid chat completions request: must have valid messages field";
@@ -14,7 +18,9 @@ const INVALID: &str = "invalid chat completions request: must have valid message
 /// The fields of a chat request that are read or whose type is checked.
 #[derive(Default)]
 pub(super) struct Chat<'a> {
-    messages: Option<Vec<Object<Message<'a>>>>,
+    /// What the messages say.
+    draft: Draft<'a>,
+    messages: usize,
     tools: Option<Raw<'a>>,
     cache_salt: Cow<'a, str>,
     max_completion_tokens: Option<u64>,
@@ -24,7 +30,10 @@ pub(super) struct Chat<'a> {
 impl<'a> Fields<'a> for Chat<'a> {
     fn field<M: MapAccess<'a>>(&mut self, key: &str, map: &mut M) -> Result<bool, M::Error> {
         match key {
-            "messages" => self.messages = map.next_value()?,
+            "messages" => {
+                self.draft = self.draft.another();
+                self.messages = map.next_value_seed(Each(&mut MessageList(&mut self.draft)))?;
+            }
             "tools" => self.tools = json::array(map)?,
             "cache_salt" => self.cache_salt = json::text(map)?,
             "max_completion_tokens" => {
@@ -45,13 +54,16 @@ impl<'a> Fields<'a> for Chat<'a> {
 }
 
 impl<'a> RequestBody<'a> for Chat<'a> {
+    fn begin(&mut self, draft: Draft<'a>) {
+        self.draft = draft;
+    }
+
     fn wrong_type(_: &str) -> Cow<'static, str> {
         Cow::Borrowed(INVALID)
     }
 
     fn validate(&self) -> Result<(), Cow<'static, str>> {
-        let empty = self.messages.as_ref().is_none_or(Vec::is_empty);
-        if empty { Err(Cow::Borrowed(INVALID)) } else { Ok(()) }
+        if self.messages == 0 { Err(Cow::Borrowed(INVALID)) } else { Ok(()) }
     }
 
     fn max_output_tokens(&self) -> Option<u64> {
@@ -63,7 +75,7 @@ impl<'a> RequestBody<'a> for Chat<'a> {
     }
 
     /// The tools, then of every message its role and content; tool calls do not count.
-    fn collect(&self, prompt: &mut PromptBuilder) {
+    fn collect(self, prompt: &mut PromptBuilder) -> Vec<MediaItem> {
         if let Some(tools) = self.tools {
             let mut text = Vec::with_capacity(tools.0.len());
             canonical::write(tools.0, &mut text);
@@ -71,33 +83,62 @@ impl<'a> RequestBody<'a> for Chat<'a> {
                 prompt.text(&text);
             }
         }
-        for Object(message) in self.messages.iter().flatten() {
-            prompt.text(message.role.as_bytes());
-            match &message.content {
-                Content::Text(text) => prompt.text(text.as_bytes()),
-                Content::Blocks(blocks) => {
-                    blocks.iter().for_each(|Object(block)| block.collect(prompt));
-                }
-            }
-        }
+        self.draft.finish(prompt)
     }
 }
 
-#[derive(Default)]
-struct Message<'a> {
-    role: Cow<'a, str>,
-    content: Content<'a, Block<'a>>,
+/// The elements of `messages`.
+struct MessageList<'d, 'a>(&'d mut Draft<'a>);
+
+impl<'a> Elements<'a> for MessageList<'_, 'a> {
+    fn element<A: SeqAccess<'a>>(&mut self, seq: &mut A) -> Result<Option<()>, A::Error> {
+        let mut message = Message { draft: self.0, role: Cow::Borrowed(""), content: None };
+        let read = seq.next_element_seed(ObjectInto(&mut message))?;
+        let Message { draft, role, content } = message;
+        match content {
+            Some(mark) => draft.put_before(mark, role),
+            None => draft.text(role),
+        }
+        Ok(read)
+    }
 }
 
-impl<'a> Fields<'a> for Message<'a> {
+struct Message<'d, 'a> {
+    draft: &'d mut Draft<'a>,
+    role: Cow<'a, str>,
+    /// Where its content begins in the draft.
+    content: Option<Mark>,
+}
+
+impl<'a> Fields<'a> for Message<'_, 'a> {
     fn field<M: MapAccess<'a>>(&mut self, key: &str, map: &mut M) -> Result<bool, M::Error> {
         match key {
             "role" => self.role = json::text(map)?,
-            "content" => self.content = map.next_value()?,
+            "content" => {
+                self.content.into_iter().for_each(|earlier| self.draft.cut(earlier));
+                self.content = Some(self.draft.mark());
+                map.next_value_seed(ContentInto(&mut BlockList(self.draft)))?;
+            }
             "tool_calls" => drop(json::array(map)?),
             _ => return Ok(false),
         }
         Ok(true)
+    }
+}
+
+/// A message's text, or the elements of its content.
+struct BlockList<'d, 'a>(&'d mut Draft<'a>);
+
+impl<'a> Elements<'a> for BlockList<'_, 'a> {
+    fn element<A: SeqAccess<'a>>(&mut self, seq: &mut A) -> Result<Option<()>, A::Error> {
+        let block = seq.next_element::<Object<Block<'a>>>()?;
+        Ok(block.map(|Object(block)| block.collect(self.0)))
+    }
+}
+
+impl<'a> TextOrElements<'a> for BlockList<'_, 'a> {
+    fn text(&mut self, text: Cow<'a, str>) {
+        self.0.text(text);
     }
 }
 
@@ -125,16 +166,21 @@ impl<'a> Fields<'a> for Block<'a> {
     }
 }
 
-impl Block<'_> {
-    fn collect(&self, prompt: &mut PromptBuilder) {
+impl<'a> Block<'a> {
+    fn collect(self, draft: &mut Draft<'a>) {
+        if !draft.is_wanted() {
+            return;
+        }
         match self.kind.as_ref() {
-            "text" => prompt.text(self.text.as_bytes()),
-            "image_url" => media::image_url(&self.image_url.0.url, prompt),
-            "video_url" => media::video_url(&self.video_url.0.url, prompt),
+            "text" => draft.text(self.text),
+            "image_url" => draft.media(MediaItem::image(&self.image_url.0.url, &draft.images)),
+            "video_url" => {
+                draft.media(MediaItem::video(&self.video_url.0.url, draft.video_tokens));
+            }
             // A sound given by URL has no content to count, as in the reference.
             "input_audio" | "audio_url" => {
                 let Object(audio) = &self.input_audio;
-                media::audio(&audio.data, &audio.format, prompt);
+                draft.media(MediaItem::audio(&audio.data, &audio.format));
             }
             _ => {}
         }

@@ -1,21 +1,22 @@
 //! The workers' own APIs that take token ids: vLLM `inference/v1/generate`, SGLang `generate`.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
 
-use serde::Deserialize;
-use serde::de::{Error, MapAccess};
+use serde::de::{MapAccess, SeqAccess};
+use serde::{Deserialize, Deserializer};
+use xxhash_rust::xxh64::xxh64;
 
 use super::body::RequestBody;
-use super::json::{self, Fields, Object, Raw, Text};
+use super::json::{self, Each, Elements, Fields, Object, ObjectInto, Raw, Text};
+use super::media::MediaItem;
 use super::token_ids::{Problem, TokenIds};
 use crate::scheduling::PromptBuilder;
 
 /// vLLM `inference/v1/generate`.
 #[derive(Default)]
 pub(super) struct VllmGenerate<'a> {
-    token_ids: Option<TokenIds>,
-    features: Object<Features<'a>>,
+    token_ids: Option<TokenIds<'a>>,
+    features: Object<Features>,
     cache_salt: Cow<'a, str>,
     sampling_params: Option<Raw<'a>>,
 }
@@ -23,7 +24,7 @@ pub(super) struct VllmGenerate<'a> {
 impl<'a> Fields<'a> for VllmGenerate<'a> {
     fn field<M: MapAccess<'a>>(&mut self, key: &str, map: &mut M) -> Result<bool, M::Error> {
         match key {
-            "token_ids" => self.token_ids = map.next_value()?,
+            "token_ids" => self.token_ids = json::present(map)?.map(|raw| TokenIds::of(raw.0)),
             "features" => self.features = map.next_value()?,
             "cache_salt" => self.cache_salt = json::text(map)?,
             "sampling_params" => self.sampling_params = json::present(map)?,
@@ -51,7 +52,7 @@ impl<'a> RequestBody<'a> for VllmGenerate<'a> {
                     .into())
             }
             Some(Problem::Type) => Err(Self::wrong_type("")),
-            None if token_ids.ids.is_empty() => Err(EMPTY.into()),
+            None if token_ids.count == 0 => Err(EMPTY.into()),
             None => Ok(()),
         }
     }
@@ -65,65 +66,134 @@ impl<'a> RequestBody<'a> for VllmGenerate<'a> {
     }
 
     /// The ids; images are among them by their placeholders.
-    fn collect(&self, prompt: &mut PromptBuilder) {
-        if self.features.0.mm_hashes.is_some_and(|hashes| hashes.0 != "{}") {
+    fn collect(self, prompt: &mut PromptBuilder) -> Vec<MediaItem> {
+        let Object(features) = &self.features;
+        if features.hashes.any {
             prompt.media(0, 0);
         }
         if let Some(token_ids) = &self.token_ids {
-            prompt.tokens(token_ids.ids.iter().copied());
+            token_ids.collect(prompt);
         }
+        features.items()
     }
 }
 
-/// What a prompt holds beside text.
+/// What a prompt holds beside text. The items of a modality stand in the same order under both
+/// names.
 #[derive(Default)]
-struct Features<'a> {
-    /// By modality, the hashes of its items.
-    mm_hashes: Option<Raw<'a>>,
+struct Features {
+    hashes: ByModality<Hash>,
+    placeholders: ByModality<Placeholder>,
 }
 
-impl<'a> Fields<'a> for Features<'a> {
+impl<'a> Fields<'a> for Features {
     fn field<M: MapAccess<'a>>(&mut self, key: &str, map: &mut M) -> Result<bool, M::Error> {
         match key {
             "mm_hashes" => {
-                self.mm_hashes = json::object(map)?;
-                check::<Text<'a>, _>(self.mm_hashes)?;
+                self.hashes = ByModality::default();
+                map.next_value_seed(ObjectInto(&mut self.hashes))?;
             }
-            "mm_placeholders" => check::<Object<Placeholder>, _>(json::object(map)?)?,
+            "mm_placeholders" => {
+                self.placeholders = ByModality::default();
+                map.next_value_seed(ObjectInto(&mut self.placeholders))?;
+            }
             _ => return Ok(false),
         }
         Ok(true)
     }
 }
 
-/// Checks the type of what an object holds by modality: lists of `T`, in which anything may be
-/// null.
-fn check<'a, T: Deserialize<'a>, E: Error>(by_modality: Option<Raw<'a>>) -> Result<(), E> {
-    type ByModality<T> = BTreeMap<String, Option<Vec<Option<T>>>>;
-    match by_modality.map(|raw| serde_json::from_str::<ByModality<T>>(raw.0)) {
-        Some(Err(error)) => Err(Error::custom(error)),
-        _ => Ok(()),
+impl Features {
+    /// The items that have a hash, each with the length of its placeholder, if that is known.
+    fn items(&self) -> Vec<MediaItem> {
+        let mut items = Vec::with_capacity(self.hashes.items.len());
+        let (mut of, mut lengths) = (None, [].iter());
+        for (modality, Hash(hash)) in &self.hashes.items {
+            if of != Some(*modality) {
+                of = Some(*modality);
+                let from = self.placeholders.items.iter().position(|(m, _)| m == modality);
+                lengths =
+                    self.placeholders.items[from.unwrap_or(self.placeholders.items.len())..].iter();
+            }
+            let placeholder = lengths.next().filter(|(m, _)| m == modality);
+            let tokens = placeholder.map_or(0, |(_, placeholder)| placeholder.length);
+            items.extend(hash.map(|hash| MediaItem { hash, tokens }));
+        }
+        items
+    }
+}
+
+/// Lists by modality, in which anything may be null: `{"image": [T, ...]}`. All is checked, and
+/// the first [`MAX_ITEMS`] are kept, each with the hash of its modality's name.
+#[derive(Default)]
+struct ByModality<T> {
+    items: Vec<(u64, T)>,
+    modality: u64,
+    any: bool,
+}
+
+/// Media items that are remembered of one request.
+const MAX_ITEMS: usize = 4096;
+
+impl<'a, T: Deserialize<'a> + Default> Fields<'a> for ByModality<T> {
+    fn field<M: MapAccess<'a>>(&mut self, key: &str, map: &mut M) -> Result<bool, M::Error> {
+        self.any = true;
+        self.modality = xxh64(key.as_bytes(), 0);
+        map.next_value_seed(Each(self))?;
+        Ok(true)
+    }
+}
+
+impl<'a, T: Deserialize<'a> + Default> Elements<'a> for ByModality<T> {
+    fn element<A: SeqAccess<'a>>(&mut self, seq: &mut A) -> Result<Option<()>, A::Error> {
+        let Some(item) = seq.next_element::<Option<T>>()? else { return Ok(None) };
+        if self.items.len() < MAX_ITEMS {
+            self.items.push((self.modality, item.unwrap_or_default()));
+        }
+        Ok(Some(()))
+    }
+}
+
+/// The hash of an item's own hash; none where that is null or empty.
+#[derive(Default)]
+struct Hash(Option<u64>);
+
+impl<'de> Deserialize<'de> for Hash {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let Text(hash) = Text::deserialize(deserializer)?;
+        Ok(Hash((!hash.is_empty()).then(|| MediaItem::named(hash.as_bytes(), 0).hash)))
     }
 }
 
 /// Where an item stands among the token ids.
 #[derive(Default)]
-struct Placeholder;
+struct Placeholder {
+    length: u32,
+}
 
 impl<'a> Fields<'a> for Placeholder {
     fn field<M: MapAccess<'a>>(&mut self, key: &str, map: &mut M) -> Result<bool, M::Error> {
         let known = matches!(key, "offset" | "length");
         if known {
-            map.next_value::<Option<i64>>()?;
+            let number = map.next_value::<Option<i64>>()?.unwrap_or(0);
+            if key == "length" {
+                self.length = u32::try_from(number).unwrap_or(0);
+            }
         }
         Ok(known)
+    }
+}
+
+impl<'de> Deserialize<'de> for Placeholder {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        Object::deserialize(deserializer).map(|Object(placeholder)| placeholder)
     }
 }
 
 /// SGLang `generate`, with token ids for its input.
 #[derive(Default)]
 pub(super) struct SglangGenerate<'a> {
-    input_ids: Option<TokenIds>,
+    input_ids: Option<TokenIds<'a>>,
     extra_key: Option<Raw<'a>>,
     /// `extra_key` as text, once it is known to be a string.
     cache_salt: Cow<'a, str>,
@@ -133,7 +203,7 @@ pub(super) struct SglangGenerate<'a> {
 impl<'a> Fields<'a> for SglangGenerate<'a> {
     fn field<M: MapAccess<'a>>(&mut self, key: &str, map: &mut M) -> Result<bool, M::Error> {
         match key {
-            "input_ids" => self.input_ids = map.next_value()?,
+            "input_ids" => self.input_ids = json::present(map)?.map(|raw| TokenIds::of(raw.0)),
             "extra_key" => {
                 self.extra_key = json::present(map)?;
                 self.cache_salt = self.extra_key.and_then(Raw::string).unwrap_or_default();
@@ -163,7 +233,7 @@ impl<'a> RequestBody<'a> for SglangGenerate<'a> {
             (Some(ids), _) if ids.problem.is_some() || ids.has_float => {
                 "invalid generate request: input_ids must be an array of uint32 integers"
             }
-            (Some(ids), _) if ids.ids.is_empty() => {
+            (Some(ids), _) if ids.count == 0 => {
                 "invalid generate request: input_ids cannot be empty"
             }
             _ => return Ok(()),
@@ -178,10 +248,11 @@ impl<'a> RequestBody<'a> for SglangGenerate<'a> {
         &self.cache_salt
     }
 
-    fn collect(&self, prompt: &mut PromptBuilder) {
+    fn collect(self, prompt: &mut PromptBuilder) -> Vec<MediaItem> {
         if let Some(input_ids) = &self.input_ids {
-            prompt.tokens(input_ids.ids.iter().copied());
+            input_ids.collect(prompt);
         }
+        Vec::new()
     }
 }
 

@@ -1,17 +1,36 @@
 //! A prompt in one of the forms that completions and embeddings take.
 
 use std::borrow::Cow;
-use std::fmt;
 
-use serde::de::{Error, SeqAccess, Visitor};
+use serde::de::Error;
 use serde::{Deserialize, Deserializer};
 
-/// A text, several texts, or token ids.
+use super::json::Raw;
+use super::scan::elements;
+use super::token_ids::TokenIds;
+use crate::scheduling::PromptBuilder;
+
+/// Prompts that one request may hold. Each is matched for itself, which costs memory and time
+/// beside that of its text; the engines' own limits are far lower.
+pub(super) const MAX_PROMPTS: usize = 16_384;
+
+/// A text, several texts, token ids, or several lists of them. Arrays stay in the body until they
+/// are used, but are known to hold what they should.
 #[derive(Debug)]
 pub(super) enum Input<'a> {
     Text(Cow<'a, str>),
-    Texts(Vec<Cow<'a, str>>),
-    Tokens(Vec<u32>),
+    Texts(List<'a>),
+    Tokens(TokenIds<'a>),
+    Batches(List<'a>),
+}
+
+/// An array as it stands in the body, and how many elements it has.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct List<'a> {
+    pub array: &'a str,
+    pub count: usize,
+    /// Token ids in all of its elements.
+    tokens: usize,
 }
 
 impl Default for Input<'_> {
@@ -20,106 +39,80 @@ impl Default for Input<'_> {
     }
 }
 
-impl Input<'_> {
+impl<'a> Input<'a> {
     /// True for the empty text and the empty array; an array of an empty text is not empty.
     pub fn is_empty(&self) -> bool {
+        matches!(self, Input::Text(text) if text.is_empty())
+    }
+
+    /// How many prompts it is.
+    pub fn prompts(&self) -> usize {
         match self {
-            Input::Text(text) => text.is_empty(),
-            Input::Texts(texts) => texts.is_empty(),
-            Input::Tokens(ids) => ids.is_empty(),
+            Input::Text(_) | Input::Tokens(_) => 1,
+            Input::Texts(list) | Input::Batches(list) => list.count,
         }
     }
+
+    /// Reads an array; `None` where its elements are not all of one kind, or of none of these.
+    fn of_array(array: &'a str) -> Option<Self> {
+        // Tokens of an element, if it is what it should be.
+        let list = |tokens_of: fn(&str) -> Option<usize>| {
+            let mut list = List { array, count: 0, tokens: 0 };
+            for element in elements(array) {
+                list.tokens += tokens_of(element)?;
+                list.count += 1;
+            }
+            Some(list)
+        };
+        Some(match elements(array).next().map(|first| first.as_bytes()) {
+            None => Input::default(),
+            Some([b'"', ..]) => {
+                Input::Texts(list(|element| element.starts_with('"').then_some(0))?)
+            }
+            Some([b'[', ..]) => Input::Batches(list(|element| {
+                let ids = TokenIds::of(element);
+                (ids.problem.is_none() && !ids.has_null).then_some(ids.count)
+            })?),
+            Some(b"null") => return None,
+            Some(_) => {
+                let ids = TokenIds::of(array);
+                // Null is no token here, whatever it is elsewhere.
+                if ids.problem.is_some() || ids.has_null {
+                    return None;
+                }
+                Input::Tokens(ids)
+            }
+        })
+    }
 }
 
-/// One element of an input array.
-enum Item<'a> {
-    Text(Cow<'a, str>),
-    Token(u32),
-}
-
-struct InputVisitor;
-
-impl<'de> Visitor<'de> for InputVisitor {
-    type Value = Input<'de>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a string, an array of strings or an array of token ids")
+impl<'a> List<'a> {
+    /// The texts of a list of texts.
+    pub fn texts(self) -> impl Iterator<Item = Cow<'a, str>> {
+        elements(self.array).filter_map(|element| Raw(element).string())
     }
 
-    fn visit_unit<E: Error>(self) -> Result<Self::Value, E> {
-        Ok(Input::default())
-    }
-
-    fn visit_borrowed_str<E: Error>(self, v: &'de str) -> Result<Self::Value, E> {
-        Ok(Input::Text(Cow::Borrowed(v)))
-    }
-
-    fn visit_str<E: Error>(self, v: &str) -> Result<Self::Value, E> {
-        Ok(Input::Text(Cow::Owned(v.to_owned())))
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
-        let mixed = || Error::custom("mixed types in array");
-        match seq.next_element()? {
-            None => Ok(Input::default()),
-            Some(Item::Text(first)) => {
-                let mut texts = vec![first];
-                while let Some(item) = seq.next_element()? {
-                    let Item::Text(text) = item else { return Err(mixed()) };
-                    texts.push(text);
-                }
-                Ok(Input::Texts(texts))
+    /// Adds the lists of token ids, each as a prompt of its own.
+    pub fn add_batches(self, prompt: &mut PromptBuilder) {
+        prompt.reserve(size_of::<u32>() * self.tokens);
+        for (i, batch) in elements(self.array).enumerate() {
+            if i > 0 {
+                prompt.next_prompt();
             }
-            Some(Item::Token(first)) => {
-                let mut ids = vec![first];
-                while let Some(item) = seq.next_element()? {
-                    let Item::Token(id) = item else { return Err(mixed()) };
-                    ids.push(id);
-                }
-                Ok(Input::Tokens(ids))
-            }
+            prompt.tokens(TokenIds::of(batch).ids());
         }
     }
 }
 
 impl<'de> Deserialize<'de> for Input<'de> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(InputVisitor)
-    }
-}
-
-struct ItemVisitor;
-
-impl<'de> Visitor<'de> for ItemVisitor {
-    type Value = Item<'de>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a string or a token id")
-    }
-
-    fn visit_borrowed_str<E: Error>(self, v: &'de str) -> Result<Self::Value, E> {
-        Ok(Item::Text(Cow::Borrowed(v)))
-    }
-
-    fn visit_str<E: Error>(self, v: &str) -> Result<Self::Value, E> {
-        Ok(Item::Text(Cow::Owned(v.to_owned())))
-    }
-
-    fn visit_u64<E: Error>(self, v: u64) -> Result<Self::Value, E> {
-        u32::try_from(v).map(Item::Token).map_err(|_| Error::custom("a token id is 32 bits"))
-    }
-
-    fn visit_f64<E: Error>(self, v: f64) -> Result<Self::Value, E> {
-        // Go reads every number as a float: 7.0 is a token id too.
-        match v as u32 {
-            id if f64::from(id) == v => Ok(Item::Token(id)),
-            _ => Err(Error::custom("a token id is a whole number of 32 bits")),
+        let raw = Raw::deserialize(deserializer)?;
+        let wrong = || Error::custom("expected text, texts, token ids or lists of token ids");
+        match raw.0.as_bytes() {
+            b"null" => Ok(Input::default()),
+            [b'"', ..] => raw.string().map(Input::Text).ok_or_else(wrong),
+            [b'[', ..] => Input::of_array(raw.0).ok_or_else(wrong),
+            _ => Err(wrong()),
         }
-    }
-}
-
-impl<'de> Deserialize<'de> for Item<'de> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(ItemVisitor)
     }
 }

@@ -8,10 +8,8 @@
 
 use std::borrow::Cow;
 use std::fmt;
-use std::marker::PhantomData;
 
-use serde::de::value::SeqAccessDeserializer;
-use serde::de::{Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::de::{DeserializeSeed, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 
@@ -33,7 +31,7 @@ pub(super) enum Failure {
 }
 
 /// The fields that are read of one JSON object.
-pub(super) trait Fields<'de>: Default {
+pub(super) trait Fields<'de> {
     /// Reads the value of `key` from `map`, or returns false where the field is not read. Called
     /// again for a key that stands twice: the last value counts.
     fn field<M: MapAccess<'de>>(&mut self, key: &str, map: &mut M) -> Result<bool, M::Error>;
@@ -43,33 +41,80 @@ pub(super) trait Fields<'de>: Default {
 #[derive(Debug, Default)]
 pub(super) struct Object<F>(pub F);
 
-impl<'de, F: Fields<'de>> Deserialize<'de> for Object<F> {
+impl<'de, F: Fields<'de> + Default> Deserialize<'de> for Object<F> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct ObjectVisitor<F>(PhantomData<F>);
+        let mut fields = F::default();
+        ObjectInto(&mut fields).deserialize(deserializer)?;
+        Ok(Object(fields))
+    }
+}
 
-        impl<'de, F: Fields<'de>> Visitor<'de> for ObjectVisitor<F> {
-            type Value = Object<F>;
+/// A JSON object, or null, read into fields that are there already.
+pub(super) struct ObjectInto<'s, F>(pub &'s mut F);
 
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object")
-            }
+impl<'de, F: Fields<'de>> DeserializeSeed<'de> for ObjectInto<'_, F> {
+    type Value = ();
 
-            fn visit_unit<E: Error>(self) -> Result<Self::Value, E> {
-                Ok(Object(F::default()))
-            }
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
 
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                let mut fields = F::default();
-                while let Some(Text(key)) = map.next_key()? {
-                    if !fields.field(&key, &mut map)? {
-                        map.next_value::<Raw<'de>>()?;
-                    }
-                }
-                Ok(Object(fields))
+impl<'de, F: Fields<'de>> Visitor<'de> for ObjectInto<'_, F> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_unit<E: Error>(self) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        while let Some(Text(key)) = map.next_key()? {
+            if !self.0.field(&key, &mut map)? {
+                map.next_value::<Raw<'de>>()?;
             }
         }
+        Ok(())
+    }
+}
 
-        deserializer.deserialize_any(ObjectVisitor(PhantomData))
+/// Reads the elements of a JSON array one by one, so that none need be kept.
+pub(super) trait Elements<'de> {
+    /// Reads the next element; `None` where there is none any more.
+    fn element<A: SeqAccess<'de>>(&mut self, seq: &mut A) -> Result<Option<()>, A::Error>;
+}
+
+/// A JSON array, or null, given to a reader of its elements; yields how many there were.
+pub(super) struct Each<'s, S>(pub &'s mut S);
+
+impl<'de, S: Elements<'de>> DeserializeSeed<'de> for Each<'_, S> {
+    type Value = usize;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<usize, D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de, S: Elements<'de>> Visitor<'de> for Each<'_, S> {
+    type Value = usize;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an array")
+    }
+
+    fn visit_unit<E: Error>(self) -> Result<usize, E> {
+        Ok(0)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<usize, A::Error> {
+        let mut count = 0;
+        while self.0.element(&mut seq)?.is_some() {
+            count += 1;
+        }
+        Ok(count)
     }
 }
 
@@ -199,61 +244,65 @@ where
     }
 }
 
-/// Text, or a list of blocks; null is the empty text.
-#[derive(Debug)]
-pub(super) enum Content<'a, B> {
-    Text(Cow<'a, str>),
-    Blocks(Vec<Object<B>>),
+/// Reads the elements of an array, where a text may stand in its place.
+pub(super) trait TextOrElements<'de>: Elements<'de> {
+    fn text(&mut self, text: Cow<'de, str>);
 }
 
-impl<B> Default for Content<'_, B> {
-    fn default() -> Self {
-        Content::Text(Cow::Borrowed(""))
-    }
-}
+/// Text, or an array of blocks, given to a reader of either; null is neither.
+pub(super) struct ContentInto<'s, S>(pub &'s mut S);
 
-impl<'de, B: Fields<'de>> Deserialize<'de> for Content<'de, B> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct ContentVisitor<B>(PhantomData<B>);
+impl<'de, S: TextOrElements<'de>> DeserializeSeed<'de> for ContentInto<'_, S> {
+    type Value = ();
 
-        impl<'de, B: Fields<'de>> Visitor<'de> for ContentVisitor<B> {
-            type Value = Content<'de, B>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a string or an array of blocks")
-            }
-
-            fn visit_none<E: Error>(self) -> Result<Self::Value, E> {
-                Ok(Content::default())
-            }
-
-            fn visit_some<D: Deserializer<'de>>(self, value: D) -> Result<Self::Value, D::Error> {
-                value.deserialize_bytes(self)
-            }
-
-            fn visit_borrowed_bytes<E: Error>(self, v: &'de [u8]) -> Result<Self::Value, E> {
-                Ok(Content::Text(Cow::Borrowed(utf8(v)?)))
-            }
-
-            fn visit_bytes<E: Error>(self, v: &[u8]) -> Result<Self::Value, E> {
-                Ok(Content::Text(Cow::Owned(utf8(v)?.to_owned())))
-            }
-
-            fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<Self::Value, A::Error> {
-                Vec::deserialize(SeqAccessDeserializer::new(seq)).map(Content::Blocks)
-            }
-        }
-
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
         // A string or an array, as bytes are; see `Text`.
-        deserializer.deserialize_option(ContentVisitor(PhantomData))
+        deserializer.deserialize_option(self)
     }
 }
+
+impl<'de, S: TextOrElements<'de>> Visitor<'de> for ContentInto<'_, S> {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a string or an array of blocks")
+    }
+
+    fn visit_none<E: Error>(self) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_some<D: Deserializer<'de>>(self, value: D) -> Result<(), D::Error> {
+        value.deserialize_bytes(self)
+    }
+
+    fn visit_borrowed_bytes<E: Error>(self, v: &'de [u8]) -> Result<(), E> {
+        self.0.text(Cow::Borrowed(utf8(v)?));
+        Ok(())
+    }
+
+    fn visit_bytes<E: Error>(self, v: &[u8]) -> Result<(), E> {
+        self.0.text(Cow::Owned(utf8(v)?.to_owned()));
+        Ok(())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, seq: A) -> Result<(), A::Error> {
+        Each(self.0).visit_seq(seq).map(|_| ())
+    }
+}
+
+/// How a gzip file begins.
+const GZIP: [u8; 2] = [0x1f, 0x8b];
 
 /// The body as text, if it is UTF-8, does not nest too deep and has no control character in a
 /// string.
 pub(super) fn check(body: &[u8]) -> Result<&str, Failure> {
-    let text = simdutf8::basic::from_utf8(body)
-        .map_err(|_| Failure::Syntax(Cow::Borrowed("invalid UTF-8")))?;
+    let text = simdutf8::basic::from_utf8(body).map_err(|_| {
+        // The second byte of gzip is not the beginning of a character.
+        let is_gzip = body.starts_with(&GZIP);
+        let why = if is_gzip { "content-encoding gzip is not supported" } else { "invalid UTF-8" };
+        Failure::Syntax(Cow::Borrowed(why))
+    })?;
     let (brackets, least) = brackets_and_least(body);
     if brackets > MAX_DEPTH && deepest(body) > MAX_DEPTH {
         return Err(Failure::Syntax(Cow::Borrowed("exceeded max depth")));
@@ -266,6 +315,13 @@ pub(super) fn check(body: &[u8]) -> Result<&str, Failure> {
         return Err(explain(text, &error));
     }
     Ok(text)
+}
+
+/// Reads the one JSON object that `text` is into `fields`.
+pub(super) fn read_into<'a, F: Fields<'a>>(text: &'a str, fields: &mut F) -> Result<(), Failure> {
+    let mut reader = serde_json::Deserializer::from_str(text);
+    let read = ObjectInto(fields).deserialize(&mut reader);
+    read.and_then(|()| reader.end()).map_err(|error| explain(text, &error))
 }
 
 /// Reads the one JSON value that `text` is.

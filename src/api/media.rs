@@ -1,81 +1,85 @@
-//! How many placeholder tokens an image, a video or a sound stands for in a prompt.
+//! Media items of a request: what tells one from another, and how many tokens each stands for.
 //!
-//! The counts are those of the reference's estimate (llm-d-router main at ebab6879,
-//! `token-producer` with no `estimate` parameters): pixels / 1024 per picture, two frames a
-//! second of a ten-second video, one token per four bytes of sound. Of a picture that stands in
-//! the request only the bytes that say its size are decoded.
+//! An item's identity is the xxHash64 of its content as it stands in the request, and the low half
+//! of that is the token that stands for it in the prompt (llm-d-router main at ebab6879,
+//! `token-producer`, estimate back-end). Of a picture in the request only the bytes that say its
+//! size are decoded.
 
 use base64::Engine;
 use base64::alphabet::STANDARD;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use xxhash_rust::xxh64::{Xxh64, xxh64};
 
-use crate::scheduling::PromptBuilder;
+use super::estimate::{ImageRules, MAX_TOKENS, Resolution};
 
-/// Pixels per token.
-const PIXELS_PER_TOKEN: u64 = 1024;
-/// Tokens of a picture of unknown size, and of one video frame: 640 x 360 pixels.
-const DEFAULT_TOKENS: u32 = (640 * 360 / PIXELS_PER_TOKEN) as u32;
-/// Frames of a video: 10 s at 2 frames a second.
-const VIDEO_FRAMES: u32 = 20;
-/// More tokens than any prefix that is matched; a size read off a picture may claim anything.
-const MAX_TOKENS: u64 = 131_072;
 /// Segments looked at for the size of a JPEG.
 const MAX_SEGMENTS: usize = 256;
 
-/// Adds an image given by URL; of a `data:` URL the size is read.
-pub(super) fn image_url(url: &str, prompt: &mut PromptBuilder) {
-    let inline = url
-        .strip_prefix("data:image/")
-        .and_then(|rest| rest.split_once("base64,"))
-        .map(|(_, data)| data);
-    prompt.media(token(url.as_bytes()), inline.map_or(DEFAULT_TOKENS, image_tokens));
+/// An image, a video or a sound in a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct MediaItem {
+    /// The same for the same content.
+    pub hash: u64,
+    /// The placeholder tokens that it takes in the prompt: an estimate, or what the client says
+    /// where it sends token ids; 0 where it does not say.
+    pub tokens: u32,
 }
 
-/// Adds an image given as base64.
-pub(super) fn image_data(data: &str, prompt: &mut PromptBuilder) {
-    prompt.media(token(data.as_bytes()), image_tokens(data));
-}
-
-/// Adds an image given as base64, named as the `data:` URL that it would make.
-pub(super) fn image_data_as_url(media_type: &str, data: &str, prompt: &mut PromptBuilder) {
-    let media_type = if media_type.is_empty() { "image/jpeg" } else { media_type };
-    let mut hash = Xxh64::new(0);
-    for part in ["data:", media_type, ";base64,", data] {
-        hash.update(part.as_bytes());
+impl MediaItem {
+    /// An image given by URL; of a `data:` URL the size is read.
+    pub(super) fn image(url: &str, rules: &ImageRules) -> Self {
+        let inline = url
+            .strip_prefix("data:image/")
+            .and_then(|rest| rest.split_once("base64,"))
+            .and_then(|(_, data)| size(data));
+        Self { hash: xxh64(url.as_bytes(), 0), tokens: rules.tokens(inline) }
     }
-    let is_image = media_type.starts_with("image/");
-    let count = if is_image { image_tokens(data) } else { DEFAULT_TOKENS };
-    prompt.media(hash.digest() as u32, count);
-}
 
-/// Adds a video given by URL.
-pub(super) fn video_url(url: &str, prompt: &mut PromptBuilder) {
-    prompt.media(token(url.as_bytes()), VIDEO_FRAMES * DEFAULT_TOKENS);
-}
+    /// An image given as base64.
+    pub(super) fn image_data(data: &str, rules: &ImageRules) -> Self {
+        Self { hash: xxh64(data.as_bytes(), 0), tokens: rules.tokens(size(data)) }
+    }
 
-/// Adds a sound given as base64 and the name of its format.
-pub(super) fn audio(data: &str, format: &str, prompt: &mut PromptBuilder) {
-    let mut hash = Xxh64::new(0);
-    hash.update(data.as_bytes());
-    hash.update(format.as_bytes());
-    let bytes = (data.len() + format.len()) as u64;
-    prompt.media(hash.digest() as u32, bytes.div_ceil(4).min(MAX_TOKENS) as u32);
-}
-
-/// The token that stands for a media item: the low half of its content's hash.
-fn token(content: &[u8]) -> u32 {
-    xxh64(content, 0) as u32
-}
-
-fn image_tokens(data: &str) -> u32 {
-    match Base64(data.as_bytes()).dimensions() {
-        Some((width, height)) if width > 0 && height > 0 => {
-            let pixels = u64::from(width) * u64::from(height);
-            (pixels / PIXELS_PER_TOKEN).clamp(1, MAX_TOKENS) as u32
+    /// An image given as base64, named as the `data:` URL that it would make.
+    pub(super) fn image_data_as_url(media_type: &str, data: &str, rules: &ImageRules) -> Self {
+        let media_type = if media_type.is_empty() { "image/jpeg" } else { media_type };
+        let mut hash = Xxh64::new(0);
+        for part in ["data:", media_type, ";base64,", data] {
+            hash.update(part.as_bytes());
         }
-        _ => DEFAULT_TOKENS,
+        let size = if media_type.starts_with("image/") { size(data) } else { None };
+        Self { hash: hash.digest(), tokens: rules.tokens(size) }
     }
+
+    /// A video given by URL, which stands for `tokens`.
+    pub(super) fn video(url: &str, tokens: u32) -> Self {
+        Self { hash: xxh64(url.as_bytes(), 0), tokens }
+    }
+
+    /// A sound given as base64 and the name of its format: one token per four letters.
+    pub(super) fn audio(data: &str, format: &str) -> Self {
+        let mut hash = Xxh64::new(0);
+        hash.update(data.as_bytes());
+        hash.update(format.as_bytes());
+        let letters = (data.len() + format.len()) as u64;
+        Self { hash: hash.digest(), tokens: letters.div_ceil(4).min(MAX_TOKENS) as u32 }
+    }
+
+    /// An item that the client names by a hash of its own.
+    pub(super) fn named(hash: &[u8], tokens: u32) -> Self {
+        Self { hash: xxh64(hash, 0), tokens }
+    }
+
+    /// The token that stands for the item in a prompt.
+    pub fn token(&self) -> u32 {
+        self.hash as u32
+    }
+}
+
+/// The size of a base64 image, if it can be read and is not empty.
+fn size(data: &str) -> Option<Resolution> {
+    let (width, height) = Base64(data.as_bytes()).dimensions()?;
+    (width > 0 && height > 0).then_some(Resolution { width, height })
 }
 
 /// Base64 text, read at any place without decoding what is before it.
@@ -166,21 +170,13 @@ impl Base64<'_> {
 #[cfg(test)]
 mod tests {
     use base64::prelude::BASE64_STANDARD;
-    use bytes::Bytes;
 
     use super::*;
-    use crate::scheduling::Piece;
 
-    fn only_piece(add: impl FnOnce(&mut PromptBuilder)) -> (u32, u32) {
-        let mut builder = PromptBuilder::new(Bytes::new());
-        add(&mut builder);
-        let prompt = builder.finish();
-        assert!(prompt.has_media());
-        match prompt.prompts().flatten().collect::<Vec<_>>()[..] {
-            [Piece::Fill { token, count }] => (token, count),
-            ref other => panic!("one media item, not {other:?}"),
-        }
-    }
+    const RULES: ImageRules = ImageRules {
+        per_picture: crate::api::estimate::PerPicture::Dynamic { factor: 1024 },
+        default_resolution: Resolution { width: 640, height: 360 },
+    };
 
     fn png(width: u32, height: u32) -> Vec<u8> {
         let mut png = b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR".to_vec();
@@ -245,19 +241,22 @@ mod tests {
             (url(&png(0, 8)), 225),
             (url(&png(u32::MAX, u32::MAX)), 131_072),
         ] {
-            let expected = (xxh64(url.as_bytes(), 0) as u32, count);
-            assert_eq!(only_piece(|p| image_url(&url, p)), expected, "{url}");
+            let expected = MediaItem { hash: xxh64(url.as_bytes(), 0), tokens: count };
+            assert_eq!(MediaItem::image(&url, &RULES), expected, "{url}");
         }
     }
 
     #[test]
     fn other_media() {
-        let low = |content: &str| xxh64(content.as_bytes(), 0) as u32;
+        let item = |content: &str, tokens| MediaItem { hash: xxh64(content.as_bytes(), 0), tokens };
         let data = BASE64_STANDARD.encode(png(64, 64));
-        assert_eq!(only_piece(|p| video_url("v", p)), (low("v"), 4500));
-        assert_eq!(only_piece(|p| audio("UklGR", "wav", p)), (low("UklGRwav"), 2));
-        assert_eq!(only_piece(|p| image_data(&data, p)), (low(&data), 4));
-        let as_url = low(&format!("data:image/jpeg;base64,{data}"));
-        assert_eq!(only_piece(|p| image_data_as_url("", &data, p)), (as_url, 4));
+        assert_eq!(MediaItem::video("v", 4500), item("v", 4500));
+        assert_eq!(MediaItem::audio("UklGR", "wav"), item("UklGRwav", 2));
+        assert_eq!(MediaItem::image_data(&data, &RULES), item(&data, 4));
+        let as_url = item(&format!("data:image/jpeg;base64,{data}"), 4);
+        assert_eq!(MediaItem::image_data_as_url("", &data, &RULES), as_url);
+        let other = item(&format!("data:text/plain;base64,{data}"), 225);
+        assert_eq!(MediaItem::image_data_as_url("text/plain", &data, &RULES), other);
+        assert_eq!(MediaItem::named(b"h", 7), item("h", 7));
     }
 }

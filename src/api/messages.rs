@@ -2,11 +2,15 @@
 
 use std::borrow::Cow;
 
-use serde::de::{Error, MapAccess};
+use serde::de::{Error, MapAccess, SeqAccess};
 
 use super::body::RequestBody;
-use super::json::{self, Content, Fields, Object, Raw};
-use super::{canonical, media};
+use super::canonical;
+use super::draft::{Draft, Mark};
+use super::json::{
+    self, ContentInto, Each, Elements, Fields, Object, ObjectInto, Raw, TextOrElements,
+};
+use super::media::MediaItem;
 use crate::scheduling::PromptBuilder;
 
 const CONTENT: &str = "anthropic content: must be a string or an array of content blocks";
@@ -16,9 +20,13 @@ const BILLING_HEADER: &str = "x-anthropic-billing-header";
 /// The fields of a messages request that are read or whose type is checked.
 #[derive(Default)]
 pub(super) struct Messages<'a> {
-    messages: Option<Vec<Object<Message<'a>>>>,
-    system: Content<'a, Block<'a>>,
-    tools: Option<Vec<Object<Tool<'a>>>>,
+    /// What the messages say.
+    draft: Draft<'a>,
+    messages: usize,
+    /// What the system prompt says.
+    system: Draft<'a>,
+    /// The tools as one JSON array; empty where there are none.
+    tools: Vec<u8>,
     cache_salt: Cow<'a, str>,
     max_tokens: Option<u64>,
 }
@@ -26,9 +34,19 @@ pub(super) struct Messages<'a> {
 impl<'a> Fields<'a> for Messages<'a> {
     fn field<M: MapAccess<'a>>(&mut self, key: &str, map: &mut M) -> Result<bool, M::Error> {
         match key {
-            "messages" => self.messages = map.next_value()?,
-            "system" => self.system = content(map)?,
-            "tools" => self.tools = map.next_value()?,
+            "messages" => {
+                self.draft = self.draft.another();
+                self.messages = map.next_value_seed(Each(&mut MessageList(&mut self.draft)))?;
+            }
+            "system" => {
+                self.system = self.draft.another();
+                content(map, &mut SystemBlocks(&mut self.system))?;
+            }
+            "tools" => {
+                let mut tools = ToolList { out: Vec::new(), room: self.draft.room() };
+                map.next_value_seed(Each(&mut tools))?;
+                self.tools = tools.out;
+            }
             "cache_salt" => self.cache_salt = json::text(map)?,
             "max_tokens" => self.max_tokens = map.next_value::<Raw<'a>>()?.count(),
             _ => return Ok(false),
@@ -40,13 +58,17 @@ impl<'a> Fields<'a> for Messages<'a> {
 impl<'a> RequestBody<'a> for Messages<'a> {
     const SYNTAX_PREFIX: &'static str = "error unmarshaling request body: ";
 
+    fn begin(&mut self, draft: Draft<'a>) {
+        self.draft = draft;
+    }
+
     fn wrong_type(error: &str) -> Cow<'static, str> {
         let error = if error == CONTENT { CONTENT } else { "a field has the wrong type" };
         Cow::Owned(format!("error parsing messages request: {error}"))
     }
 
     fn validate(&self) -> Result<(), Cow<'static, str>> {
-        if self.messages.as_ref().is_none_or(Vec::is_empty) {
+        if self.messages == 0 {
             return Err("invalid messages request: must have at least one message".into());
         }
         Ok(())
@@ -61,58 +83,118 @@ impl<'a> RequestBody<'a> for Messages<'a> {
     }
 
     /// The tools, the system text, then of every message its role and content.
-    fn collect(&self, prompt: &mut PromptBuilder) {
-        if let Some(tools) = self.tools.as_deref().filter(|tools| !tools.is_empty()) {
-            let mut text = Vec::new();
-            for Object(tool) in tools {
-                text.push(if text.is_empty() { b'[' } else { b',' });
-                tool.write(&mut text);
-            }
-            text.push(b']');
-            prompt.text(&text);
+    fn collect(mut self, prompt: &mut PromptBuilder) -> Vec<MediaItem> {
+        if !self.tools.is_empty() {
+            self.tools.push(b']');
+            prompt.text(&self.tools);
         }
-        match &self.system {
-            Content::Text(text) => prompt.text(text.as_bytes()),
-            Content::Blocks(blocks) => {
-                for Object(block) in blocks {
-                    if block.kind == "text" && !block.text.starts_with(BILLING_HEADER) {
-                        prompt.text(block.text.as_bytes());
-                    }
-                }
-            }
-        }
-        for Object(message) in self.messages.iter().flatten() {
-            prompt.text(message.role.as_bytes());
-            match &message.content {
-                Content::Text(text) => prompt.text(text.as_bytes()),
-                Content::Blocks(blocks) => {
-                    blocks.iter().for_each(|Object(block)| block.collect(prompt));
-                }
-            }
-        }
+        self.system.finish(prompt);
+        self.draft.finish(prompt)
     }
 }
 
 /// Reads a content. Whatever is wrong inside it, the reference's answer is the same; what is not
 /// JSON is told apart later.
-fn content<'a, B: Fields<'a>, M: MapAccess<'a>>(map: &mut M) -> Result<Content<'a, B>, M::Error> {
-    map.next_value().map_err(|_| Error::custom(CONTENT))
+fn content<'a, M, S>(map: &mut M, blocks: &mut S) -> Result<(), M::Error>
+where
+    M: MapAccess<'a>,
+    S: TextOrElements<'a>,
+{
+    map.next_value_seed(ContentInto(blocks)).map_err(|_| Error::custom(CONTENT))
 }
 
-#[derive(Default)]
-struct Message<'a> {
+/// The system prompt's text, or the elements of it.
+struct SystemBlocks<'d, 'a>(&'d mut Draft<'a>);
+
+impl<'a> Elements<'a> for SystemBlocks<'_, 'a> {
+    fn element<A: SeqAccess<'a>>(&mut self, seq: &mut A) -> Result<Option<()>, A::Error> {
+        let mut block = Block::new(self.0);
+        let read = seq.next_element_seed(ObjectInto(&mut block))?;
+        if block.kind == "text" && !block.text.starts_with(BILLING_HEADER) {
+            self.0.text(block.text);
+        }
+        Ok(read)
+    }
+}
+
+impl<'a> TextOrElements<'a> for SystemBlocks<'_, 'a> {
+    fn text(&mut self, text: Cow<'a, str>) {
+        self.0.text(text);
+    }
+}
+
+/// The elements of `messages`.
+struct MessageList<'d, 'a>(&'d mut Draft<'a>);
+
+impl<'a> Elements<'a> for MessageList<'_, 'a> {
+    fn element<A: SeqAccess<'a>>(&mut self, seq: &mut A) -> Result<Option<()>, A::Error> {
+        let mut message = Message { draft: self.0, role: Cow::Borrowed(""), content: None };
+        let read = seq.next_element_seed(ObjectInto(&mut message))?;
+        let Message { draft, role, content } = message;
+        match content {
+            Some(mark) => draft.put_before(mark, role),
+            None => draft.text(role),
+        }
+        Ok(read)
+    }
+}
+
+struct Message<'d, 'a> {
+    draft: &'d mut Draft<'a>,
     role: Cow<'a, str>,
-    content: Content<'a, Block<'a>>,
+    /// Where its content begins in the draft.
+    content: Option<Mark>,
 }
 
-impl<'a> Fields<'a> for Message<'a> {
+impl<'a> Fields<'a> for Message<'_, 'a> {
     fn field<M: MapAccess<'a>>(&mut self, key: &str, map: &mut M) -> Result<bool, M::Error> {
         match key {
             "role" => self.role = json::text(map)?,
-            "content" => self.content = content(map)?,
+            "content" => {
+                self.content.into_iter().for_each(|earlier| self.draft.cut(earlier));
+                self.content = Some(self.draft.mark());
+                content(map, &mut BlockList(self.draft))?;
+            }
             _ => return Ok(false),
         }
         Ok(true)
+    }
+}
+
+/// A message's text, or the elements of its content.
+struct BlockList<'d, 'a>(&'d mut Draft<'a>);
+
+impl<'a> Elements<'a> for BlockList<'_, 'a> {
+    fn element<A: SeqAccess<'a>>(&mut self, seq: &mut A) -> Result<Option<()>, A::Error> {
+        let mut block = Block::new(self.0);
+        let read = seq.next_element_seed(ObjectInto(&mut block))?;
+        block.collect(self.0);
+        Ok(read)
+    }
+}
+
+impl<'a> TextOrElements<'a> for BlockList<'_, 'a> {
+    fn text(&mut self, text: Cow<'a, str>) {
+        self.0.text(text);
+    }
+}
+
+/// The elements of `tools`, written as a JSON array but for its end.
+struct ToolList {
+    out: Vec<u8>,
+    /// Tools beyond so many bytes do not count; 0 where none does.
+    room: usize,
+}
+
+impl<'a> Elements<'a> for ToolList {
+    fn element<A: SeqAccess<'a>>(&mut self, seq: &mut A) -> Result<Option<()>, A::Error> {
+        let tool = seq.next_element::<Object<Tool<'a>>>()?;
+        Ok(tool.map(|Object(tool)| {
+            if self.out.len() < self.room {
+                self.out.push(if self.out.is_empty() { b'[' } else { b',' });
+                tool.write(&mut self.out);
+            }
+        }))
     }
 }
 
@@ -162,7 +244,6 @@ impl Tool<'_> {
 }
 
 /// A content block of any type, known or not.
-#[derive(Default)]
 struct Block<'a> {
     kind: Cow<'a, str>,
     text: Cow<'a, str>,
@@ -171,7 +252,22 @@ struct Block<'a> {
     id: Cow<'a, str>,
     name: Cow<'a, str>,
     input: Option<Raw<'a>>,
-    content: Content<'a, ResultBlock<'a>>,
+    result: ToolResult<'a>,
+}
+
+impl<'a> Block<'a> {
+    fn new(draft: &Draft<'a>) -> Self {
+        Self {
+            kind: Cow::Borrowed(""),
+            text: Cow::Borrowed(""),
+            thinking: Cow::Borrowed(""),
+            source: Object::default(),
+            id: Cow::Borrowed(""),
+            name: Cow::Borrowed(""),
+            input: None,
+            result: ToolResult::new(draft),
+        }
+    }
 }
 
 impl<'a> Fields<'a> for Block<'a> {
@@ -184,7 +280,10 @@ impl<'a> Fields<'a> for Block<'a> {
             "id" => self.id = json::text(map)?,
             "name" => self.name = json::text(map)?,
             "input" => self.input = json::present(map)?,
-            "content" => self.content = map.next_value()?,
+            "content" => {
+                self.result = ToolResult::new(&self.result.texts);
+                map.next_value_seed(ContentInto(&mut self.result))?;
+            }
             "tool_use_id" => drop(json::text(map)?),
             _ => return Ok(false),
         }
@@ -192,52 +291,81 @@ impl<'a> Fields<'a> for Block<'a> {
     }
 }
 
-impl Block<'_> {
-    fn collect(&self, prompt: &mut PromptBuilder) {
+impl<'a> Block<'a> {
+    fn collect(self, draft: &mut Draft<'a>) {
+        if !draft.is_wanted() {
+            return;
+        }
         match self.kind.as_ref() {
-            "text" => prompt.text(self.text.as_bytes()),
-            "thinking" => prompt.text(self.thinking.as_bytes()),
+            "text" => draft.text(self.text),
+            "thinking" => draft.text(self.thinking),
             "image" => {
                 let Object(source) = &self.source;
                 if !source.url.is_empty() {
-                    media::image_url(&source.url, prompt);
+                    draft.media(MediaItem::image(&source.url, &draft.images));
                 } else if !source.data.is_empty() {
-                    media::image_data(&source.data, prompt);
+                    draft.media(MediaItem::image_data(&source.data, &draft.images));
                 }
             }
             "tool_use" => {
-                prompt.text(self.id.as_bytes());
-                prompt.text(self.name.as_bytes());
+                draft.text(self.id);
+                draft.text(self.name);
                 if let Some(input) = self.input {
-                    prompt.text(&canonical::compact(input.0));
+                    match canonical::compact(input.0) {
+                        Cow::Borrowed(_) => draft.text(Cow::Borrowed(input.0)),
+                        Cow::Owned(text) => draft.copied(&text),
+                    }
                 }
             }
-            "tool_result" => self.collect_result(prompt),
+            "tool_result" => {
+                draft.append(self.result.texts);
+                draft.append(self.result.images);
+            }
             _ => {}
         }
     }
+}
 
-    /// The texts on lines of their own, then the images.
-    fn collect_result(&self, prompt: &mut PromptBuilder) {
-        let blocks = match &self.content {
-            Content::Text(text) => return prompt.text(text.as_bytes()),
-            Content::Blocks(blocks) => blocks,
+/// What a tool answered: the texts on lines of their own, then the images.
+struct ToolResult<'a> {
+    texts: Draft<'a>,
+    images: Draft<'a>,
+    any_text: bool,
+}
+
+impl<'a> ToolResult<'a> {
+    fn new(draft: &Draft<'a>) -> Self {
+        Self { texts: draft.another(), images: draft.another(), any_text: false }
+    }
+}
+
+impl<'a> Elements<'a> for ToolResult<'a> {
+    fn element<A: SeqAccess<'a>>(&mut self, seq: &mut A) -> Result<Option<()>, A::Error> {
+        let Some(Object(block)) = seq.next_element::<Object<ResultBlock<'a>>>()? else {
+            return Ok(None);
         };
-        let texts = blocks.iter().filter(|Object(block)| block.kind == "text");
-        for (i, Object(block)) in texts.enumerate() {
-            if i > 0 {
-                prompt.text(b"\n");
+        let Object(source) = &block.source;
+        if block.kind == "text" {
+            if std::mem::replace(&mut self.any_text, true) {
+                self.texts.copied(b"\n");
             }
-            prompt.text(block.text.as_bytes());
-        }
-        for Object(block) in blocks.iter().filter(|Object(block)| block.kind == "image") {
-            let Object(source) = &block.source;
+            self.texts.text(block.text);
+        } else if block.kind == "image" && self.images.is_wanted() {
+            let rules = self.images.images;
             if !source.url.is_empty() {
-                media::image_url(&source.url, prompt);
+                self.images.media(MediaItem::image(&source.url, &rules));
             } else if source.kind != "url" && !source.data.is_empty() {
-                media::image_data_as_url(&source.media_type, &source.data, prompt);
+                let (media_type, data) = (&source.media_type, &source.data);
+                self.images.media(MediaItem::image_data_as_url(media_type, data, &rules));
             }
         }
+        Ok(Some(()))
+    }
+}
+
+impl<'a> TextOrElements<'a> for ToolResult<'a> {
+    fn text(&mut self, text: Cow<'a, str>) {
+        self.texts.text(text);
     }
 }
 
@@ -250,7 +378,22 @@ struct ResultBlock<'a> {
     source: Object<Source<'a>>,
 }
 
-/// A block of which nothing is read.
+impl<'a> Fields<'a> for ResultBlock<'a> {
+    fn field<M: MapAccess<'a>>(&mut self, key: &str, map: &mut M) -> Result<bool, M::Error> {
+        match key {
+            "type" => self.kind = json::text(map)?,
+            "text" => self.text = json::text(map)?,
+            "source" => self.source = map.next_value()?,
+            // Not read, but the reference checks the types.
+            "thinking" | "id" | "name" | "tool_use_id" => drop(json::text(map)?),
+            "content" => map.next_value_seed(ContentInto(&mut Unread))?,
+            _ => return Ok(false),
+        }
+        Ok(true)
+    }
+}
+
+/// A content of which nothing is read, in which nothing but objects may stand.
 #[derive(Default)]
 struct Unread;
 
@@ -260,19 +403,14 @@ impl<'a> Fields<'a> for Unread {
     }
 }
 
-impl<'a> Fields<'a> for ResultBlock<'a> {
-    fn field<M: MapAccess<'a>>(&mut self, key: &str, map: &mut M) -> Result<bool, M::Error> {
-        match key {
-            "type" => self.kind = json::text(map)?,
-            "text" => self.text = json::text(map)?,
-            "source" => self.source = map.next_value()?,
-            // Not read, but the reference checks the types.
-            "thinking" | "id" | "name" | "tool_use_id" => drop(json::text(map)?),
-            "content" => drop(map.next_value::<Content<'a, Unread>>()?),
-            _ => return Ok(false),
-        }
-        Ok(true)
+impl<'a> Elements<'a> for Unread {
+    fn element<A: SeqAccess<'a>>(&mut self, seq: &mut A) -> Result<Option<()>, A::Error> {
+        seq.next_element_seed(ObjectInto(self))
     }
+}
+
+impl<'a> TextOrElements<'a> for Unread {
+    fn text(&mut self, _: Cow<'a, str>) {}
 }
 
 /// Where an image comes from.

@@ -6,13 +6,17 @@
 //! [`ModelRenamer`] puts the client's model name in again.
 //!
 //! To read on: `parsers.rs` (path to API), `body.rs` (what all families do alike), `json.rs` (how
-//! fields are read), then a family: `chat.rs`, `openai.rs`, `messages.rs`, `generate.rs`. The
+//! fields are read), then a family: `chat.rs`, `openai.rs`, `messages.rs`, `generate.rs`, and over
+//! gRPC `vllm_grpc.rs`, `vertex.rs`. The
 //! rules and texts are those of llm-d-router main at ebab6879.
 
 mod body;
 mod canonical;
 mod chat;
+mod draft;
+mod estimate;
 mod generate;
+mod grpc;
 mod input;
 mod json;
 mod media;
@@ -21,6 +25,8 @@ mod model;
 mod numbers;
 mod openai;
 mod parsers;
+mod proto;
+mod proto_fields;
 mod rename;
 mod request;
 mod response;
@@ -29,12 +35,19 @@ mod sse;
 mod surrogates;
 mod token_ids;
 mod usage;
+mod vertex;
+mod vllm_grpc;
 
 #[cfg(test)]
 mod tests;
 
+pub use estimate::{
+    EstimateRules, Frames, ImageRules, PerPicture, Resolution, VideoHints, VideoRules,
+};
+pub use media::MediaItem;
 pub use parsers::{ParserKind, Parsers};
 pub use rename::ModelRenamer;
 pub use request::{Api, ParsedRequest};
 pub use response::ResponseReader;
 pub use usage::Usage;
+pub use vertex::VertexMethod;

@@ -3,71 +3,70 @@
 use std::ops::Range;
 
 use bytes::Bytes;
-use smallvec::SmallVec;
 
-/// The places of a JSON body's top-level `model` values.
+use crate::error::{Code, RequestError};
+
+/// The place of a JSON body's top-level `model`.
+///
+/// Where the key stands several times only the last value is replaced: it is the one that
+/// [`ParsedRequest::model`](super::ParsedRequest) was read from, and the one that the JSON readers
+/// of the engines (Python's `json`, `msgspec`, `orjson`, `serde_json` into a map) go by. The others
+/// stay as the client wrote them. Replacing all of them would let a body of many short keys grow
+/// by a long name each.
 #[derive(Clone, Debug, Default)]
-pub(super) struct ModelPlaces {
-    /// Every value of the key, in order.
-    values: SmallVec<[Range<usize>; 1]>,
-    /// Where the key would go if there is none.
-    insert: Option<Insert>,
+pub(super) enum ModelPlace {
+    /// The body is not to change.
+    #[default]
+    None,
+    /// The value of the last such key.
+    Value(Range<usize>),
+    /// There is no such key; it goes right after the `{`.
+    Insert {
+        at: usize,
+        /// Nothing else is in the object.
+        alone: bool,
+    },
 }
 
-#[derive(Clone, Copy, Debug)]
-struct Insert {
-    /// Right after the `{`.
-    at: usize,
-    /// Nothing else is in the object.
-    alone: bool,
-}
-
-impl ModelPlaces {
-    /// A body that is not to change.
-    pub fn none() -> Self {
-        Self::default()
+impl ModelPlace {
+    /// `value` is a slice of `json`, an object.
+    pub fn new(json: &str, value: Option<&str>) -> Self {
+        if let Some(value) = value {
+            let start = value.as_ptr() as usize - json.as_ptr() as usize;
+            return ModelPlace::Value(start..start + value.len());
+        }
+        let Some(brace) = json.find('{') else { return ModelPlace::None };
+        let at = brace + 1;
+        ModelPlace::Insert { at, alone: json[at..].trim_start().starts_with('}') }
     }
 
-    /// `values` are slices of `json`, an object.
-    pub fn new<'a>(json: &str, values: impl Iterator<Item = &'a str>) -> Self {
-        let base = json.as_ptr() as usize;
-        let values = values
-            .map(|value| {
-                let start = value.as_ptr() as usize - base;
-                start..start + value.len()
-            })
-            .collect::<SmallVec<_>>();
-        let insert = json.find('{').filter(|_| values.is_empty()).map(|brace| Insert {
-            at: brace + 1,
-            alone: json[brace + 1..].trim_start().starts_with('}'),
-        });
-        Self { values, insert }
-    }
-
-    /// `body` with `model` at every place; all other bytes stay. `body` is the one the places
-    /// were found in: another one is returned as it is where they do not fit.
-    pub fn fill(&self, body: &Bytes, model: &str) -> Bytes {
+    /// `body` with `model` at the place; all other bytes stay. `body` is the one the place was
+    /// found in: another one is returned as it is where the place does not fit.
+    ///
+    /// # Errors
+    ///
+    /// `PayloadTooLarge` where the result would be larger than `limit` bytes.
+    pub fn fill(&self, body: &Bytes, model: &str, limit: usize) -> Result<Bytes, RequestError> {
         // Serialising a string cannot fail.
-        let name = serde_json::Value::from(model).to_string();
-        let field;
-        let mut pieces: SmallVec<[&[u8]; 4]> = SmallVec::new();
-        let mut from = 0;
-        if let Some(Insert { at, alone }) = self.insert {
-            field = format!("\"model\":{name}{}", if alone { "" } else { "," });
-            let Some(head) = body.get(..at) else { return body.clone() };
-            pieces.extend([head, field.as_bytes()]);
-            from = at;
+        let name = || serde_json::Value::from(model).to_string();
+        let (place, field) = match *self {
+            ModelPlace::None => return Ok(body.clone()),
+            ModelPlace::Value(ref place) => (place.clone(), name()),
+            ModelPlace::Insert { at, alone } => {
+                (at..at, format!("\"model\":{}{}", name(), if alone { "" } else { "," }))
+            }
+        };
+        let (Some(head), Some(tail)) = (body.get(..place.start), body.get(place.end..)) else {
+            return Ok(body.clone());
+        };
+        if head.len() + field.len() + tail.len() > limit {
+            return Err(RequestError::new(
+                Code::PayloadTooLarge,
+                format!(
+                    "request body with the rewritten model is larger than the limit of {limit} bytes"
+                ),
+            ));
         }
-        for place in &self.values {
-            let Some(between) = body.get(from..place.start) else { return body.clone() };
-            pieces.extend([between, name.as_bytes()]);
-            from = place.end;
-        }
-        let Some(tail) = body.get(from..) else { return body.clone() };
-        if pieces.is_empty() {
-            return body.clone();
-        }
-        pieces.push(tail);
-        pieces.concat().into()
+        Ok([head, field.as_bytes(), tail].concat().into())
     }
 }

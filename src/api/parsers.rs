@@ -2,13 +2,15 @@
 
 use bytes::Bytes;
 
-use super::body::parse;
+use super::body::{Wanted, parse};
 use super::chat::Chat;
+use super::estimate::{EstimateRules, VideoHints};
 use super::generate::{SglangGenerate, VllmGenerate};
 use super::messages::Messages;
 use super::openai::{Completions, Conversations, Embeddings, Images, Responses};
 use super::request::{Api, ParsedRequest};
-use super::surrogates;
+use super::vertex::VertexMethod;
+use super::{surrogates, vertex, vllm_grpc};
 use crate::error::{Code, RequestError};
 
 /// The part of a path that an error repeats, bytes.
@@ -16,42 +18,19 @@ const MAX_PATH_IN_ERROR: usize = 256;
 /// Larger bodies are refused: a prompt's places are 32-bit, and escaping makes some text longer.
 const MAX_BODY: usize = 512 << 20;
 
-/// A parser that a configuration can list. The vllm-grpc and Vertex parsers of the reference are
-/// not offered.
+/// A parser that a configuration can list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum ParserKind {
     OpenAi,
     Anthropic,
     VllmHttp,
     SglangHttp,
+    VllmGrpc,
+    VertexAi,
     Passthrough,
 }
 
 impl ParserKind {
-    const ALL: [ParserKind; 5] = [
-        ParserKind::OpenAi,
-        ParserKind::Anthropic,
-        ParserKind::VllmHttp,
-        ParserKind::SglangHttp,
-        ParserKind::Passthrough,
-    ];
-
-    /// The parser of this plugin type.
-    pub fn from_type_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|kind| kind.type_name() == name)
-    }
-
-    /// The plugin type's name.
-    pub const fn type_name(self) -> &'static str {
-        match self {
-            ParserKind::OpenAi => "openai-parser",
-            ParserKind::Anthropic => "anthropic-parser",
-            ParserKind::VllmHttp => "vllmhttp-parser",
-            ParserKind::SglangHttp => "sglanghttp-parser",
-            ParserKind::Passthrough => "passthrough-parser",
-        }
-    }
-
     /// The path suffixes it reads; none: whatever no other parser reads.
     const fn claims(self) -> &'static [&'static str] {
         match self {
@@ -68,6 +47,14 @@ impl ParserKind {
             ParserKind::Anthropic => &["messages", "messages/count_tokens"],
             ParserKind::VllmHttp => &["inference/v1/generate"],
             ParserKind::SglangHttp => &["generate"],
+            ParserKind::VllmGrpc => {
+                &["vllm.grpc.engine.VllmEngine/Generate", "vllm.grpc.engine.VllmEngine/Embed"]
+            }
+            ParserKind::VertexAi => &[
+                "PredictionService/ChatCompletions",
+                "PredictionService/StreamRawPredict",
+                "PredictionService/RawPredict",
+            ],
             ParserKind::Passthrough => &[],
         }
     }
@@ -78,6 +65,7 @@ impl ParserKind {
 pub struct Parsers {
     claiming: Vec<ParserKind>,
     has_fallback: bool,
+    rules: EstimateRules,
 }
 
 impl Parsers {
@@ -85,11 +73,17 @@ impl Parsers {
     pub fn new(kinds: Vec<ParserKind>) -> Self {
         let claiming: Vec<_> =
             kinds.iter().copied().take_while(|k| !k.claims().is_empty()).collect();
-        Self { has_fallback: claiming.len() < kinds.len(), claiming }
+        let has_fallback = claiming.len() < kinds.len();
+        Self { claiming, has_fallback, rules: EstimateRules::default() }
+    }
+
+    /// Counts media items by `rules`, not by the reference's defaults.
+    pub fn with_estimate(self, rules: EstimateRules) -> Self {
+        Self { rules, ..self }
     }
 
     /// Reads a request. `path` is its `:path`, whose query does not count. Without `want_prompt`
-    /// the prompt stays empty.
+    /// the prompt stays empty. `video` is what the request's headers say of its videos.
     ///
     /// # Errors
     ///
@@ -100,14 +94,16 @@ impl Parsers {
         path: &str,
         body: Bytes,
         want_prompt: bool,
+        video: &VideoHints,
     ) -> Result<ParsedRequest, RequestError> {
         let api = self.api(path.split('?').next().unwrap_or_default())?;
         if body.len() > MAX_BODY {
             return Err(RequestError::new(Code::PayloadTooLarge, "request body is too large"));
         }
-        read(api, &body, want_prompt).or_else(|error| match surrogates::replace_lone(&body) {
+        let wanted = Wanted { prompt: want_prompt, rules: &self.rules, video };
+        read(api, &body, wanted).or_else(|error| match surrogates::replace_lone(&body) {
             // Read again as Go reads it; places in the copy are places in the body.
-            Some(patched) => read(api, &patched.into(), want_prompt),
+            Some(patched) => read(api, &patched.into(), wanted),
             None => Err(error),
         })
     }
@@ -140,6 +136,19 @@ impl Parsers {
                 Ok(Api::SglangGenerate)
             }
             Some((ParserKind::SglangHttp, _)) => Err(refused("unsupported path", path)),
+            Some((ParserKind::VllmGrpc, _)) => Ok(match trimmed {
+                "/vllm.grpc.engine.VllmEngine/Generate" => Api::VllmGrpcGenerate,
+                "/vllm.grpc.engine.VllmEngine/Embed" => Api::VllmGrpcEmbed,
+                // With something before it, as in the reference.
+                _ => Api::Unread,
+            }),
+            Some((ParserKind::VertexAi, claim)) => Ok(match claim {
+                // One slash after it is another method.
+                _ if !trimmed.ends_with(claim) => Api::Unread,
+                "PredictionService/ChatCompletions" => Api::Vertex(VertexMethod::ChatCompletions),
+                "PredictionService/RawPredict" => Api::Vertex(VertexMethod::RawPredict),
+                _ => Api::Vertex(VertexMethod::StreamRawPredict),
+            }),
             Some((ParserKind::Passthrough, _)) => Ok(Api::Passthrough),
             None if self.has_fallback => Ok(Api::Passthrough),
             None => Err(refused("no parser registered matching path suffix for", path)),
@@ -174,18 +183,21 @@ fn refused(text: &str, path: &str) -> RequestError {
     RequestError::bad_request(message)
 }
 
-fn read(api: Api, body: &Bytes, want_prompt: bool) -> Result<ParsedRequest, RequestError> {
+fn read(api: Api, body: &Bytes, wanted: Wanted<'_>) -> Result<ParsedRequest, RequestError> {
     match api {
-        Api::Completions => parse::<Completions<'_>>(api, body, want_prompt),
-        Api::Chat => parse::<Chat<'_>>(api, body, want_prompt),
-        Api::Responses => parse::<Responses<'_>>(api, body, want_prompt),
-        Api::Conversations => parse::<Conversations<'_>>(api, body, want_prompt),
-        Api::Embeddings => parse::<Embeddings<'_>>(api, body, want_prompt),
-        Api::Images => parse::<Images<'_>>(api, body, want_prompt),
-        Api::Messages => parse::<Messages<'_>>(api, body, want_prompt),
-        Api::VllmGenerate => parse::<VllmGenerate<'_>>(api, body, want_prompt),
-        Api::SglangGenerate => parse::<SglangGenerate<'_>>(api, body, want_prompt),
-        Api::CountTokens => {
+        Api::Completions => parse::<Completions<'_>>(api, body, wanted),
+        Api::Chat => parse::<Chat<'_>>(api, body, wanted),
+        Api::Responses => parse::<Responses<'_>>(api, body, wanted),
+        Api::Conversations => parse::<Conversations<'_>>(api, body, wanted),
+        Api::Embeddings => parse::<Embeddings<'_>>(api, body, wanted),
+        Api::Images => parse::<Images<'_>>(api, body, wanted),
+        Api::Messages => parse::<Messages<'_>>(api, body, wanted),
+        Api::VllmGenerate => parse::<VllmGenerate<'_>>(api, body, wanted),
+        Api::SglangGenerate => parse::<SglangGenerate<'_>>(api, body, wanted),
+        Api::VllmGrpcGenerate => vllm_grpc::generate(body, wanted),
+        Api::VllmGrpcEmbed => vllm_grpc::embed(body, wanted),
+        Api::Vertex(method) => vertex::read(method, body, wanted),
+        Api::CountTokens | Api::Unread => {
             Ok(ParsedRequest { api, skip_response: true, ..ParsedRequest::unseen() })
         }
         Api::Passthrough => Ok(ParsedRequest::unseen()),
@@ -196,15 +208,15 @@ fn read(api: Api, body: &Bytes, want_prompt: bool) -> Result<ParsedRequest, Requ
 mod tests {
     use super::*;
 
-    const ALL: [ParserKind; 5] = ParserKind::ALL;
-
-    #[test]
-    fn parsers_have_names() {
-        for kind in ALL {
-            assert_eq!(ParserKind::from_type_name(kind.type_name()), Some(kind));
-        }
-        assert_eq!(ParserKind::from_type_name("vllmgrpc-parser"), None);
-    }
+    const ALL: [ParserKind; 7] = [
+        ParserKind::OpenAi,
+        ParserKind::Anthropic,
+        ParserKind::VllmHttp,
+        ParserKind::SglangHttp,
+        ParserKind::VllmGrpc,
+        ParserKind::VertexAi,
+        ParserKind::Passthrough,
+    ];
 
     #[test]
     fn the_path_says_what_a_request_is() {
@@ -236,6 +248,22 @@ mod tests {
             ("/generate", Ok(Api::SglangGenerate)),
             ("/regenerate", Err("unsupported path: /regenerate")),
             ("/prefix/generate", Err("unsupported path: /prefix/generate")),
+            ("/vllm.grpc.engine.VllmEngine/Generate", Ok(Api::VllmGrpcGenerate)),
+            ("/vllm.grpc.engine.VllmEngine/Embed", Ok(Api::VllmGrpcEmbed)),
+            ("/x/vllm.grpc.engine.VllmEngine/Embed", Ok(Api::Unread)),
+            ("/vllm.grpc.engine.VllmEngine/Embed/", Ok(Api::Unread)),
+            ("/vllm.grpc.engine.VllmEngine/Abort", Ok(Api::Passthrough)),
+            (
+                "/google.cloud.aiplatform.v1beta1.PredictionService/ChatCompletions",
+                Ok(Api::Vertex(VertexMethod::ChatCompletions)),
+            ),
+            ("/PredictionService/RawPredict", Ok(Api::Vertex(VertexMethod::RawPredict))),
+            (
+                "/PredictionService/StreamRawPredict",
+                Ok(Api::Vertex(VertexMethod::StreamRawPredict)),
+            ),
+            ("/PredictionService/StreamRawPredict/", Ok(Api::Unread)),
+            ("/PredictionService/Predict", Ok(Api::Passthrough)),
             ("/v1/models", Ok(Api::Passthrough)),
             ("/v1/CHAT/completions/x", Ok(Api::Passthrough)),
             ("/", Ok(Api::Passthrough)),
@@ -251,7 +279,8 @@ mod tests {
         let parsers = Parsers::new(vec![ParserKind::OpenAi]);
         let body = Bytes::from_static(br#"{"model":"m","prompt":"p"}"#);
         for path in ["/v1/completions?a=/x", " /v1/completions/ "] {
-            let parsed = parsers.parse(path, body.clone(), true).expect(path);
+            let parsed =
+                parsers.parse(path, body.clone(), true, &VideoHints::default()).expect(path);
             assert_eq!(parsed.api, Api::Completions, "{path}");
         }
     }
@@ -277,7 +306,9 @@ mod tests {
     #[test]
     fn an_error_repeats_a_path_cut_and_on_one_line() {
         let path = format!("/a\nb\u{7f}{}", "ü".repeat(500));
-        let error = Parsers::new(Vec::new()).parse(&path, Bytes::new(), true).unwrap_err();
+        let error = Parsers::new(Vec::new())
+            .parse(&path, Bytes::new(), true, &VideoHints::default())
+            .unwrap_err();
         let text = error.message.strip_prefix("no parser registered matching path suffix for: ");
         let text = text.expect("the reference's text");
         assert!(text.starts_with("/a?b?ü") && text.len() <= 256, "{text}");
@@ -294,10 +325,11 @@ mod tests {
             ("/anything", r#"{"model":"m"}"#, false),
         ] {
             let body = Bytes::from_static(body.as_bytes());
-            let parsed = parsers.parse(path, body.clone(), true).expect(path);
+            let parsed =
+                parsers.parse(path, body.clone(), true, &VideoHints::default()).expect(path);
             assert_eq!(parsed.skip_response, skips);
             assert!(!parsed.model_required && parsed.model.is_none() && parsed.prompt.is_empty());
-            assert_eq!(parsed.with_model(&body, "other"), body);
+            assert_eq!(parsed.with_model(&body, "other", 0), Ok(body));
         }
     }
 }

@@ -2,7 +2,10 @@
 
 use bytes::Bytes;
 
-use super::model::ModelPlaces;
+use super::media::MediaItem;
+use super::model::ModelPlace;
+use super::vertex::VertexMethod;
+use crate::error::RequestError;
 use crate::scheduling::Prompt;
 
 /// The API of a request; its response reports usage in the same family's form.
@@ -28,6 +31,14 @@ pub enum Api {
     VllmGenerate,
     /// SGLang `generate`.
     SglangGenerate,
+    /// vLLM's gRPC method `Generate`.
+    VllmGrpcGenerate,
+    /// vLLM's gRPC method `Embed`.
+    VllmGrpcEmbed,
+    /// A gRPC method of Vertex AI with a JSON body of OpenAI's.
+    Vertex(VertexMethod),
+    /// A gRPC method of a parser that does not read it; the response is the gateway's to finish.
+    Unread,
     /// Anything else, forwarded unread.
     Passthrough,
 }
@@ -44,6 +55,8 @@ pub struct ParsedRequest {
     pub model_required: bool,
     /// What counts for prefix matching; empty where it was not asked for.
     pub prompt: Prompt,
+    /// The images, videos and sounds in the prompt, in order; empty where it was not asked for.
+    pub media: Vec<MediaItem>,
     /// The body asks for a stream.
     pub stream: bool,
     /// The body's cap on output tokens.
@@ -52,7 +65,7 @@ pub struct ParsedRequest {
     pub cache_salt: String,
     /// The response is the gateway's alone to finish (`count_tokens`).
     pub skip_response: bool,
-    pub(super) model_places: ModelPlaces,
+    pub(super) model_place: ModelPlace,
 }
 
 impl ParsedRequest {
@@ -63,18 +76,28 @@ impl ParsedRequest {
             model: None,
             model_required: false,
             prompt: Prompt::default(),
+            media: Vec::new(),
             stream: false,
             max_output_tokens: None,
             cache_salt: String::new(),
             skip_response: false,
-            model_places: ModelPlaces::none(),
+            model_place: ModelPlace::None,
         }
     }
 
     /// The body with `target` for its model, every other byte as it came. `body` is the one this
     /// was parsed from. A body that names no model gets the field; one that is forwarded unread
-    /// stays as it is.
-    pub fn with_model(&self, body: &Bytes, target: &str) -> Bytes {
-        self.model_places.fill(body, target)
+    /// stays as it is. Of several `model` keys the last one changes, which is the one that counts.
+    ///
+    /// # Errors
+    ///
+    /// `PayloadTooLarge` where the result would be larger than `limit` bytes.
+    pub fn with_model(
+        &self,
+        body: &Bytes,
+        target: &str,
+        limit: usize,
+    ) -> Result<Bytes, RequestError> {
+        self.model_place.fill(body, target, limit)
     }
 }

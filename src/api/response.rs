@@ -2,9 +2,11 @@
 
 use memchr::memmem::Finder;
 
+use super::grpc::Frames;
 use super::request::Api;
 use super::sse::SseLines;
 use super::usage::{self, Usage};
+use super::{vertex, vllm_grpc};
 
 /// A JSON response that comes in pieces is kept up to this size, bytes; of a larger one the counts
 /// are not read.
@@ -12,13 +14,13 @@ const MAX_JSON: usize = 16 << 20;
 
 /// Reads the token counts off one response.
 ///
-/// An event stream is read line by line and only lines that may hold counts are decoded; a JSON
-/// response is read when it is whole. What is malformed is passed over: the counts of a response
+/// An event stream is read line by line and only lines that may hold counts are decoded; gRPC is
+/// read message by message; a JSON response is read when it is whole. What is malformed is passed over: the counts of a response
 /// are never worth its failure.
 #[derive(Debug)]
 pub struct ResponseReader {
     api: Api,
-    /// Finds the text that goes with counts; none where there never are any.
+    /// Finds the text that stands wherever counts do; `None` for an API that never reports any.
     mark: Option<Finder<'static>>,
     usage: Option<Usage>,
     form: Form,
@@ -27,6 +29,7 @@ pub struct ResponseReader {
 #[derive(Debug)]
 enum Form {
     Events(SseLines),
+    Messages(Frames),
     Json(Json),
 }
 
@@ -43,27 +46,27 @@ enum Json {
 impl ResponseReader {
     /// `sse`: the response's content type is `text/event-stream`.
     pub fn new(api: Api, sse: bool) -> Self {
-        let form = if sse {
-            Form::Events(SseLines::default())
-        } else {
-            Form::Json(Json::Begun(Vec::new()))
+        let form = match api {
+            Api::VllmGrpcGenerate | Api::VllmGrpcEmbed | Api::Vertex(_) => {
+                Form::Messages(Frames::default())
+            }
+            _ if sse => Form::Events(SseLines::default()),
+            _ => Form::Json(Json::Begun(Vec::new())),
         };
         Self { api, mark: usage::mark(api).map(Finder::new), usage: None, form }
     }
 
     /// Takes the next piece of the body, cut anywhere.
     pub fn chunk(&mut self, chunk: &[u8]) {
-        let Some(mark) = &self.mark else {
-            // Events are counted whatever is in them.
-            if let Form::Events(lines) = &mut self.form {
-                lines.chunk(chunk, |_| {});
-            }
-            return;
-        };
+        let Some(mark) = &self.mark else { return };
         match &mut self.form {
             Form::Events(lines) => {
                 let (api, usage) = (self.api, &mut self.usage);
                 lines.chunk(chunk, |data| event(api, mark, data, usage));
+            }
+            Form::Messages(frames) => {
+                let (api, usage) = (self.api, &mut self.usage);
+                frames.chunk(chunk, |data| message(api, mark, data, usage));
             }
             Form::Json(json) => {
                 let Json::Begun(kept) = json else {
@@ -98,21 +101,13 @@ impl ResponseReader {
                 lines.finish(|data| event(api, mark, data, usage));
             }
             Form::Json(Json::Begun(kept)) => self.usage = whole(self.api, mark, kept),
-            Form::Json(_) => {}
+            Form::Messages(_) | Form::Json(_) => {}
         }
     }
 
     /// The counts so far.
     pub fn usage(&self) -> Option<Usage> {
         self.usage
-    }
-
-    /// Streamed events so far, without the final `[DONE]`.
-    pub fn events(&self) -> u64 {
-        match &self.form {
-            Form::Events(lines) => lines.events(),
-            Form::Json(_) => 0,
-        }
     }
 }
 
@@ -135,6 +130,28 @@ fn event(api: Api, mark: &Finder<'_>, data: &[u8], usage: &mut Option<Usage>) {
         return;
     }
     if let Some(report) = usage::of_event(api, data) {
+        usage.get_or_insert_default().merge(report);
+    }
+}
+
+/// Reads one gRPC message of a response.
+fn message(api: Api, mark: &Finder<'_>, data: &[u8], usage: &mut Option<Usage>) {
+    let report = match api {
+        Api::VllmGrpcGenerate => vllm_grpc::usage_of_generate(data),
+        Api::VllmGrpcEmbed => vllm_grpc::usage_of_embed(data),
+        _ => {
+            let Some(json) = vertex::data(data) else { return };
+            let whole = whole(api, mark, &json);
+            if whole.is_none() {
+                // A stream is events, cut into messages between two of them.
+                let mut lines = SseLines::default();
+                lines.chunk(&json, |data| event(api, mark, data, usage));
+                lines.finish(|data| event(api, mark, data, usage));
+            }
+            whole
+        }
+    };
+    if let Some(report) = report {
         usage.get_or_insert_default().merge(report);
     }
 }

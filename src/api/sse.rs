@@ -2,7 +2,7 @@
 
 use memchr::memchr;
 
-/// Longer lines are counted and not read.
+/// Longer lines are not read.
 const MAX_LINE: usize = 1 << 20;
 
 /// Cuts a stream into lines wherever its pieces end. Only a line that is cut is kept, and only
@@ -11,24 +11,19 @@ const MAX_LINE: usize = 1 << 20;
 pub(super) struct SseLines {
     /// The line that has begun in an earlier piece.
     begun: Vec<u8>,
-    /// The line is too long to be kept: its start is all there is in `begun`.
+    /// That line is too long to be kept, and passed over to its end.
     too_long: bool,
-    events: u64,
 }
 
 impl SseLines {
-    /// Events seen: `data` lines but the final `[DONE]`.
-    pub fn events(&self) -> u64 {
-        self.events
-    }
-
-    /// Takes a piece of the stream and hands the data of every line that ends in it to `f`.
+    /// Takes a piece of the stream and hands the data of every line that ends in it to `f`, but
+    /// for the final `[DONE]`.
     pub fn chunk(&mut self, chunk: &[u8], mut f: impl FnMut(&[u8])) {
         let mut rest = chunk;
         while let Some(end) = memchr(b'\n', rest) {
             let (line, after) = (&rest[..end], &rest[end + 1..]);
-            if self.begun.is_empty() {
-                self.line(line, &mut f);
+            if self.begun.is_empty() && !self.too_long {
+                data_of(line, &mut f);
             } else {
                 self.keep(line);
                 self.end_line(&mut f);
@@ -42,42 +37,31 @@ impl SseLines {
 
     /// The stream is over: its last line may lack an end.
     pub fn finish(&mut self, mut f: impl FnMut(&[u8])) {
-        if !self.begun.is_empty() {
-            self.end_line(&mut f);
-        }
+        self.end_line(&mut f);
     }
 
     fn keep(&mut self, part: &[u8]) {
-        if self.begun.len() + part.len() <= MAX_LINE {
+        self.too_long |= self.begun.len() + part.len() > MAX_LINE;
+        if !self.too_long {
             self.begun.extend_from_slice(part);
-        } else {
-            self.too_long = true;
-            // Its first bytes say whether it is an event.
-            let room = b"data:".len().saturating_sub(self.begun.len());
-            self.begun.extend_from_slice(&part[..room.min(part.len())]);
         }
     }
 
     fn end_line(&mut self, f: &mut impl FnMut(&[u8])) {
-        let mut line = std::mem::take(&mut self.begun);
-        if std::mem::take(&mut self.too_long) {
-            self.line(&line[..line.len().min(b"data:".len())], &mut |_: &[u8]| {});
-        } else {
-            self.line(&line, f);
+        if !std::mem::take(&mut self.too_long) {
+            data_of(&self.begun, f);
         }
-        // Keep the memory for the next line that is cut.
-        line.clear();
-        self.begun = line;
+        // The memory stays for the next line that is cut.
+        self.begun.clear();
     }
+}
 
-    fn line(&mut self, line: &[u8], f: &mut impl FnMut(&[u8])) {
-        let line = line.strip_suffix(b"\r").unwrap_or(line);
-        let Some(data) = line.strip_prefix(b"data:") else { return };
-        let data = data.strip_prefix(b" ").unwrap_or(data);
-        if data != b"[DONE]" {
-            self.events += 1;
-            f(data);
-        }
+fn data_of(line: &[u8], f: &mut impl FnMut(&[u8])) {
+    let line = line.strip_suffix(b"\r").unwrap_or(line);
+    let Some(data) = line.strip_prefix(b"data:") else { return };
+    let data = data.strip_prefix(b" ").unwrap_or(data);
+    if data != b"[DONE]" {
+        f(data);
     }
 }
 
@@ -85,15 +69,15 @@ impl SseLines {
 mod tests {
     use super::*;
 
-    /// The data of a stream given in these pieces, and its events.
-    fn read(pieces: &[&[u8]]) -> (Vec<Vec<u8>>, u64) {
+    /// The data of a stream given in these pieces.
+    fn read(pieces: &[&[u8]]) -> Vec<Vec<u8>> {
         let mut lines = SseLines::default();
         let mut data = Vec::new();
         for piece in pieces {
             lines.chunk(piece, |d| data.push(d.to_vec()));
         }
         lines.finish(|d| data.push(d.to_vec()));
-        (data, lines.events())
+        data
     }
 
     #[test]
@@ -110,34 +94,31 @@ mod tests {
             ("", vec![]),
         ] {
             let data: Vec<Vec<u8>> = data.iter().map(|d| d.as_bytes().to_vec()).collect();
-            let events = data.len() as u64;
-            assert_eq!(read(&[stream.as_bytes()]), (data.clone(), events), "{stream:?}");
+            assert_eq!(read(&[stream.as_bytes()]), data, "{stream:?}");
             for at in 0..=stream.len() {
                 let (a, b) = stream.as_bytes().split_at(at);
-                assert_eq!(read(&[a, b]), (data.clone(), events), "{stream:?} cut at {at}");
+                assert_eq!(read(&[a, b]), data, "{stream:?} cut at {at}");
             }
         }
     }
 
     #[test]
-    fn a_line_too_long_is_an_event_unread_and_bounded() {
+    fn a_line_too_long_is_passed_over_in_bounded_memory() {
         let long = vec![b'x'; MAX_LINE];
         let mut lines = SseLines::default();
         let mut read = Vec::new();
-        for _ in 0..3 {
-            lines.chunk(b"data: ", |d| read.push(d.to_vec()));
+        for start in [b"data: ".as_slice(), b""] {
+            lines.chunk(start, |d| read.push(d.to_vec()));
             for _ in 0..3 {
                 lines.chunk(&long, |d| read.push(d.to_vec()));
+                lines.chunk(b"data: z", |d| read.push(d.to_vec()));
                 assert!(lines.begun.len() <= MAX_LINE);
             }
             lines.chunk(b"\ndata: y\n", |d| read.push(d.to_vec()));
         }
-        assert_eq!(read, [b"y", b"y", b"y"]);
-        assert_eq!(lines.events(), 6);
-        // One whose start is in the same long piece.
-        let piece = [b"data: ".as_slice(), &long].concat();
-        lines.chunk(&piece, |_| panic!("a cut line"));
-        lines.chunk(b"\n: \n", |_| panic!("a cut line"));
-        assert_eq!(lines.events(), 7);
+        lines.chunk(&long, |d| read.push(d.to_vec()));
+        lines.chunk(b"data: z", |d| read.push(d.to_vec()));
+        lines.finish(|d| read.push(d.to_vec()));
+        assert_eq!(read, [b"y", b"y"]);
     }
 }

@@ -1,18 +1,20 @@
 //! An array of token ids.
 
-use std::fmt;
+use super::scan::elements;
+use crate::scheduling::PromptBuilder;
 
-use serde::de::{Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
-use serde::{Deserialize, Deserializer};
-
-/// Token ids, read whole even where one is wrong: what to answer then is the API's to say.
-#[derive(Debug, Default)]
-pub(super) struct TokenIds {
-    /// The ids before the first problem.
-    pub ids: Vec<u32>,
+/// Token ids as they stand in the body, looked through once; they are read again where they are
+/// used, so that they cost no memory before. What to answer where one is wrong is the API's to say.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct TokenIds<'a> {
+    array: &'a str,
+    /// How many there are, if there is no problem.
+    pub count: usize,
     pub problem: Option<Problem>,
     /// A number was written as a float, like `7.0`.
     pub has_float: bool,
+    /// A null stands for 0, as Go reads it.
+    pub has_null: bool,
 }
 
 /// The first thing that is no token id; a wrong type before a wrong value.
@@ -24,131 +26,82 @@ pub(super) enum Problem {
     Value { index: usize, value: f64 },
 }
 
-impl<'de> Deserialize<'de> for TokenIds {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(TokenIdsVisitor)
-    }
-}
-
-struct TokenIdsVisitor;
-
-impl TokenIds {
-    fn wrong() -> Self {
-        Self { problem: Some(Problem::Type), ..Self::default() }
-    }
-}
-
-impl<'de> Visitor<'de> for TokenIdsVisitor {
-    type Value = TokenIds;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("an array of token ids")
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
-        let mut read = TokenIds::default();
-        while let Some(element) = seq.next_element()? {
-            match element {
-                Element::Other => read.problem = Some(Problem::Type),
-                _ if read.problem.is_some() => {}
-                Element::Id(id) => read.ids.push(id),
-                Element::Float(value) => {
-                    read.has_float = true;
-                    match value as u32 {
-                        id if f64::from(id) == value => read.ids.push(id),
-                        _ => read.problem = Some(Problem::Value { index: read.ids.len(), value }),
-                    }
+impl<'a> TokenIds<'a> {
+    /// Looks through a JSON value, known to be well formed.
+    pub fn of(value: &'a str) -> Self {
+        let mut ids = Self { array: value, ..Self::default() };
+        if !value.starts_with('[') {
+            ids.problem = Some(Problem::Type);
+            return ids;
+        }
+        for element in elements(value) {
+            match Element::of(element) {
+                Element::Other => ids.problem = Some(Problem::Type),
+                _ if ids.problem.is_some() => {}
+                Element::Id(_) => ids.count += 1,
+                Element::Null => {
+                    ids.has_null = true;
+                    ids.count += 1;
                 }
-                Element::OutOfRange(value) => {
-                    read.problem = Some(Problem::Value { index: read.ids.len(), value });
+                Element::Float(_) => {
+                    ids.has_float = true;
+                    ids.count += 1;
+                }
+                Element::NoId(value) => {
+                    ids.problem = Some(Problem::Value { index: ids.count, value });
                 }
             }
         }
-        Ok(read)
+        ids
     }
 
-    fn visit_bool<E: Error>(self, _: bool) -> Result<Self::Value, E> {
-        Ok(TokenIds::wrong())
+    /// Adds them to a prompt.
+    pub fn collect(&self, prompt: &mut PromptBuilder) {
+        prompt.reserve(size_of::<u32>() * self.count);
+        prompt.tokens(self.ids());
     }
 
-    fn visit_u64<E: Error>(self, _: u64) -> Result<Self::Value, E> {
-        Ok(TokenIds::wrong())
-    }
-
-    fn visit_i64<E: Error>(self, _: i64) -> Result<Self::Value, E> {
-        Ok(TokenIds::wrong())
-    }
-
-    fn visit_f64<E: Error>(self, _: f64) -> Result<Self::Value, E> {
-        Ok(TokenIds::wrong())
-    }
-
-    fn visit_str<E: Error>(self, _: &str) -> Result<Self::Value, E> {
-        Ok(TokenIds::wrong())
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
-        Ok(TokenIds::wrong())
+    /// The ids up to the first problem, read from the body.
+    pub fn ids(&self) -> impl Iterator<Item = u32> + use<'a> {
+        let ids = elements(self.array).map_while(|element| match Element::of(element) {
+            Element::Id(id) | Element::Float(id) => Some(id),
+            Element::Null => Some(0),
+            Element::NoId(_) | Element::Other => None,
+        });
+        ids.take(self.count)
     }
 }
 
+/// One element of the array.
 enum Element {
     Id(u32),
-    /// A whole number that is negative or needs more than 32 bits.
-    OutOfRange(f64),
-    Float(f64),
+    Null,
+    /// A token id, written as a float.
+    Float(u32),
+    /// A number that is no token id.
+    NoId(f64),
     Other,
 }
 
-struct ElementVisitor;
-
-impl<'de> Visitor<'de> for ElementVisitor {
-    type Value = Element;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a token id")
-    }
-
-    fn visit_u64<E: Error>(self, v: u64) -> Result<Self::Value, E> {
-        Ok(u32::try_from(v).map_or(Element::OutOfRange(v as f64), Element::Id))
-    }
-
-    fn visit_i64<E: Error>(self, v: i64) -> Result<Self::Value, E> {
-        Ok(Element::OutOfRange(v as f64))
-    }
-
-    fn visit_f64<E: Error>(self, v: f64) -> Result<Self::Value, E> {
-        Ok(Element::Float(v))
-    }
-
-    fn visit_bool<E: Error>(self, _: bool) -> Result<Self::Value, E> {
-        Ok(Element::Other)
-    }
-
-    /// Go reads null as zero.
-    fn visit_unit<E: Error>(self) -> Result<Self::Value, E> {
-        Ok(Element::Id(0))
-    }
-
-    fn visit_str<E: Error>(self, _: &str) -> Result<Self::Value, E> {
-        Ok(Element::Other)
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<Self::Value, A::Error> {
-        while seq.next_element::<IgnoredAny>()?.is_some() {}
-        Ok(Element::Other)
-    }
-
-    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-        while map.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
-        Ok(Element::Other)
-    }
-}
-
-impl<'de> Deserialize<'de> for Element {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        deserializer.deserialize_any(ElementVisitor)
+impl Element {
+    fn of(json: &str) -> Self {
+        let digits = json.as_bytes();
+        // Nine digits fit in 32 bits.
+        if digits.len() <= 9 && digits.iter().all(u8::is_ascii_digit) {
+            return Element::Id(digits.iter().fold(0, |id, d| id * 10 + u32::from(d - b'0')));
+        }
+        if json == "null" {
+            return Element::Null;
+        }
+        if !matches!(digits.first(), Some(b'-' | b'0'..=b'9')) {
+            return Element::Other;
+        }
+        let Ok(value) = json.parse::<f64>() else { return Element::Other };
+        match value as u32 {
+            id if f64::from(id) != value => Element::NoId(value),
+            id if digits.iter().all(u8::is_ascii_digit) => Element::Id(id),
+            id => Element::Float(id),
+        }
     }
 }
 
@@ -163,11 +116,12 @@ mod tests {
         for (json, expected) in [
             ("[]", ok(&[], false)),
             ("[0, 4294967295]", ok(&[0, u32::MAX], false)),
+            ("[999999999,1000000000\n]", ok(&[999_999_999, 1_000_000_000], false)),
             ("[1, null]", ok(&[1, 0], false)),
             ("[7.0, 1e2]", ok(&[7, 100], true)),
             ("[1, -1, 2]", (vec![1], value(1, -1.0), false)),
             ("[4294967296]", (vec![], value(0, 4_294_967_296.0), false)),
-            ("[1.5]", (vec![], value(0, 1.5), true)),
+            ("[1.5]", (vec![], value(0, 1.5), false)),
             ("[1, -3, \"2\"]", (vec![1], Some(Problem::Type), false)),
             ("[1, \"2\", -3]", (vec![1], Some(Problem::Type), false)),
             ("[[1, [2]], {\"a\": [3]}, null, true]", (vec![], Some(Problem::Type), false)),
@@ -178,8 +132,8 @@ mod tests {
             ("true", (vec![], Some(Problem::Type), false)),
             ("{\"a\": {\"b\": 1}}", (vec![], Some(Problem::Type), false)),
         ] {
-            let read: TokenIds = serde_json::from_str(json).expect(json);
-            assert_eq!((read.ids, read.problem, read.has_float), expected, "{json}");
+            let read = TokenIds::of(json);
+            assert_eq!((read.ids().collect(), read.problem, read.has_float), expected, "{json}");
         }
     }
 }

@@ -7,21 +7,23 @@ use serde::de::MapAccess;
 use super::json::{self, Fields, Object, Raw};
 use super::request::Api;
 
-/// The token counts that a worker reported.
+/// The largest count that is believed, tokens. A worker that says more, or less than 0, says
+/// nothing: one such count in a sum or a histogram would hide every other for good.
+const MAX_COUNT: u64 = u32::MAX as u64;
+
+/// The token counts that a worker reported; each at most 2^32 - 1.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
     pub prompt_tokens: u64,
     pub completion_tokens: u64,
-    pub total_tokens: u64,
     /// Prompt tokens found in the worker's cache; `None` where it does not say.
     pub cached_tokens: Option<u64>,
 }
 
 impl Usage {
     /// Takes over what a later report says: counts that are not zero, the cached count if it has
-    /// one. The total is the report's if that is complete, else the sum.
+    /// one.
     pub(super) fn merge(&mut self, report: Usage) {
-        let both = report.prompt_tokens > 0 && report.completion_tokens > 0;
         if report.prompt_tokens > 0 {
             self.prompt_tokens = report.prompt_tokens;
         }
@@ -29,11 +31,6 @@ impl Usage {
             self.completion_tokens = report.completion_tokens;
         }
         self.cached_tokens = report.cached_tokens.or(self.cached_tokens);
-        self.total_tokens = if both && report.total_tokens > 0 {
-            report.total_tokens
-        } else {
-            self.prompt_tokens.saturating_add(self.completion_tokens)
-        };
     }
 }
 
@@ -41,11 +38,22 @@ impl Usage {
 /// reports.
 pub(super) fn mark(api: Api) -> Option<&'static str> {
     match api {
-        Api::Passthrough | Api::CountTokens => None,
+        Api::Passthrough | Api::CountTokens | Api::Unread => None,
         // Every event of a stream has counts; those of the last one, which says why it ended,
         // are complete.
         Api::SglangGenerate => Some("\"finish_reason\""),
+        // Counts are fields of a message: any message may hold them.
+        Api::VllmGrpcGenerate | Api::VllmGrpcEmbed => Some(""),
         _ => Some("\"usage\""),
+    }
+}
+
+/// Counts of 32 bits, as gRPC messages have them, which are believed.
+pub(super) fn of_counts(prompt: u32, completion: u32, cached: Option<u32>) -> Usage {
+    Usage {
+        prompt_tokens: prompt.into(),
+        completion_tokens: completion.into(),
+        cached_tokens: cached.map(u64::from),
     }
 }
 
@@ -53,7 +61,7 @@ pub(super) fn mark(api: Api) -> Option<&'static str> {
 pub(super) fn of_response(api: Api, json: &[u8]) -> Option<Usage> {
     let response = read(json)?;
     match api {
-        Api::Passthrough | Api::CountTokens => None,
+        Api::Passthrough | Api::CountTokens | Api::Unread => None,
         Api::SglangGenerate => response.meta_info.and_then(|meta| meta.0.usage()),
         Api::Messages => response.usage.map(|usage| usage.0.anthropic()),
         _ => response.usage.map(|usage| usage.0.openai()),
@@ -65,7 +73,7 @@ pub(super) fn of_event(api: Api, json: &[u8]) -> Option<Usage> {
     let event = read(json)?;
     let kind = event.kind.map(|kind| kind.0);
     match api {
-        Api::Passthrough | Api::CountTokens => None,
+        Api::Passthrough | Api::CountTokens | Api::Unread => None,
         Api::SglangGenerate => {
             let meta = event.meta_info?.0;
             meta.finish_reason?;
@@ -75,11 +83,11 @@ pub(super) fn of_event(api: Api, json: &[u8]) -> Option<Usage> {
             // The prompt's counts at the start, the answer's as it goes on.
             "\"message_start\"" => {
                 let counts = event.message?.0.usage?.0;
-                Some(Usage { completion_tokens: 0, ..counts.anthropic() }.summed())
+                Some(Usage { completion_tokens: 0, ..counts.anthropic() })
             }
             "\"message_delta\"" => {
                 let completion_tokens = event.usage?.0.output_tokens.unwrap_or(0);
-                Some(Usage { completion_tokens, ..Usage::default() }.summed())
+                Some(Usage { completion_tokens, ..Usage::default() })
             }
             _ => None,
         },
@@ -90,13 +98,6 @@ pub(super) fn of_event(api: Api, json: &[u8]) -> Option<Usage> {
             }
             _ => None,
         },
-    }
-}
-
-impl Usage {
-    fn summed(self) -> Self {
-        let total_tokens = self.prompt_tokens.saturating_add(self.completion_tokens);
-        Self { total_tokens, ..self }
     }
 }
 
@@ -157,7 +158,6 @@ struct Counts {
     input_tokens: Option<u64>,
     completion_tokens: Option<u64>,
     output_tokens: Option<u64>,
-    total_tokens: Option<u64>,
     prompt_tokens_details: Details,
     input_tokens_details: Details,
     cache_read_input_tokens: Option<u64>,
@@ -170,7 +170,6 @@ impl<'a> Fields<'a> for Counts {
             "input_tokens" => self.input_tokens = count(map)?,
             "completion_tokens" => self.completion_tokens = count(map)?,
             "output_tokens" => self.output_tokens = count(map)?,
-            "total_tokens" => self.total_tokens = count(map)?,
             "prompt_tokens_details" => self.prompt_tokens_details = details(map)?,
             "input_tokens_details" => self.input_tokens_details = details(map)?,
             "cache_read_input_tokens" => self.cache_read_input_tokens = count(map)?,
@@ -186,7 +185,6 @@ impl Counts {
         Usage {
             prompt_tokens: self.prompt_tokens.or(self.input_tokens).unwrap_or(0),
             completion_tokens: self.completion_tokens.or(self.output_tokens).unwrap_or(0),
-            total_tokens: self.total_tokens.unwrap_or(0),
             cached_tokens: cached.1.cached_tokens.or(cached.0.cached_tokens),
         }
     }
@@ -195,10 +193,8 @@ impl Counts {
         Usage {
             prompt_tokens: self.input_tokens.unwrap_or(0),
             completion_tokens: self.output_tokens.unwrap_or(0),
-            total_tokens: 0,
             cached_tokens: self.cache_read_input_tokens,
         }
-        .summed()
     }
 }
 
@@ -249,23 +245,23 @@ impl MetaInfo<'_> {
         if self.prompt_tokens.is_none() && self.completion_tokens.is_none() {
             return None;
         }
-        let usage = Usage {
+        Some(Usage {
             prompt_tokens: self.prompt_tokens.unwrap_or(0),
             completion_tokens: self.completion_tokens.unwrap_or(0),
-            total_tokens: 0,
             cached_tokens: self.cached_tokens,
-        };
-        Some(usage.summed())
+        })
     }
 }
 
-/// Reads a count: a number or a string of one; null is none, anything else counts zero.
+/// Reads a count: a number or a string of one; null is none, anything else, and what is not
+/// believed, counts zero.
 fn count<'a, M: MapAccess<'a>>(map: &mut M) -> Result<Option<u64>, M::Error> {
     let Some(raw) = json::present(map)? else { return Ok(None) };
     let text: Cow<'_, str> = raw.string().unwrap_or(Cow::Borrowed(raw.0));
     // Fractions are cut; what is negative, or no number, becomes zero.
-    Ok(Some(match text.parse::<u64>() {
+    let count = match text.parse::<u64>() {
         Ok(count) => count,
-        Err(_) => text.parse::<f64>().ok().filter(|f| f.is_finite()).map_or(0, |f| f as u64),
-    }))
+        Err(_) => text.parse::<f64>().map_or(0, |count| count as u64),
+    };
+    Ok(Some(if count > MAX_COUNT { 0 } else { count }))
 }

@@ -142,8 +142,10 @@ impl Workers {
         if let Some(cluster) = &self.cluster {
             let leader = cluster.election.as_ref().map(kubernetes::LeaderElection::leader);
             let state = cluster.discovery.pool();
-            // Only a parser that does not look into bodies has a use for gRPC.
-            let reads_grpc = parsers.contains(&ParserKind::Passthrough);
+            // gRPC is for parsers that read it, or do not look into bodies.
+            use ParserKind::{Passthrough, VertexAi, VllmGrpc};
+            let reads_grpc =
+                parsers.iter().any(|kind| matches!(kind, Passthrough | VertexAi | VllmGrpc));
             return Readiness::new(pool.clone(), leader).with_protocol(move || {
                 let protocol = state.borrow().spec().and_then(|spec| spec.app_protocol);
                 reads_grpc || protocol != Some(kubernetes::AppProtocol::H2c)

@@ -49,12 +49,12 @@ impl Deciding {
         Self { step }
     }
 
-    /// What there is without waiting.
-    pub fn now(self) -> Result<Result<Admission, RequestError>, Self> {
-        match self.step {
-            Step::Ready(data, permit) => Ok(Ok((data, permit))),
-            Step::Refused(error) => Ok(Err(error)),
-            step => Err(Self { step }),
+    /// What there is without waiting; `None` where somebody has to be waited for.
+    pub fn take_ready(&mut self) -> Option<Result<Admission, RequestError>> {
+        match &mut self.step {
+            Step::Ready(data, permit) => Some(Ok((std::mem::take(data), permit.take()))),
+            Step::Refused(error) => Some(Err(error.clone())),
+            Step::Admission(_) | Step::Data(_) => None,
         }
     }
 
@@ -78,10 +78,9 @@ impl Deciding {
                         Step::Ready(data, awaited.permit.take())
                     }
                 },
-                Step::Ready(data, permit) => {
-                    return Poll::Ready(Ok((std::mem::take(data), permit.take())));
+                Step::Ready(..) | Step::Refused(_) => {
+                    return self.take_ready().map_or(Poll::Pending, Poll::Ready);
                 }
-                Step::Refused(error) => return Poll::Ready(Err(error.clone())),
             };
         }
     }

@@ -7,7 +7,7 @@ use super::deciding::{Admission, Deciding};
 use super::outcome::{Ending, Outcome, Times};
 use super::response::{IncomingResponse, ResponseHead};
 use super::{EndpointSubset, ExchangeContext, PendingRequest};
-use crate::api::{Api, ModelRenamer, ParsedRequest};
+use crate::api::{Api, ModelRenamer, ParsedRequest, VideoHints};
 use crate::endpoints::Endpoint;
 use crate::error::{Code, DropReason, RequestError};
 use crate::headers::{self, Headers};
@@ -151,9 +151,10 @@ impl Exchange {
             Err(error) => return Poll::Ready(Err(error)),
         };
         let subset = self.pending.subset.as_ref();
-        match Deciding::new(&self.context, &subject.request, subset).now() {
-            Ok(admitted) => Poll::Ready(self.route(subject, admitted)),
-            Err(deciding) => {
+        let mut deciding = Deciding::new(&self.context, &subject.request, subset);
+        match deciding.take_ready() {
+            Some(admitted) => Poll::Ready(self.route(subject, admitted)),
+            None => {
                 self.stage = Stage::Deciding(Box::new(subject), Box::new(deciding));
                 Poll::Pending
             }
@@ -203,7 +204,9 @@ impl Exchange {
         let whole = self.pending.take_body();
         let parsed = match body {
             BodyKnown::Whole => {
-                context.parsers.parse(&self.pending.path(), whole.clone(), context.wants_prompt)
+                let video = VideoHints::read(|name| self.pending.headers.get(name));
+                let (path, wants_prompt) = (self.pending.path(), context.wants_prompt);
+                context.parsers.parse(&path, whole.clone(), wants_prompt, &video)
             }
             _ => Ok(ParsedRequest::unseen()),
         };
@@ -222,7 +225,8 @@ impl Exchange {
         }
         let target = target.unwrap_or_default();
         let (body, body_changed) = if parsed.model_required && incoming != Some(target.as_str()) {
-            (parsed.with_model(&whole, &target), true)
+            let changed = parsed.with_model(&whole, &target, context.max_request_body);
+            (changed.map_err(|error| self.refuse_unread(error))?, true)
         } else {
             (whole, false)
         };

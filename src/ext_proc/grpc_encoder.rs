@@ -153,7 +153,8 @@ fn piece_of(reply: &ProcessingResponse) -> Option<Piece<'_>> {
         response:
             Some(CommonResponse {
                 header_mutation: None,
-                body_mutation: Some(BodyMutation { mutation: Some(Mutation::Streamed(streamed)) }),
+                body_mutation:
+                    Some(BodyMutation { mutation: Some(Mutation::StreamedResponse(streamed)) }),
                 clear_route_cache: false,
             }),
     } = common

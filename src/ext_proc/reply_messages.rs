@@ -62,7 +62,7 @@ pub(super) fn streamed_body(
         let piece = body.split_to(body.len().min(MAX_BODY_REPLY));
         let last = body.is_empty();
         let streamed = StreamedBodyResponse { body: piece, end_of_stream: last && end_of_stream };
-        let mutation = BodyMutation { mutation: Some(Mutation::Streamed(streamed)) };
+        let mutation = BodyMutation { mutation: Some(Mutation::StreamedResponse(streamed)) };
         send(body_reply(direction, common(None, Some(mutation), false)));
         if last {
             return;
@@ -109,7 +109,7 @@ pub(super) fn immediate(error: &RequestError) -> ProcessingResponse {
         set_headers: vec![set(DROPPED_REASON, reason.as_str())],
         remove_headers: Vec::new(),
     });
-    message(Outgoing::Immediate(ImmediateResponse {
+    message(Outgoing::ImmediateResponse(ImmediateResponse {
         status: Some(HttpStatus { code: i32::from(error.code.http_status()) }),
         headers,
         body: error.to_string().into(),

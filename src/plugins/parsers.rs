@@ -27,6 +27,18 @@ pub(super) const SGLANG_HTTP: PluginType = PluginType {
     build: |b| parser(b, ParserKind::SglangHttp),
 };
 
+pub(super) const VLLM_GRPC: PluginType = PluginType {
+    name: "vllmgrpc-parser",
+    aliases: &[],
+    build: |b| parser(b, ParserKind::VllmGrpc),
+};
+
+pub(super) const VERTEX_AI: PluginType = PluginType {
+    name: "vertexai-parser",
+    aliases: &[],
+    build: |b| parser(b, ParserKind::VertexAi),
+};
+
 pub(super) const PASSTHROUGH: PluginType = PluginType {
     name: "passthrough-parser",
     aliases: &[],

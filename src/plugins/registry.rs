@@ -24,6 +24,8 @@ static TYPES: &[PluginType] = &[
     super::parsers::OPENAI,
     super::parsers::PASSTHROUGH,
     super::parsers::SGLANG_HTTP,
+    super::parsers::VERTEX_AI,
+    super::parsers::VLLM_GRPC,
     super::parsers::VLLM_HTTP,
     super::prefill_filter::TYPE,
     super::prefix_cache_affinity_filter::TYPE,

@@ -105,6 +105,11 @@ impl PromptBuilder {
         self.prompt.parts.push(part);
     }
 
+    /// Makes room for `bytes` more of what is copied, so that it need not grow by doubling.
+    pub fn reserve(&mut self, bytes: usize) {
+        self.prompt.side.reserve_exact(bytes);
+    }
+
     /// Adds token ids.
     pub fn tokens(&mut self, ids: impl IntoIterator<Item = u32>) {
         let start = self.prompt.side.len() as u32;

@@ -78,7 +78,7 @@ fn sglang_fields() {
     // The body names no model, whatever it holds, and is forwarded as it came.
     assert!(!parsed.model_required && parsed.model.is_none());
     let body = Bytes::from_static(body.as_bytes());
-    assert_eq!(parsed.with_model(&body, "other"), body);
+    assert_eq!(parsed.with_model(&body, "other", 0), Ok(body));
 
     let parsed = parse(SGLANG, r#"{"input_ids":[1],"extra_key":null,"sampling_params":null}"#);
     assert_eq!((parsed.max_output_tokens, parsed.cache_salt.as_str()), (None, ""));

@@ -1,6 +1,7 @@
 //! The API families from the outside: what a body gives, and what a bad one is told.
 
 mod generate;
+mod grpc;
 mod messages;
 mod model;
 mod openai;
@@ -11,7 +12,7 @@ mod robustness;
 
 use bytes::Bytes;
 
-use super::{ParsedRequest, ParserKind, Parsers};
+use super::{ParsedRequest, ParserKind, Parsers, VideoHints};
 use crate::error::{Code, RequestError};
 use crate::scheduling::{Piece, Prompt};
 
@@ -35,7 +36,7 @@ fn parse_with(path: &str, body: &[u8], want_prompt: bool) -> Result<ParsedReques
         ParserKind::VllmHttp,
         ParserKind::SglangHttp,
     ]);
-    parsers.parse(path, Bytes::copy_from_slice(body), want_prompt)
+    parsers.parse(path, Bytes::copy_from_slice(body), want_prompt, &VideoHints::default())
 }
 
 fn parse(path: &str, body: &str) -> ParsedRequest {

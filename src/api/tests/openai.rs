@@ -154,7 +154,12 @@ fn other_bodies_that_are_refused() {
         (COMPLETIONS, r#"{"prompt":[4294967296]}"#, PROMPT),
         (COMPLETIONS, r#"{"prompt":["a",1]}"#, PROMPT),
         (COMPLETIONS, r#"{"prompt":[1,"a"]}"#, PROMPT),
-        (COMPLETIONS, r#"{"prompt":[[1,2],[3]]}"#, PROMPT),
+        (COMPLETIONS, r#"{"prompt":[[1,2],3]}"#, PROMPT),
+        (COMPLETIONS, r#"{"prompt":[3,[1,2]]}"#, PROMPT),
+        (COMPLETIONS, r#"{"prompt":[[1,2],["a"]]}"#, PROMPT),
+        (COMPLETIONS, r#"{"prompt":[[1,[2]]]}"#, PROMPT),
+        (COMPLETIONS, r#"{"prompt":[[-1]]}"#, PROMPT),
+        (COMPLETIONS, r#"{"prompt":[1,null]}"#, PROMPT),
         (COMPLETIONS, r#"{"prompt":[null]}"#, PROMPT),
         (COMPLETIONS, r#"{"prompt":"x","cache_salt":5}"#, PROMPT),
         (EMBEDDINGS, "{}", EMBED),
@@ -163,7 +168,12 @@ fn other_bodies_that_are_refused() {
         (EMBEDDINGS, r#"{"input":{}}"#, EMBED),
         (EMBEDDINGS, r#"{"input":[true]}"#, EMBED),
         (EMBEDDINGS, r#"{"input":"x","cache_salt":[]}"#, EMBED),
+        (EMBEDDINGS, r#"{"input":[[1.5]]}"#, EMBED),
+        (EMBEDDINGS, r#"{"input":["a",[1]]}"#, EMBED),
         (RESPONSES, r#"{"model":"m"}"#, RESPOND),
+        (RESPONSES, r#"{"previous_response_id":null,"prompt":null}"#, RESPOND),
+        (RESPONSES, r#"{"previous_response_id":7}"#, RESPOND),
+        (RESPONSES, r#"{"prompt":"text"}"#, RESPOND),
         (RESPONSES, r#"{"input":null}"#, RESPOND),
         (RESPONSES, r#"{"input":"x","cache_salt":1}"#, RESPOND),
         (CONVERSATIONS, "{}", CONVERSE),
@@ -218,7 +228,27 @@ fn bodies_that_are_not_json_objects() {
         ] {
             assert_eq!(refusal(path, body), format!("{prefix}{text}"), "{path} {body}");
         }
+        let gzip = parse_with(path, b"\x1f\x8b\x08\0\0\0\0\0", true).map_err(|e| e.message);
+        let unsupported = "content-encoding gzip is not supported";
+        assert_eq!(gzip.unwrap_err(), format!("{prefix}{unsupported}"));
         let not_text = parse_with(path, b"{\"prompt\":\"\xff\"}", true).map_err(|e| e.message);
         assert_eq!(not_text.unwrap_err(), format!("{prefix}invalid UTF-8"));
+    }
+}
+
+#[test]
+fn more_prompts_than_one_request_may_hold_are_refused() {
+    let list = |item: &str, n: usize| format!("[{}{item}]", format!("{item},").repeat(n - 1));
+    for (path, field, api) in
+        [(COMPLETIONS, "prompt", "completions"), (EMBEDDINGS, "input", "embeddings")]
+    {
+        for item in ["\"a\"", "[1]"] {
+            let body = |n| format!(r#"{{"{field}":{}}}"#, list(item, n));
+            parse(path, &body(16_384));
+            let text = format!("invalid {api} request: more than 16384 prompts");
+            assert_eq!(refusal(path, &body(16_385)), text);
+        }
+        // So many token ids are one prompt.
+        parse(path, &format!(r#"{{"{field}":{}}}"#, list("1", 16_385)));
     }
 }

@@ -69,6 +69,26 @@ const TEXT_CASES: &[Case] = &[
         &[r#"[{"input":{"a":2,"b":1}}]"#],
     ),
     (
+        "responses: a template in place of an input",
+        RESPONSES,
+        r#"{"prompt":{"variables":{},"id":"p"},"instructions":"be brief"}"#,
+        &[r#"[{"instructions":"be brief"},{"prompt":{"id":"p","variables":{}}}]"#],
+    ),
+    (
+        "responses: a template beside an input does not count, as in the reference",
+        RESPONSES,
+        r#"{"prompt":{"id":"p"},"input":"hi"}"#,
+        &[r#"[{"input":"hi"}]"#],
+    ),
+    ("responses: what goes on elsewhere", RESPONSES, r#"{"previous_response_id":"r"}"#, &[]),
+    (
+        "chat: the role after the content, and twice",
+        CHAT,
+        r#"{"messages":[{"content":"x","role":"user"},{"role":"a","content":"y","role":"tool"},
+            {"content":"dropped","role":"user","content":[{"type":"text","text":"z"}]},{"role":"end"}]}"#,
+        &["userxtoolyuserzend"],
+    ),
+    (
         "conversations: type, role and content",
         CONVERSATIONS,
         r#"{"items":[{"content":[{"type":"text","text":"x"}],"role":"user","type":"message",
@@ -155,12 +175,26 @@ fn token_ids_are_the_prompt() {
 }
 
 #[test]
+fn lists_of_token_ids_are_prompts_of_their_own() {
+    for (path, field) in [(COMPLETIONS, "prompt"), (EMBEDDINGS, "input")] {
+        let parsed = parse(path, &format!(r#"{{"{field}":[[1,2, 3],[4294967295],[]]}}"#));
+        let prompts: Vec<Vec<Piece<'_>>> = parsed.prompt.prompts().map(Iterator::collect).collect();
+        let ids: &[u8] = &[1, 0, 0, 0, 2, 0, 0, 0, 3, 0, 0, 0];
+        let expected = [vec![Piece::Bytes(ids)], vec![Piece::Bytes(&[0xff; 4])], vec![]];
+        assert_eq!(prompts, expected, "{path}");
+        assert_eq!(parsed.prompt.token_count(), 4);
+    }
+}
+
+#[test]
 fn text_is_not_copied_where_it_stands_unescaped() {
     let body = Bytes::from_static(
-        br#"{"messages":[{"role":"user","content":"plain"},{"role":"user","content":"a\nb"}]}"#,
+        br#"{"messages":[{"role":"user","content":"plain text, long enough to be worth its place"},
+            {"role":"user","content":"short"},{"role":"user","content":"a\nb"},
+            {"content":"what stands in the body before its role, and is long","role":"user"}]}"#,
     );
     let parsers = Parsers::new(vec![ParserKind::OpenAi]);
-    let parsed = parsers.parse(CHAT, body.clone(), true).expect("a chat");
+    let parsed = parsers.parse(CHAT, body.clone(), true, &VideoHints::default()).expect("a chat");
     let inside: Vec<bool> = parsed
         .prompt
         .prompts()
@@ -170,7 +204,8 @@ fn text_is_not_copied_where_it_stands_unescaped() {
             Piece::Fill { .. } => panic!("media"),
         })
         .collect();
-    assert_eq!(inside, [true, true, true, false]);
+    // Roles and short texts lie side by side; a text in the body is a place.
+    assert_eq!(inside, [false, true, false, false, true]);
 }
 
 #[test]

@@ -61,7 +61,7 @@ fn the_same_bodies_are_refused_as_by_the_reference_and_with_the_same_text() {
     let mut compared = 0;
     for (name, case) in cases.as_object().expect("cases by name") {
         let Some((path, body)) = request(case) else { continue };
-        let refusal = match parsers.parse(&path, body.into(), true) {
+        let refusal = match parsers.parse(&path, body.into(), true, &VideoHints::default()) {
             Err(error) => Some(error.to_string()),
             Ok(parsed) if parsed.model_required && parsed.model.is_none() => {
                 Some("inference error: BadRequest - model not found in request body".to_owned())

@@ -36,7 +36,8 @@ proptest! {
             match (with, without) {
                 (Ok(parsed), Ok(unprompted)) => {
                     parsed.prompt.token_count();
-                    parsed.with_model(&Bytes::from(body.clone()), "m");
+                    let body = Bytes::from(body.clone());
+                    prop_assert!(parsed.with_model(&body, "m", usize::MAX).is_ok());
                     prop_assert_eq!(parsed.model, unprompted.model);
                 }
                 (with, without) => prop_assert_eq!(with.err(), without.err()),
