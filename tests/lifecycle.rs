@@ -209,5 +209,6 @@ fn a_port_that_is_taken_is_named() {
     ]);
     assert_eq!(output.status.code(), Some(1));
     let text = String::from_utf8_lossy(&output.stderr);
-    assert!(text.contains(&format!("cannot listen on [::]:{port}")), "{text}");
+    assert!(text.contains(&format!("cannot listen on [::]:{port}: ")), "{text}");
+    assert!(text.trim_end().ends_with(": --grpc-port"), "{text}");
 }

@@ -4,7 +4,7 @@ mod configuration;
 mod workers;
 
 use std::future::Future;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -25,8 +25,9 @@ use crate::loader::{self, Pipeline};
 use crate::objectives::Objectives;
 use crate::scheduling::DecisionOptions;
 use crate::server::{
-    Admin, Counted, HealthService, Incoming, KeyPairFollower, Readiness, ServingKey, Shutdown,
-    Stage, TlsPolicy, bind, serve_grpc, serve_grpc_in_two_turns, server_config,
+    Admin, Counted, HealthService, Incoming, KeyPairFollower, ListenerOptions, Readiness,
+    ServingKey, Shutdown, Stage, TlsPolicy, bind, serve_grpc, serve_grpc_in_two_turns,
+    server_config,
 };
 use crate::telemetry::{
     BuildInfo, DecisionLog, MeanAndDeviation, Metrics, PoolReading, PoolSource, ScrapeErrors,
@@ -137,9 +138,12 @@ impl App {
         };
         let admin_tls = admin_tls(&options.admin, &mut certificates)?;
         let listen = &options.listen;
-        let ext_proc = listener("ext_proc", &options, listen.grpc, ext_proc_tls).await?;
-        let health = listener("health", &options, listen.health, None).await?;
-        let admin = listener("metrics", &options, listen.admin, admin_tls).await?;
+        let (address, port) = (listen.address, (listen.grpc, "grpc-port"));
+        let ext_proc = listener(ListenerOptions::EXT_PROC, address, port, ext_proc_tls).await?;
+        let port = (listen.health, "grpc-health-port");
+        let health = listener(ListenerOptions::HEALTH, address, port, None).await?;
+        let port = (listen.admin, "metrics-port");
+        let admin = listener(ListenerOptions::METRICS, address, port, admin_tls).await?;
         let addresses = [ext_proc.local_addr(), health.local_addr(), admin.local_addr()];
 
         let streams = match options.stream_metrics {
@@ -165,7 +169,7 @@ impl App {
         let servers = Servers {
             ext_proc: serve("ext_proc", exchanges),
             health: serve("health", serve_grpc(health, Routes::new(health_service()), stop())),
-            metrics: serve("metrics", pages.serve(admin, stop())),
+            metrics: tokio::spawn(pages.serve(admin, stop())),
             served,
         };
         let [ext_proc, health, metrics] = addresses;
@@ -222,14 +226,15 @@ fn serve<E: std::fmt::Display>(
 }
 
 async fn listener(
-    name: &'static str,
-    options: &Options,
-    port: u16,
+    options: ListenerOptions,
+    address: Option<IpAddr>,
+    (port, flag): (u16, &'static str),
     tls: Option<Arc<ServerConfig>>,
 ) -> Result<Incoming, Exit> {
-    let secure = tls.is_some();
-    let listener = bind(options.listen.address, port).await.map_err(|e| refused(1, e))?;
-    let incoming = Incoming::start(listener, tls).map_err(|e| refused(1, e))?;
+    let (name, secure) = (options.name, tls.is_some());
+    let failed = |e| refused(1, format_args!("{e}: --{flag}"));
+    let listener = bind(address, port).await.map_err(failed)?;
+    let incoming = Incoming::start(listener, tls, options).map_err(failed)?;
     let address = incoming.local_addr();
     tracing::info!(listener = name, %address, tls = secure, "Listening");
     Ok(incoming)

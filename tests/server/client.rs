@@ -4,7 +4,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 
 use epp::endpoints::Pool;
-use epp::server::{Incoming, Readiness, bind};
+use epp::server::{Incoming, ListenerOptions, Readiness, bind};
 use hyper_util::rt::TokioIo;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::ring;
@@ -21,7 +21,8 @@ pub const LOCALHOST: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
 /// A listener on a free port of this machine.
 pub async fn listen(tls: Option<Arc<ServerConfig>>) -> Incoming {
-    Incoming::start(bind(Some(LOCALHOST), 0).await.unwrap(), tls).unwrap()
+    let listener = bind(Some(LOCALHOST), 0).await.unwrap();
+    Incoming::start(listener, tls, ListenerOptions::EXT_PROC).unwrap()
 }
 
 /// The readiness of a pool that has been listed or not.
