@@ -13,7 +13,8 @@
 //! Beside it: `sim`, a model of a vLLM worker for tests and benchmarks.
 //!
 //! Around it: [`config`] and [`loader`] turn an `EndpointPickerConfig` into a scheduler,
-//! [`discovery`] fills the pool, [`telemetry`] counts and logs, [`cli`] reads the flags.
+//! [`discovery`] fills the pool, [`telemetry`] counts and logs, [`cli`] reads the flags, [`files`]
+//! reads and follows what an operator names.
 
 pub mod api;
 pub mod app;
@@ -28,6 +29,7 @@ pub mod discovery;
 pub mod endpoints;
 pub mod error;
 pub mod ext_proc;
+pub mod files;
 pub mod flow_control;
 pub mod loader;
 pub mod objectives;

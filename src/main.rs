@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use epp::app::{self, App};
 use epp::cli::{self, Command, Exit};
-use epp::server::Shutdown;
+use epp::server::{Shutdown, Stage};
 use epp::telemetry::logging;
 
 #[cfg(target_env = "musl")]
@@ -46,6 +46,11 @@ async fn serve(options: cli::Options) -> Result<(), Exit> {
     let _log = logging::init(options.log).map_err(|e| failed(&e))?;
     let shutdown = Shutdown::new();
     let _signals = shutdown.on_signals().map_err(|e| failed(&e))?;
-    App::start(options, shutdown).await?.run().await;
+    // Asked to end while it starts, it need not have started first.
+    let app = tokio::select! {
+        app = App::start(options, shutdown.clone()) => app?,
+        () = shutdown.reached(Stage::Draining) => return Ok(()),
+    };
+    app.run().await;
     Ok(())
 }

@@ -309,7 +309,8 @@ fn serving_key(
     };
     let key = Arc::new(key);
     if let (Some(directory), true) = (directory, reload) {
-        followers.push(KeyPairFollower::start(directory.to_owned(), key.clone()));
+        let follower = KeyPairFollower::start(directory.to_owned(), key.clone());
+        followers.push(follower.map_err(|e| refused(1, e))?);
     }
     Ok(key)
 }

@@ -20,6 +20,9 @@ use crate::telemetry::logging::LogOptions;
 use flags::Flags;
 use spelling::{Known, with_bare_booleans};
 
+/// A larger configuration file is refused, bytes: no ConfigMap can hold more.
+pub const MAX_CONFIG_BYTES: u64 = 1024 * 1024;
+
 const VERSION: &str = BuildInfo::of_this_build().build_ref;
 
 /// Environment variables that stand for flags, as in GIE v0.5.0; a flag wins.

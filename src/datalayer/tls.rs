@@ -11,6 +11,10 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
 
 use super::StartError;
 use super::config::ScrapeConfig;
+use crate::files;
+
+/// A larger file of certificates or keys is refused, bytes.
+const MAX_FILE_BYTES: u64 = 1024 * 1024;
 
 /// Settings for connections to workers.
 ///
@@ -30,7 +34,8 @@ pub(super) fn client_config(config: &ScrapeConfig) -> Result<Arc<ClientConfig>, 
         (None, None) => builder.with_no_client_auth(),
         (Some(cert), Some(key)) => {
             let chain = certificates(cert)?;
-            let key_der = PrivateKeyDer::from_pem_file(key).map_err(|e| unusable(key, e))?;
+            let key_der =
+                PrivateKeyDer::from_pem_slice(&read(key)?).map_err(|e| unusable(key, e))?;
             builder.with_client_auth_cert(chain, key_der).map_err(|e| unusable(key, e))?
         }
         _ => {
@@ -63,12 +68,17 @@ fn roots(path: Option<&Path>) -> Result<RootCertStore, StartError> {
 }
 
 fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, StartError> {
-    let found = CertificateDer::pem_file_iter(path).map_err(|e| unusable(path, e))?;
+    let bytes = read(path)?;
+    let found = CertificateDer::pem_slice_iter(&bytes);
     let found: Vec<_> = found.collect::<Result<_, _>>().map_err(|e| unusable(path, e))?;
     if found.is_empty() {
         return Err(unusable(path, "no certificate in it"));
     }
     Ok(found)
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, StartError> {
+    files::read(path, MAX_FILE_BYTES).map_err(|e| unusable(path, e))
 }
 
 fn unusable(path: &Path, reason: impl std::fmt::Display) -> StartError {

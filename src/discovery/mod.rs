@@ -5,7 +5,6 @@ mod file;
 #[cfg(feature = "kubernetes")]
 pub mod kubernetes;
 mod list;
-mod watch;
 
 use std::path::PathBuf;
 

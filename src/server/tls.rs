@@ -1,16 +1,16 @@
+//! What of TLS a listener accepts.
+
 use std::path::Path;
 use std::sync::Arc;
 
 use rustls::crypto::{CryptoProvider, ring};
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject;
 use rustls::server::{ResolvesServerCert, WebPkiClientVerifier};
 use rustls::version::{TLS12, TLS13};
 use rustls::{
     CipherSuite, RootCertStore, ServerConfig, SupportedCipherSuite, SupportedProtocolVersion,
 };
 
-use super::certificate::CertificateError;
+use super::certificate::{CertificateError, certificates};
 use crate::config::nearest;
 
 /// Which versions and cipher suites of TLS a listener accepts.
@@ -133,9 +133,8 @@ pub fn server_config(
         None => builder.with_no_client_auth(),
         Some(path) => {
             let mut roots = RootCertStore::empty();
-            let unreadable = |source| CertificateError::Pem { file: path.to_owned(), source };
-            for certificate in CertificateDer::pem_file_iter(path).map_err(unreadable)? {
-                roots.add(certificate.map_err(unreadable)?)?;
+            for certificate in certificates(path)? {
+                roots.add(certificate)?;
             }
             let verifier = WebPkiClientVerifier::builder_with_provider(roots.into(), provider)
                 .build()

@@ -5,5 +5,6 @@ mod raw;
 #[path = "../support/mod.rs"]
 mod support;
 
+mod files;
 mod resets;
 mod silence;

@@ -1,3 +1,5 @@
+//! Being told of changes to a file, wherever its links lead.
+
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::Sender;
