@@ -31,6 +31,8 @@ pub mod error;
 pub mod ext_proc;
 pub mod files;
 pub mod flow_control;
+#[cfg(feature = "kubernetes")]
+pub mod kubernetes;
 pub mod loader;
 pub mod objectives;
 pub mod plugins;
@@ -40,3 +42,4 @@ pub mod server;
 #[cfg(feature = "sim")]
 pub mod sim;
 pub mod telemetry;
+pub mod tls;

@@ -15,19 +15,19 @@ use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 
 use crate::api::Parsers;
-use crate::cli::{AdminOptions, CheckOptions, Exit, Options, TlsOptions};
+use crate::cli::{AdminOptions, Exit, Options, TlsOptions};
 use crate::clock;
 use crate::datalayer::{DataLayer, ScrapeCounters, Settings, pool_averages};
 use crate::director::Director;
 use crate::endpoints::Pool;
 use crate::ext_proc::{ExternalProcessorServer, Shared};
-use crate::loader::{self, Pipeline};
+use crate::loader::Pipeline;
 use crate::objectives::Objectives;
 use crate::scheduling::DecisionOptions;
 use crate::server::{
-    Admin, Counted, HealthService, Incoming, KeyPairFollower, ListenerOptions, Readiness,
-    ServingKey, Shutdown, Stage, TlsPolicy, bind, serve_grpc, serve_grpc_in_two_turns,
-    server_config,
+    Admin, Counted, Drain, HealthService, Incoming, KeyPairFollower, ListenerOptions, MetricsAuth,
+    OpenCalls, Readiness, ServingKey, Shutdown, Stage, TlsPolicy, TokenAuth, bind, serve_grpc,
+    serve_grpc_in_two_turns, server_config,
 };
 use crate::telemetry::{
     BuildInfo, DecisionLog, MeanAndDeviation, Metrics, PoolReading, PoolSource, ScrapeErrors,
@@ -38,16 +38,6 @@ use workers::Workers;
 /// machine refused.
 fn refused(code: u8, text: impl std::fmt::Display) -> Exit {
     Exit { text: format!("epp: {text}\n"), code }
-}
-
-/// `epp check`: prints what is found in a configuration file; status 2 where it cannot be used.
-pub fn check(options: &CheckOptions) -> Exit {
-    let report = loader::check(&options.file, &options.load);
-    let mut text = report.text;
-    if let (true, Some(effective)) = (options.effective, &report.effective) {
-        text.push_str(effective);
-    }
-    Exit { text, code: if report.ok { 0 } else { 2 } }
 }
 
 /// The tasks of the listeners.
@@ -82,6 +72,7 @@ pub struct App {
     shutdown: Shutdown,
     servers: Servers,
     workers: Workers,
+    _drain: Drain,
     _data_layer: Option<DataLayer>,
     _certificates: Vec<KeyPairFollower>,
 }
@@ -143,6 +134,7 @@ impl App {
         let port = (listen.health, "grpc-health-port");
         let health = listener(ListenerOptions::HEALTH, address, port, None).await?;
         let port = (listen.admin, "metrics-port");
+        let address = admin_address(&options, workers.are_in_kubernetes());
         let admin = listener(ListenerOptions::METRICS, address, port, admin_tls).await?;
         let addresses = [ext_proc.local_addr(), health.local_addr(), admin.local_addr()];
 
@@ -156,13 +148,21 @@ impl App {
             pool: pool.clone(),
             readiness: readiness.clone(),
             staleness: options.staleness,
-            auth: workers.metrics_auth(&options),
+            auth: match token_auth(&options.admin)? {
+                None => workers.metrics_auth(&options),
+                auth => auth,
+            },
         };
+        let calls = OpenCalls::default();
         let health_service = || HealthService::server(readiness.clone());
-        let both = Routes::new(health_service()).add_service(Counted::new(processor, streams));
-        let after = |time| drained(shutdown.clone(), time);
-        let (halfway, drained) = (after(options.drain_timeout / 2), after(options.drain_timeout));
-        let exchanges = serve_grpc_in_two_turns(ext_proc, both, halfway, drained);
+        let both = Routes::new(health_service()).add_service(Counted::new(
+            processor,
+            calls.clone(),
+            streams,
+        ));
+        let (timeout, connections) = (options.drain_timeout, ext_proc.open_connections());
+        let drain = Drain::start(shutdown.clone(), timeout, connections, calls);
+        let exchanges = serve_grpc_in_two_turns(ext_proc, both, drain.halfway(), drain.over());
         // Probes and scrapes are answered for as long as an exchange is in progress.
         let served = CancellationToken::new();
         let stop = || served.clone().cancelled_owned();
@@ -183,33 +183,25 @@ impl App {
             shutdown,
             servers,
             workers,
+            _drain: drain,
             _data_layer: data_layer,
             _certificates: certificates,
         })
     }
 
-    /// Serves until it is asked to end, then drains: not ready at once, serving for the drain
-    /// timeout while gateways learn of it, halfway through asking them to connect anew; then no
-    /// new exchange is taken and those in progress may finish. Asked a second time, it ends at
-    /// once.
+    /// Serves until it is asked to end, then drains: not ready at once, serving while gateways
+    /// learn of it, for the drain timeout at most and no longer than exchanges come, halfway
+    /// through asking them to connect anew; then no new exchange is taken and those in progress
+    /// may finish. Asked a second time, it ends at once.
     pub async fn run(mut self) {
         self.shutdown.reached(Stage::Draining).await;
         self.readiness.drain();
-        tracing::info!(timeout = ?self.options.drain_timeout, "Draining");
+        tracing::info!(timeout = ?self.options.drain_timeout, "Draining: a second signal ends it at once");
         self.workers.stand_down().await;
         tokio::select! {
             () = self.servers.finish() => tracing::info!("Every exchange has ended"),
             () = self.shutdown.reached(Stage::Now) => tracing::warn!("Ending at once"),
         }
-    }
-}
-
-/// Ready when no new exchange is to be taken any more.
-async fn drained(shutdown: Shutdown, timeout: std::time::Duration) {
-    shutdown.reached(Stage::Draining).await;
-    tokio::select! {
-        () = tokio::time::sleep(timeout) => {}
-        () = shutdown.reached(Stage::Now) => {}
     }
 }
 
@@ -238,6 +230,31 @@ async fn listener(
     let address = incoming.local_addr();
     tracing::info!(listener = name, %address, tls = secure, "Listening");
     Ok(incoming)
+}
+
+/// Where the metrics port listens; says so where it does not do what was asked for.
+fn admin_address(options: &Options, in_kubernetes: bool) -> Option<IpAddr> {
+    let address = options.admin.bind_address(options.listen.address, in_kubernetes);
+    if options.admin.auth == Some(true) && !in_kubernetes {
+        tracing::warn!(
+            "--metrics-endpoint-auth: without Kubernetes there is nobody to ask who may read the \
+             metrics port; use --metrics-token-file or --metrics-client-ca-file"
+        );
+    }
+    if address != options.listen.address && options.admin.address.is_none() {
+        tracing::info!(
+            "The metrics port is open to this machine alone: --metrics-bind-address and \
+             --metrics-token-file open it to others"
+        );
+    }
+    address
+}
+
+fn token_auth(admin: &AdminOptions) -> Result<Option<Arc<dyn MetricsAuth>>, Exit> {
+    let Some(file) = &admin.token_file else { return Ok(None) };
+    let auth = TokenAuth::start(file)
+        .map_err(|e| refused(2, format_args!("{e}: --metrics-token-file")))?;
+    Ok(Some(Arc::new(auth)))
 }
 
 fn start_data_layer(
@@ -300,11 +317,14 @@ fn metrics(
 
 fn serving_key(
     directory: Option<&Path>,
+    flag: &str,
     reload: bool,
     followers: &mut Vec<KeyPairFollower>,
 ) -> Result<Arc<ServingKey>, Exit> {
     let key = match directory {
-        Some(directory) => ServingKey::read(directory).map_err(|e| refused(2, e))?,
+        Some(directory) => {
+            ServingKey::read(directory).map_err(|e| refused(2, format_args!("{e}: --{flag}")))?
+        }
         None => ServingKey::self_signed().map_err(|e| refused(1, e))?,
     };
     let key = Arc::new(key);
@@ -319,7 +339,7 @@ fn ext_proc_tls(
     tls: &TlsOptions,
     followers: &mut Vec<KeyPairFollower>,
 ) -> Result<Arc<ServerConfig>, Exit> {
-    let key = serving_key(tls.cert_path.as_deref(), tls.reload, followers)?;
+    let key = serving_key(tls.cert_path.as_deref(), "cert-path", tls.reload, followers)?;
     let config = server_config(&tls.policy, key, None, &[b"h2"]).map_err(|e| refused(2, e))?;
     Ok(Arc::new(config))
 }
@@ -330,9 +350,9 @@ fn admin_tls(
     followers: &mut Vec<KeyPairFollower>,
 ) -> Result<Option<Arc<ServerConfig>>, Exit> {
     let Some(directory) = &admin.cert_dir else { return Ok(None) };
-    let key = serving_key(Some(directory), true, followers)?;
+    let key = serving_key(Some(directory), "metrics-cert-dir", true, followers)?;
     let client_ca = admin.client_ca.as_deref();
     let config = server_config(&TlsPolicy::default(), key, client_ca, &[b"http/1.1"])
-        .map_err(|e| refused(2, e))?;
+        .map_err(|e| refused(2, format_args!("{e}: --metrics-client-ca-file")))?;
     Ok(Some(Arc::new(config)))
 }

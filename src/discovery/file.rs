@@ -4,7 +4,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{FileDiscoveryConfig, MAX_FILE_BYTES, parse_endpoints};
+use super::host_names::HostNames;
+use super::{FileDiscoveryConfig, ListedEndpoint, MAX_FILE_BYTES, parse_endpoints};
 use crate::config::Diagnostics;
 use crate::endpoints::{EndpointSpec, Pool, PoolChange};
 use crate::files::{self, Follower, Noted, Timing};
@@ -12,14 +13,14 @@ use crate::files::{self, Follower, Noted, Timing};
 const TIMING: Timing = Timing {
     debounce: Duration::from_millis(50),
     longest_debounce: Duration::from_secs(1),
-    recheck: Duration::from_secs(10),
+    recheck: Duration::from_secs(5),
 };
 
 /// Keeps the pool as an endpoints file says, until dropped.
 ///
 /// A change of the file is taken up as it happens, whichever way it is made: written in place,
 /// renamed over, or by the symbolic links of a Kubernetes ConfigMap. A file that is broken or
-/// gone changes nothing and is logged once.
+/// gone changes nothing and is logged once. Host names in it are looked up again and again.
 #[derive(Debug)]
 pub struct FileDiscovery {
     /// `None` where the file is not followed.
@@ -45,11 +46,14 @@ impl FileDiscovery {
         timing: Timing,
     ) -> Result<Self, Diagnostics> {
         let text = read_text(&config.path).map_err(|message| refused(&config.path, message))?;
-        let specs = read(&config.path, &text)?;
-        pool.replace(specs);
+        let listed = read(&config.path, &text)?;
+        let mut names = HostNames::default();
+        let specs = names.resolve(&listed);
+        pool.replace(specs.clone());
         pool.set_synced(true);
         let Some(noted) = noted else { return Ok(Self { _follower: None }) };
-        let mut state = Followed { path: config.path.clone(), pool, last: Ok(text) };
+        let path = config.path.clone();
+        let mut state = Followed { path, pool, last: Ok(text), listed, names, specs };
         let follower = noted
             .follow("endpoints-file", timing, move || state.look_and_tell())
             .map_err(|e| refused(&config.path, format!("cannot be watched: {e}")))?;
@@ -62,12 +66,12 @@ impl FileDiscovery {
 /// # Errors
 ///
 /// The file cannot be read or is not right: all its mistakes.
-pub fn read_endpoints(path: &Path) -> Result<Vec<EndpointSpec>, Diagnostics> {
+pub fn read_endpoints(path: &Path) -> Result<Vec<ListedEndpoint>, Diagnostics> {
     let text = read_text(path).map_err(|message| refused(path, message))?;
     read(path, &text)
 }
 
-fn read(path: &Path, text: &str) -> Result<Vec<EndpointSpec>, Diagnostics> {
+fn read(path: &Path, text: &str) -> Result<Vec<ListedEndpoint>, Diagnostics> {
     let diagnostics = Diagnostics::new(path.display().to_string());
     let specs = parse_endpoints(text, &diagnostics);
     if diagnostics.has_errors() {
@@ -95,6 +99,11 @@ struct Followed {
     pool: Arc<Pool>,
     /// The file as read last, or why it could not be read: what is no news is not worked on.
     last: Result<String, String>,
+    /// What the last good file lists.
+    listed: Vec<ListedEndpoint>,
+    names: HostNames,
+    /// What the pool was last made to hold.
+    specs: Vec<EndpointSpec>,
 }
 
 /// What one look at the file came to.
@@ -126,17 +135,26 @@ impl Followed {
 
     fn look(&mut self) -> Look {
         let now = read_text(&self.path);
-        if now == self.last {
-            return Look::Unchanged;
+        let mut refusal = None;
+        if now != self.last {
+            let outcome = match &now {
+                Ok(text) => read(&self.path, text),
+                Err(message) => Err(refused(&self.path, message.clone())),
+            };
+            self.last = now;
+            match outcome {
+                Ok(listed) => self.listed = listed,
+                Err(diagnostics) => refusal = Some(diagnostics),
+            }
         }
-        let outcome = match &now {
-            Ok(text) => read(&self.path, text),
-            Err(message) => Err(refused(&self.path, message.clone())),
-        };
-        self.last = now;
-        match outcome {
-            Ok(specs) => Look::Applied(self.pool.replace(specs)),
-            Err(diagnostics) => Look::Refused(diagnostics),
+        // Names go on being looked up while the file is no good.
+        let specs = self.names.resolve(&self.listed);
+        let change = (specs != self.specs).then(|| self.pool.replace(specs.clone()));
+        self.specs = specs;
+        match (refusal, change) {
+            (Some(diagnostics), _) => Look::Refused(diagnostics),
+            (None, Some(change)) => Look::Applied(change),
+            (None, None) => Look::Unchanged,
         }
     }
 }
@@ -260,7 +278,14 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("endpoints.yaml");
         let pool = Arc::new(Pool::new());
-        let mut file = Followed { path: path.clone(), pool: pool.clone(), last: Ok(String::new()) };
+        let mut file = Followed {
+            path: path.clone(),
+            pool: pool.clone(),
+            last: Ok(String::new()),
+            listed: Vec::new(),
+            names: HostNames::default(),
+            specs: Vec::new(),
+        };
         // What is written (`None`: the file is removed), whether it is refused, who is there.
         let good = endpoints(&["a"]);
         let too_large = format!("# {}\n{good}", "x".repeat(MAX_FILE_BYTES as usize));

@@ -21,6 +21,16 @@ pub struct Timing {
     pub recheck: Duration,
 }
 
+impl Default for Timing {
+    fn default() -> Self {
+        Self {
+            debounce: Duration::from_millis(250),
+            longest_debounce: Duration::from_secs(2),
+            recheck: Duration::from_secs(60),
+        }
+    }
+}
+
 /// Follows one file until dropped, on a thread of its own.
 #[derive(Debug)]
 pub struct Follower {
@@ -45,8 +55,7 @@ impl Follower {
     }
 
     /// Notes no change at all, so that only time makes it look.
-    #[cfg(test)]
-    pub(crate) fn note_nothing() -> Noted {
+    pub fn note_nothing() -> Noted {
         let (wake, woken) = channel();
         Noted { wake, woken, watch: Watch::blind() }
     }

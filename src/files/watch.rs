@@ -64,7 +64,6 @@ impl Watch {
     }
 
     /// Never tells of anything.
-    #[cfg(test)]
     pub(super) fn blind() -> Self {
         Self { path: PathBuf::new(), watcher: None, watched: BTreeSet::new() }
     }

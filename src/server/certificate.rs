@@ -2,32 +2,21 @@
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use jiff::{ToSpan, Zoned};
 use rcgen::{CertificateParams, DnType, ExtendedKeyUsagePurpose, KeyPair, KeyUsagePurpose};
 use rustls::crypto::ring;
-use rustls::pki_types::pem::{self, PemObject};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::pki_types::PrivateKeyDer;
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
 
-use crate::files::{self, FileError, Follower, Timing};
+use crate::files::{Follower, Timing};
+use crate::tls::{PemError, certificates, private_key};
 
 /// Names of the files in a certificate directory, as Kubernetes secrets have them.
 const CERTIFICATE: &str = "tls.crt";
 const KEY: &str = "tls.key";
-
-/// A larger file of certificates or keys is refused, bytes.
-pub(super) const MAX_FILE_BYTES: u64 = 1024 * 1024;
-
-/// The reference waits 250 ms for a change to be complete.
-const TIMING: Timing = Timing {
-    debounce: Duration::from_millis(250),
-    longest_debounce: Duration::from_secs(2),
-    recheck: Duration::from_secs(60),
-};
 
 /// Organisation and lifetime of the self-signed certificate, as in the reference.
 const ORGANISATION: &str = "Inference Ext";
@@ -36,12 +25,8 @@ const LIFETIME_YEARS: i64 = 10;
 /// Why a listener cannot have TLS.
 #[derive(Debug, thiserror::Error)]
 pub enum CertificateError {
-    #[error("{file}: {source}", file = file.display())]
-    File { file: PathBuf, source: FileError },
-    #[error("{file}: {source}", file = file.display())]
-    Pem { file: PathBuf, source: pem::Error },
-    #[error("{file}: no certificate in it", file = file.display())]
-    Empty { file: PathBuf },
+    #[error(transparent)]
+    Pem(#[from] PemError),
     #[error("{directory}: certificate and key: {source}", directory = directory.display())]
     Pair { directory: PathBuf, source: rustls::Error },
     #[error("{file}: {source}", file = file.display())]
@@ -112,28 +97,10 @@ impl ResolvesServerCert for ServingKey {
 
 fn read_pair(directory: &Path) -> Result<Arc<CertifiedKey>, CertificateError> {
     let chain = certificates(&directory.join(CERTIFICATE))?;
-    let file = directory.join(KEY);
-    let key = PrivateKeyDer::from_pem_slice(&read(&file)?)
-        .map_err(|source| CertificateError::Pem { file, source })?;
+    let key = private_key(&directory.join(KEY))?;
     CertifiedKey::from_der(chain, key, &ring::default_provider())
         .map(Arc::new)
         .map_err(|source| CertificateError::Pair { directory: directory.to_owned(), source })
-}
-
-/// All certificates of a PEM file; there is one at least.
-pub(super) fn certificates(file: &Path) -> Result<Vec<CertificateDer<'static>>, CertificateError> {
-    let chain: Vec<_> = CertificateDer::pem_slice_iter(&read(file)?)
-        .collect::<Result<_, _>>()
-        .map_err(|source| CertificateError::Pem { file: file.to_owned(), source })?;
-    match chain.is_empty() {
-        true => Err(CertificateError::Empty { file: file.to_owned() }),
-        false => Ok(chain),
-    }
-}
-
-fn read(file: &Path) -> Result<Vec<u8>, CertificateError> {
-    files::read(file, MAX_FILE_BYTES)
-        .map_err(|source| CertificateError::File { file: file.to_owned(), source })
 }
 
 /// Brings a [`ServingKey`] up to date when the files of its directory change, until dropped. A
@@ -153,7 +120,7 @@ impl KeyPairFollower {
         let noted = Follower::note(&directory.join(CERTIFICATE));
         let mut failure = None;
         let look = move || renew(&directory, &key, &mut failure);
-        Ok(Self { _follower: noted.follow("certificates", TIMING, look)? })
+        Ok(Self { _follower: noted.follow("certificates", Timing::default(), look)? })
     }
 }
 

@@ -10,8 +10,9 @@ use rustls::{
     CipherSuite, RootCertStore, ServerConfig, SupportedCipherSuite, SupportedProtocolVersion,
 };
 
-use super::certificate::{CertificateError, certificates};
-use crate::config::nearest;
+use super::certificate::CertificateError;
+use crate::config::did_you_mean;
+use crate::tls::certificates;
 
 /// Which versions and cipher suites of TLS a listener accepts.
 #[derive(Clone, Debug)]
@@ -63,10 +64,8 @@ impl TlsPolicy {
                     Suite::Known => {}
                     Suite::TooOld => warnings
                         .push(format!("--tls-cipher-suites: {suite} is too weak and left out")),
-                    Suite::Unknown(near) => {
-                        let hint = near.map(|n| format!("; did you mean {n}?")).unwrap_or_default();
-                        mistakes
-                            .push(format!("--tls-cipher-suites: unknown suite '{suite}'{hint}"));
+                    Suite::Unknown(hint) => {
+                        mistakes.push(format!("--tls-cipher-suites: unknown suite '{suite}'{hint}"))
                     }
                 }
             }
@@ -85,7 +84,8 @@ impl TlsPolicy {
 enum Suite {
     Known,
     TooOld,
-    Unknown(Option<String>),
+    /// With the suite that may be meant.
+    Unknown(String),
 }
 
 fn judge(name: &str) -> Suite {
@@ -96,7 +96,7 @@ fn judge(name: &str) -> Suite {
         Suite::TooOld
     } else {
         let names: Vec<String> = known().collect();
-        Suite::Unknown(nearest(name, names.iter().map(String::as_str)).map(str::to_owned))
+        Suite::Unknown(did_you_mean(name, names.iter().map(String::as_str)))
     }
 }
 
@@ -198,7 +198,7 @@ mod tests {
             mistakes,
             [
                 "--tls-cipher-suites: unknown suite 'TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA255'; \
-                 did you mean TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256?",
+                 did you mean 'TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256'?",
                 "--tls-cipher-suites: unknown suite 'x'",
             ]
         );

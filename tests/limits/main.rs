@@ -5,6 +5,7 @@ mod raw;
 #[path = "../support/mod.rs"]
 mod support;
 
+mod admin;
 mod files;
 mod resets;
 mod silence;
