@@ -3,6 +3,9 @@
 use std::error::Error;
 use std::path::PathBuf;
 
+#[path = "build/version.rs"]
+mod version;
+
 const FOLDER: &str = "proto";
 
 /// The messages of each room, as one file of nested modules. Two files, so that each room holds
@@ -16,6 +19,8 @@ const API: &[&str] = &[
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed={FOLDER}");
     println!("cargo::rerun-if-changed=build.rs");
+    println!("cargo::rerun-if-changed=build/version.rs");
+    version::emit();
     compile("envoy", ENVOY)?;
     compile("api", API)
 }

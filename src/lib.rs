@@ -13,7 +13,7 @@
 //!    listener is told one [`exchange::Outcome`]: metrics and logs in [`telemetry`] are made of it.
 //!
 //! Around it: [`config`] reads documents, [`loader`] turns an `EndpointPickerConfig` into a
-//! scheduler, [`discovery`] fills the pool, [`cli`] reads the flags, [`app`] puts a pool's runtime
+//! scheduler, [`discovery`] fills the pool, [`files`] reads and follows what an operator names, [`cli`] reads the flags, [`app`] puts a pool's runtime
 //! and the process together. Beside it: `sim`, a model of a vLLM worker, and `bench`, the harness.
 
 pub mod api;
@@ -29,8 +29,11 @@ pub mod endpoints;
 pub mod error;
 pub mod exchange;
 pub mod ext_proc;
+pub mod files;
 pub mod flow_control;
 pub mod headers;
+#[cfg(feature = "kubernetes")]
+pub mod kubernetes;
 pub mod loader;
 pub mod objectives;
 pub mod plugins;
@@ -40,3 +43,4 @@ pub mod server;
 #[cfg(feature = "sim")]
 pub mod sim;
 pub mod telemetry;
+pub mod tls;

@@ -1,11 +1,12 @@
 //! `epp`: flags, then run; nothing else.
 
 use std::ffi::OsString;
+use std::io::{ErrorKind, Write};
 use std::process::ExitCode;
 
-use epp::app::{self, App};
+use epp::app::App;
 use epp::cli::{self, Command, Exit};
-use epp::server::Shutdown;
+use epp::server::{Shutdown, Stage};
 use epp::telemetry::logging;
 
 #[cfg(target_env = "musl")]
@@ -16,18 +17,28 @@ fn main() -> ExitCode {
     let command = arguments().and_then(|a| cli::parse(&a, |name| std::env::var(name).ok()));
     let end = match command {
         Err(exit) => exit,
-        Ok(Command::Check(options)) => app::check(&options),
+        Ok(Command::Check(options)) => cli::check(&options, &mut std::io::stdin()),
+        Ok(Command::Print(text)) => Exit { text, code: 0 },
         Ok(Command::Serve(options)) => match serve(*options) {
             Ok(()) => return ExitCode::SUCCESS,
             Err(exit) => exit,
         },
     };
-    if end.code == 0 {
-        print!("{}", end.text);
-    } else {
-        eprint!("{}", end.text);
+    tell(&end)
+}
+
+/// Prints why there is nothing more to run; what was asked for goes to standard output.
+fn tell(end: &Exit) -> ExitCode {
+    let text = end.text.as_bytes();
+    let written = match end.code {
+        0 => std::io::stdout().lock().write_all(text),
+        _ => std::io::stderr().lock().write_all(text),
+    };
+    match written {
+        // Whoever reads no further, as `head`, has what it wants.
+        Err(e) if e.kind() != ErrorKind::BrokenPipe && end.code == 0 => ExitCode::FAILURE,
+        _ => ExitCode::from(end.code),
     }
-    ExitCode::from(end.code)
 }
 
 /// The arguments after the program's name.
@@ -46,6 +57,11 @@ async fn serve(options: cli::Options) -> Result<(), Exit> {
     let _log = logging::init(options.log).map_err(|e| failed(&e))?;
     let shutdown = Shutdown::new();
     let _signals = shutdown.on_signals().map_err(|e| failed(&e))?;
-    App::start(options, shutdown).await?.run().await;
+    // Asked to end while it starts, it need not have started first.
+    let app = tokio::select! {
+        app = App::start(options, shutdown.clone()) => app?,
+        () = shutdown.reached(Stage::Draining) => return Ok(()),
+    };
+    app.run().await;
     Ok(())
 }

@@ -2,10 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
+use epp::cli::{CheckOptions, Exit};
 use epp::config::{Diagnostics, Severity};
 use epp::discovery::parse_endpoints;
 use epp::endpoints::PoolIds;
-use epp::loader::{LoadOptions, Pipeline, check, load};
+use epp::loader::{LoadOptions, Pipeline, load};
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -77,8 +78,8 @@ fn the_endpoints_sample_is_read() {
     let diagnostics = Diagnostics::new("endpoints.yaml");
     let specs = parse_endpoints(&text, &diagnostics);
     assert_eq!(diagnostics.to_string(), "");
-    let addresses: Vec<_> = specs.iter().map(|s| s.host_port()).collect();
-    assert_eq!(addresses, ["10.0.0.10:8000", "[fd00::11]:8000"]);
+    let addresses: Vec<_> = specs.iter().map(|s| format!("{} {}", s.host, s.port)).collect();
+    assert_eq!(addresses, ["10.0.0.10 8000", "fd00::11 8000"]);
     let standalone = load_sample("standalone.yaml").discovery.unwrap();
     assert_eq!(standalone.path, Path::new("config/endpoints.yaml"));
     assert!(standalone.watch);
@@ -179,29 +180,30 @@ fn check_reports_what_loading_would() {
          dataLayer:\n  discovery:\n    pluginRef: file-discovery\n",
         endpoints.display()
     );
-    let options = LoadOptions::default();
-    let missing = check(&file, &options);
-    assert!(!missing.ok && missing.text.contains("config.yaml: cannot be read: "), "{missing:?}");
+    let check = || {
+        let (files, load) = (vec![file.clone()], LoadOptions::default());
+        let options = CheckOptions { files, effective: false, load };
+        let Exit { text, code } = epp::cli::check(&options, &mut std::io::empty());
+        (code, text)
+    };
+    let (code, text) = check();
+    assert!(code == 2 && text.contains("config.yaml: cannot be read: "), "{text}");
 
     std::fs::write(&file, &config).unwrap();
-    let elsewhere = check(&file, &options);
-    assert!(elsewhere.ok, "{elsewhere:?}");
-    assert!(elsewhere.text.contains("warning: endpoints file "), "{elsewhere:?}");
+    let (code, text) = check();
+    assert!(code == 0 && text.contains("warning: endpoints file "), "{text}");
 
     std::fs::write(&endpoints, "endpoints: [{name: a, address: 10.0.0.1}]").unwrap();
-    let broken = check(&file, &options);
-    assert!(!broken.ok, "{broken:?}");
-    assert!(
-        broken.text.contains("endpoints.yaml:1:13: endpoints[0].port: is missing"),
-        "{broken:?}"
-    );
+    let (code, text) = check();
+    assert_eq!(code, 2, "{text}");
+    assert!(text.contains("endpoints.yaml:1:13: endpoints[0].port: is missing"), "{text}");
 
     std::fs::write(&endpoints, "endpoints: []").unwrap();
-    let good = check(&file, &options);
-    assert!(good.ok && good.text.contains("config.yaml: ok: profile default: 1 queue-scorer"));
+    let (code, text) = check();
+    let ok = "config.yaml: ok: profile default: 1 queue-scorer";
+    assert!(code == 0 && text.contains(ok), "{text}");
 
     std::fs::write(&file, config.replace("queue-scorer", "queue-scorr")).unwrap();
-    let wrong = check(&file, &options);
-    assert!(!wrong.ok && wrong.effective.is_none());
-    assert!(wrong.text.contains("config.yaml:7:9: "), "{wrong:?}");
+    let (code, text) = check();
+    assert!(code == 2 && text.contains("config.yaml:7:9: "), "{text}");
 }

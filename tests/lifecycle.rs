@@ -2,8 +2,9 @@
 
 mod support;
 
+use std::io::Write;
 use std::net::SocketAddr;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -108,7 +109,40 @@ async fn a_drain_moves_gateways_on_before_it_is_over() {
     drop((in_progress, gateway));
     let (code, output) = program.process.wait();
     assert_eq!(code, Some(0), "{output}");
-    assert!(signalled.elapsed() > Duration::from_secs(9), "the drain lasts as long as asked for");
+    assert!(output.contains("Every exchange has ended"), "{output}");
+}
+
+/// An hour of draining is there for gateways: without one, and with one that asks for nothing any
+/// more, it is not waited for.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_drain_that_nobody_needs_ends_by_itself() {
+    let mut idle = Program::start(TUTORIAL, &endpoints(), &["--drain-timeout=1h"]);
+    let mut used = Program::start(TUTORIAL, &endpoints(), &["--drain-timeout=1h"]);
+    let gateway = Gateway::connect(used.grpc_port).await;
+    drop(gateway.post(CHAT, &[], HELLO).await);
+    for program in [&idle, &used] {
+        program.process.signal("INT");
+    }
+    for program in [&mut idle, &mut used] {
+        let (code, output) = program.process.wait_at_most(support::PATIENCE);
+        assert_eq!(code, Some(0), "{output}");
+        assert!(output.contains("a second signal ends it at once"), "{output}");
+        assert!(output.contains("Every exchange has ended"), "{output}");
+    }
+    drop(gateway);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_name_in_place_of_an_address_is_looked_up() {
+    let arguments = ["--endpoints=localhost:29101,no.such.host.invalid:1".to_owned()];
+    let program = Program::start_with(TUTORIAL, &arguments);
+    let answer = Gateway::connect(program.grpc_port).await.post(CHAT, &[], HELLO).await;
+    let destination = answer.destination();
+    assert!(["127.0.0.1:29101", "[::1]:29101"].contains(&destination.as_str()), "{destination}");
+    program.process.wait_for("what is said of the other", |line| {
+        (line.contains("no.such.host.invalid") && line.contains("cannot be looked up"))
+            .then_some(())
+    });
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -171,6 +205,41 @@ fn help_and_version_go_to_standard_output() {
 }
 
 #[test]
+fn the_version_and_what_shells_and_manuals_need_are_printed() {
+    let printed = |arguments: &[&str]| {
+        let output = run(arguments);
+        assert_eq!(output.status.code(), Some(0), "{arguments:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let version = printed(&["--version"]);
+    let expected = format!("epp v{}", env!("CARGO_PKG_VERSION"));
+    assert!(version.starts_with(&expected) && version.lines().count() == 1, "{version}");
+    assert!(printed(&["completions", "bash"]).contains("complete"));
+    assert!(printed(&["man"]).starts_with(".ie"));
+    assert!(printed(&["help"]).contains("--secure-serving"));
+    assert!(printed(&["help", "check"]).contains("--effective"));
+}
+
+#[test]
+fn a_configuration_on_standard_input_is_checked() {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_epp"))
+        .args(["check", "-"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut input = child.stdin.take().unwrap();
+    let indented: String = TUTORIAL.lines().map(|line| format!("    {line}\n")).collect();
+    let config_map = format!("kind: ConfigMap\ndata:\n  tutorial.yaml: |\n{indented}");
+    input.write_all(config_map.as_bytes()).unwrap();
+    drop(input);
+    let output = child.wait_with_output().unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert_eq!(output.status.code(), Some(0), "{text}");
+    assert!(text.contains("stdin (data.tutorial.yaml): ok"), "{text}");
+}
+
+#[test]
 fn without_workers_there_is_nothing_to_start() {
     let output = run(&["--grpc-port=0", "--grpc-health-port=0", "--metrics-port=0"]);
     assert_eq!(output.status.code(), Some(2));
@@ -209,5 +278,6 @@ fn a_port_that_is_taken_is_named() {
     ]);
     assert_eq!(output.status.code(), Some(1));
     let text = String::from_utf8_lossy(&output.stderr);
-    assert!(text.contains(&format!("cannot listen on [::]:{port}")), "{text}");
+    assert!(text.contains(&format!("cannot listen on [::]:{port}: ")), "{text}");
+    assert!(text.trim_end().ends_with(": --grpc-port"), "{text}");
 }

@@ -1,8 +1,9 @@
 //! Reading the `EndpointPickerConfig` that the flags name.
 
 use super::refused;
-use crate::cli::{ConfigSource, Exit, Options};
+use crate::cli::{ConfigSource, Exit, MAX_CONFIG_BYTES, Options};
 use crate::endpoints::PoolIds;
+use crate::files;
 use crate::loader::{self, Pipeline};
 
 /// Loads the configuration; warnings are logged.
@@ -15,8 +16,8 @@ pub(super) fn load(options: &Options, ids: &PoolIds) -> Result<Pipeline, Exit> {
         ConfigSource::Text(text) => ("--config-text".to_owned(), Some(text.clone())),
         ConfigSource::File(file) => {
             let name = file.display().to_string();
-            let text = std::fs::read_to_string(file)
-                .map_err(|e| refused(2, format_args!("--config-file {name}: {e}")))?;
+            let text = files::read_text(file, MAX_CONFIG_BYTES)
+                .map_err(|e| refused(2, format_args!("{name}: {e}: --config-file")))?;
             (name, Some(text))
         }
     };

@@ -6,7 +6,7 @@ mod runtime;
 mod workers;
 
 use std::future::Future;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -15,13 +15,13 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 
-use crate::cli::{AdminOptions, CheckOptions, Exit, Options, TlsOptions};
+use crate::cli::{AdminOptions, Exit, Options, TlsOptions};
 use crate::endpoints::Pool;
 use crate::ext_proc::ExternalProcessorServer;
-use crate::loader;
 use crate::server::{
-    Counted, HealthService, Incoming, KeyPairFollower, ServingKey, Shutdown, Stage, TlsPolicy,
-    bind, serve_grpc, serve_grpc_in_two_turns, server_config,
+    Counted, Drain, HealthService, Incoming, KeyPairFollower, ListenerOptions, MetricsAuth,
+    OpenCalls, ServingKey, Shutdown, Stage, TlsPolicy, TokenAuth, bind, serve_grpc,
+    serve_grpc_in_two_turns, server_config,
 };
 use crate::telemetry::BuildInfo;
 pub use pool_runtime::PoolRuntime;
@@ -30,16 +30,6 @@ pub use pool_runtime::PoolRuntime;
 /// machine refused.
 fn refused(code: u8, text: impl std::fmt::Display) -> Exit {
     Exit { text: format!("epp: {text}\n"), code }
-}
-
-/// `epp check`: prints what is found in a configuration file; status 2 where it cannot be used.
-pub fn check(options: &CheckOptions) -> Exit {
-    let report = loader::check(&options.file, &options.load);
-    let mut text = report.text;
-    if let (true, Some(effective)) = (options.effective, &report.effective) {
-        text.push_str(effective);
-    }
-    Exit { text, code: if report.ok { 0 } else { 2 } }
 }
 
 /// The tasks of the listeners.
@@ -72,6 +62,7 @@ pub struct App {
     options: Options,
     shutdown: Shutdown,
     servers: Servers,
+    _drain: Drain,
     _certificates: Vec<KeyPairFollower>,
 }
 
@@ -101,28 +92,37 @@ impl App {
         };
         let admin_tls = admin_tls(&options.admin, &mut certificates)?;
         let listen = &options.listen;
-        let ext_proc = listener("ext_proc", &options, listen.grpc, ext_proc_tls).await?;
-        let health = listener("health", &options, listen.health, None).await?;
-        let admin = listener("metrics", &options, listen.admin, admin_tls).await?;
+        let (address, port) = (listen.address, (listen.grpc, "grpc-port"));
+        let ext_proc = listener(ListenerOptions::EXT_PROC, address, port, ext_proc_tls).await?;
+        let port = (listen.health, "grpc-health-port");
+        let health = listener(ListenerOptions::HEALTH, address, port, None).await?;
+        let port = (listen.admin, "metrics-port");
+        let address = admin_address(&options, runtime.is_in_kubernetes());
+        let admin = listener(ListenerOptions::METRICS, address, port, admin_tls).await?;
         let addresses = [ext_proc.local_addr(), health.local_addr(), admin.local_addr()];
 
         let streams = match options.stream_metrics {
             true => Some(runtime.metrics().add_streams().map_err(|e| refused(1, e))?),
             false => None,
         };
-        let pages = runtime.pages(&options);
+        let pages = runtime.pages(&options, token_auth(&options.admin)?);
+        let calls = OpenCalls::default();
         let health_service = || HealthService::server(runtime.readiness().clone());
-        let both = Routes::new(health_service()).add_service(Counted::new(processor, streams));
-        let after = |time| drained(shutdown.clone(), time);
-        let (halfway, drained) = (after(options.drain_timeout / 2), after(options.drain_timeout));
-        let exchanges = serve_grpc_in_two_turns(ext_proc, both, halfway, drained);
+        let both = Routes::new(health_service()).add_service(Counted::new(
+            processor,
+            calls.clone(),
+            streams,
+        ));
+        let (timeout, connections) = (options.drain_timeout, ext_proc.open_connections());
+        let drain = Drain::start(shutdown.clone(), timeout, connections, calls);
+        let exchanges = serve_grpc_in_two_turns(ext_proc, both, drain.halfway(), drain.over());
         // Probes and scrapes are answered for as long as an exchange is in progress.
         let served = CancellationToken::new();
         let stop = || served.clone().cancelled_owned();
         let servers = Servers {
             ext_proc: serve("ext_proc", exchanges),
             health: serve("health", serve_grpc(health, Routes::new(health_service()), stop())),
-            metrics: serve("metrics", pages.serve(admin, stop())),
+            metrics: tokio::spawn(pages.serve(admin, stop())),
             served,
         };
         let [ext_proc, health, metrics] = addresses;
@@ -134,6 +134,7 @@ impl App {
             options,
             shutdown,
             servers,
+            _drain: drain,
             _certificates: certificates,
         })
     }
@@ -143,28 +144,19 @@ impl App {
         self.runtime.pool()
     }
 
-    /// Serves until it is asked to end, then drains: not ready at once, serving for the drain
-    /// timeout while gateways learn of it, halfway through asking them to connect anew; then no
-    /// new exchange is taken and those in progress may finish. Asked a second time, it ends at
-    /// once.
+    /// Serves until it is asked to end, then drains: not ready at once, serving while gateways
+    /// learn of it, for the drain timeout at most and no longer than exchanges come, halfway
+    /// through asking them to connect anew; then no new exchange is taken and those in progress
+    /// may finish. Asked a second time, it ends at once.
     pub async fn run(mut self) {
         self.shutdown.reached(Stage::Draining).await;
-        tracing::info!(timeout = ?self.options.drain_timeout, "Draining");
+        tracing::info!(timeout = ?self.options.drain_timeout, "Draining: a second signal ends it at once");
         self.runtime.drain().await;
         tokio::select! {
             () = self.servers.finish() => tracing::info!("Every exchange has ended"),
             () = self.shutdown.reached(Stage::Now) => tracing::warn!("Ending at once"),
         }
         self.runtime.stop();
-    }
-}
-
-/// Ready when no new exchange is to be taken any more.
-async fn drained(shutdown: Shutdown, timeout: std::time::Duration) {
-    shutdown.reached(Stage::Draining).await;
-    tokio::select! {
-        () = tokio::time::sleep(timeout) => {}
-        () = shutdown.reached(Stage::Now) => {}
     }
 }
 
@@ -181,31 +173,61 @@ fn serve<E: std::fmt::Display>(
 }
 
 async fn listener(
-    name: &'static str,
-    options: &Options,
-    port: u16,
+    options: ListenerOptions,
+    address: Option<IpAddr>,
+    (port, flag): (u16, &'static str),
     tls: Option<Arc<ServerConfig>>,
 ) -> Result<Incoming, Exit> {
-    let secure = tls.is_some();
-    let listener = bind(options.listen.address, port).await.map_err(|e| refused(1, e))?;
-    let incoming = Incoming::start(listener, tls).map_err(|e| refused(1, e))?;
+    let (name, secure) = (options.name, tls.is_some());
+    let failed = |e| refused(1, format_args!("{e}: --{flag}"));
+    let listener = bind(address, port).await.map_err(failed)?;
+    let incoming = Incoming::start(listener, tls, options).map_err(failed)?;
     let address = incoming.local_addr();
     tracing::info!(listener = name, %address, tls = secure, "Listening");
     Ok(incoming)
 }
 
+/// Where the metrics port listens; says so where it does not do what was asked for.
+fn admin_address(options: &Options, in_kubernetes: bool) -> Option<IpAddr> {
+    let address = options.admin.bind_address(options.listen.address, in_kubernetes);
+    if options.admin.auth == Some(true) && !in_kubernetes {
+        tracing::warn!(
+            "--metrics-endpoint-auth: without Kubernetes there is nobody to ask who may read the \
+             metrics port; use --metrics-token-file or --metrics-client-ca-file"
+        );
+    }
+    if address != options.listen.address && options.admin.address.is_none() {
+        tracing::info!(
+            "The metrics port is open to this machine alone: --metrics-bind-address and \
+             --metrics-token-file open it to others"
+        );
+    }
+    address
+}
+
+fn token_auth(admin: &AdminOptions) -> Result<Option<Arc<dyn MetricsAuth>>, Exit> {
+    let Some(file) = &admin.token_file else { return Ok(None) };
+    let auth = TokenAuth::start(file)
+        .map_err(|e| refused(2, format_args!("{e}: --metrics-token-file")))?;
+    Ok(Some(Arc::new(auth)))
+}
+
 fn serving_key(
     directory: Option<&Path>,
+    flag: &str,
     reload: bool,
     followers: &mut Vec<KeyPairFollower>,
 ) -> Result<Arc<ServingKey>, Exit> {
     let key = match directory {
-        Some(directory) => ServingKey::read(directory).map_err(|e| refused(2, e))?,
+        Some(directory) => {
+            ServingKey::read(directory).map_err(|e| refused(2, format_args!("{e}: --{flag}")))?
+        }
         None => ServingKey::self_signed().map_err(|e| refused(1, e))?,
     };
     let key = Arc::new(key);
     if let (Some(directory), true) = (directory, reload) {
-        followers.push(KeyPairFollower::start(directory.to_owned(), key.clone()));
+        let follower = KeyPairFollower::start(directory.to_owned(), key.clone());
+        followers.push(follower.map_err(|e| refused(1, e))?);
     }
     Ok(key)
 }
@@ -214,7 +236,7 @@ fn ext_proc_tls(
     tls: &TlsOptions,
     followers: &mut Vec<KeyPairFollower>,
 ) -> Result<Arc<ServerConfig>, Exit> {
-    let key = serving_key(tls.cert_path.as_deref(), tls.reload, followers)?;
+    let key = serving_key(tls.cert_path.as_deref(), "cert-path", tls.reload, followers)?;
     let config = server_config(&tls.policy, key, None, &[b"h2"]).map_err(|e| refused(2, e))?;
     Ok(Arc::new(config))
 }
@@ -225,9 +247,9 @@ fn admin_tls(
     followers: &mut Vec<KeyPairFollower>,
 ) -> Result<Option<Arc<ServerConfig>>, Exit> {
     let Some(directory) = &admin.cert_dir else { return Ok(None) };
-    let key = serving_key(Some(directory), true, followers)?;
+    let key = serving_key(Some(directory), "metrics-cert-dir", true, followers)?;
     let client_ca = admin.client_ca.as_deref();
     let config = server_config(&TlsPolicy::default(), key, client_ca, &[b"http/1.1"])
-        .map_err(|e| refused(2, e))?;
+        .map_err(|e| refused(2, format_args!("{e}: --metrics-client-ca-file")))?;
     Ok(Some(Arc::new(config)))
 }

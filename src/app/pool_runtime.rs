@@ -16,7 +16,7 @@ use crate::exchange::{Director, ExchangeContext, OutcomeListener, Randomness, Sh
 use crate::loader::{Hooks, Pipeline};
 use crate::objectives::Objectives;
 use crate::scheduling::{DecisionOptions, EndpointHook, Lifecycle, Runtime};
-use crate::server::{Admin, Readiness};
+use crate::server::{Admin, MetricsAuth, Readiness};
 use crate::telemetry::{
     AccessLog, DecisionLog, MeanAndDeviation, Metrics, PoolReading, PoolSource, ScrapeErrors,
 };
@@ -119,15 +119,20 @@ impl PoolRuntime {
         &self.readiness
     }
 
-    /// The pages that show this pool.
-    pub fn pages(&self, options: &Options) -> Admin {
+    /// True where the endpoints come from Kubernetes.
+    pub fn is_in_kubernetes(&self) -> bool {
+        self.workers.are_in_kubernetes()
+    }
+
+    /// The pages that show this pool; `auth` says who may read them, else Kubernetes does.
+    pub fn pages(&self, options: &Options, auth: Option<Arc<dyn MetricsAuth>>) -> Admin {
         Admin {
             metrics: self.metrics.clone(),
             decisions: self.decisions.clone(),
             pool: self.pool.clone(),
             readiness: self.readiness.clone(),
             staleness: options.staleness,
-            auth: self.workers.metrics_auth(options),
+            auth: auth.or_else(|| self.workers.metrics_auth(options)),
         }
     }
 

@@ -5,13 +5,15 @@ use std::sync::Arc;
 use super::refused;
 use crate::api::ParserKind;
 use crate::cli::{Exit, Options, WorkerSource};
-use crate::discovery::{FileDiscovery, FileDiscoveryConfig};
+use crate::discovery::{FileDiscovery, FileDiscoveryConfig, ListDiscovery};
 use crate::endpoints::Pool;
 use crate::objectives::Objectives;
 use crate::server::{MetricsAuth, Readiness};
 
 #[cfg(feature = "kubernetes")]
-use crate::discovery::kubernetes;
+use crate::discovery::kubernetes as discovery;
+#[cfg(feature = "kubernetes")]
+use crate::kubernetes;
 
 /// Name of the pool where Kubernetes does not give it one, as in the reference.
 const DEFAULT_POOL_NAME: &str = "epp";
@@ -21,6 +23,8 @@ pub(super) struct Workers {
     pool_name: String,
     /// Keeps following the endpoints file.
     _file: Option<FileDiscovery>,
+    /// Keeps looking up the host names of `--endpoints`.
+    _list: Option<ListDiscovery>,
     #[cfg(feature = "kubernetes")]
     cluster: Option<Cluster>,
 }
@@ -29,7 +33,7 @@ pub(super) struct Workers {
 struct Cluster {
     client: kube::Client,
     election: Option<kubernetes::LeaderElection>,
-    discovery: kubernetes::Handle,
+    discovery: discovery::Handle,
 }
 
 impl Workers {
@@ -47,6 +51,7 @@ impl Workers {
                 _ => DEFAULT_POOL_NAME.to_owned(),
             },
             _file: None,
+            _list: None,
             #[cfg(feature = "kubernetes")]
             cluster: None,
         };
@@ -55,8 +60,8 @@ impl Workers {
                 if file.is_some() {
                     tracing::warn!("--endpoints is given: the configuration's file is not used");
                 }
-                pool.replace(list.clone());
-                pool.set_synced(true);
+                let discovery = ListDiscovery::start(list.clone(), pool.clone());
+                workers._list = Some(discovery.map_err(|e| refused(1, e))?);
             }
             (_, Some(file)) => {
                 let discovery = FileDiscovery::start(&file, pool.clone())
@@ -104,22 +109,21 @@ impl Workers {
                     );
                     DEFAULT_POOL_NAME.to_owned()
                 });
-                kubernetes::Source::Selector {
+                discovery::Source::Selector {
                     labels: selector.clone(),
                     target_ports: ports.clone(),
                 }
             }
-            _ => kubernetes::Source::Pool {
-                name: self.pool_name.clone(),
-                group: pool_group(options),
-            },
+            _ => {
+                discovery::Source::Pool { name: self.pool_name.clone(), group: pool_group(options) }
+            }
         };
         let client = kubernetes::connect(options.kubeconfig.as_deref())
             .await
             .map_err(|e| refused(1, format_args!("Kubernetes: {e}")))?;
-        let settings = kubernetes::KubernetesOptions::new(source, options.namespace.clone());
+        let settings = discovery::KubernetesOptions::new(source, options.namespace.clone());
         let discovery =
-            kubernetes::start(client.clone(), settings, pool.clone(), objectives.clone())
+            discovery::start(client.clone(), settings, pool.clone(), objectives.clone())
                 .await
                 .map_err(|e| refused(2, format_args!("Kubernetes: {e}")))?;
         let election = options.leader_election.then(|| {
@@ -148,7 +152,7 @@ impl Workers {
                 parsers.iter().any(|kind| matches!(kind, Passthrough | VertexAi | VllmGrpc));
             return Readiness::new(pool.clone(), leader).with_protocol(move || {
                 let protocol = state.borrow().spec().and_then(|spec| spec.app_protocol);
-                reads_grpc || protocol != Some(kubernetes::AppProtocol::H2c)
+                reads_grpc || protocol != Some(discovery::AppProtocol::H2c)
             });
         }
         #[cfg(not(feature = "kubernetes"))]
@@ -160,14 +164,22 @@ impl Workers {
     /// reference.
     pub fn metrics_auth(&self, options: &Options) -> Option<Arc<dyn MetricsAuth>> {
         #[cfg(feature = "kubernetes")]
-        if let (true, Some(cluster)) = (options.admin.auth, &self.cluster) {
-            return Some(Arc::new(ClusterAuth(kubernetes::MetricsAuth::new(
+        if let (None | Some(true), Some(cluster)) = (options.admin.auth, &self.cluster) {
+            return Some(Arc::new(ClusterAuth(kubernetes::ApiServerAuth::new(
                 cluster.client.clone(),
             ))));
         }
         #[cfg(not(feature = "kubernetes"))]
         let _ = options;
         None
+    }
+
+    /// Whether the endpoints come from Kubernetes.
+    pub fn are_in_kubernetes(&self) -> bool {
+        #[cfg(feature = "kubernetes")]
+        return self.cluster.is_some();
+        #[cfg(not(feature = "kubernetes"))]
+        false
     }
 
     /// Gives the lease back, so that another replica can lead at once. The workers are followed
@@ -182,7 +194,7 @@ impl Workers {
 
 #[cfg(feature = "kubernetes")]
 #[derive(Debug)]
-struct ClusterAuth(kubernetes::MetricsAuth);
+struct ClusterAuth(kubernetes::ApiServerAuth);
 
 #[cfg(feature = "kubernetes")]
 #[tonic::async_trait]
@@ -201,7 +213,7 @@ impl MetricsAuth for ClusterAuth {
 }
 
 #[cfg(feature = "kubernetes")]
-fn pool_group(options: &Options) -> Option<kubernetes::PoolGroup> {
+fn pool_group(options: &Options) -> Option<discovery::PoolGroup> {
     let WorkerSource::Pool { group: Some(group), .. } = &options.workers else { return None };
     group.parse().ok()
 }

@@ -24,7 +24,7 @@ use tokio_stream::{Stream, StreamExt};
 use tonic::service::Routes;
 use tonic::{Request, Response, Status, Streaming};
 
-use crate::server::{Incoming, ServingKey, TlsPolicy, serve_grpc, server_config};
+use crate::server::{Incoming, ListenerOptions, ServingKey, TlsPolicy, serve_grpc, server_config};
 
 /// A picker that decides nothing, to measure others against.
 #[derive(Clone, Debug, clap::Args)]
@@ -51,7 +51,8 @@ pub fn run(args: &FloorArgs) -> Result<(), String> {
             .await
             .map_err(|e| format!("cannot listen on {}: {e}", args.listen))?;
         let tls = args.tls.then(tls).transpose()?;
-        let incoming = Incoming::start(listener, tls).map_err(|e| e.to_string())?;
+        let incoming =
+            Incoming::start(listener, tls, ListenerOptions::EXT_PROC).map_err(|e| e.to_string())?;
         println!("listening on {}", incoming.local_addr());
         serve_grpc(incoming, routes(&args.endpoint), interrupted())
             .await

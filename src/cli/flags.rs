@@ -14,9 +14,10 @@ use crate::telemetry::logging::{Encoder, TimeEncoding, ZapLevel};
 ///
 /// Flags may be written as the reference picker's, of any version: --pool-name, --poolName,
 /// -poolName. A flag that is on or off takes its value after an equals sign only:
-/// --secure-serving=false.
+/// --secure-serving=false. Every flag can be given by the environment too: EPP_POOL_NAME for
+/// --pool-name; the command line wins.
 #[derive(Debug, Parser)]
-#[command(name = "epp", version = super::VERSION, disable_help_subcommand = true)]
+#[command(name = "epp", version = super::version::version())]
 #[command(args_override_self = true)]
 pub(super) struct Flags {
     #[command(subcommand)]
@@ -54,7 +55,8 @@ pub(super) struct Flags {
         help_heading = "Where the workers are"
     )]
     pub endpoint_target_ports: Vec<String>,
-    /// The workers themselves, as ip:port,ip:port; no Kubernetes
+    /// The workers themselves, as host:port,host:port; no Kubernetes. Names are looked up again and
+    /// again, and may stand for several workers
     #[arg(long, value_name = "LIST", help_heading = "Where the workers are")]
     pub endpoints: Option<String>,
     /// Use all workers whatever subset the gateway allows
@@ -67,7 +69,7 @@ pub(super) struct Flags {
     #[arg(long, default_value_t = false, help_heading = "Where the workers are")]
     pub ha_enable_leader_election: bool,
 
-    /// Address to listen on [default: all, IPv6 and IPv4]
+    /// Address to listen on [default: all, IPv6 and IPv4; the metrics port differs]
     #[arg(long, value_name = "IP", help_heading = "Listening")]
     pub bind_address: Option<IpAddr>,
     /// Port of the ext_proc service and of the health service [env: GRPC_PORT]
@@ -192,9 +194,17 @@ pub(super) struct Flags {
     /// Tell the gateway the scores of all workers in dynamic metadata
     #[arg(long, default_value_t = false, help_heading = "Telling what goes on")]
     pub emit_endpoint_scores: bool,
-    /// Ask Kubernetes who may read the metrics port
-    #[arg(long, default_value_t = true, help_heading = "Telling what goes on")]
-    pub metrics_endpoint_auth: bool,
+    /// Ask Kubernetes who may read the metrics port [default: where the workers come from there]
+    #[arg(long, help_heading = "Telling what goes on")]
+    pub metrics_endpoint_auth: Option<bool>,
+    /// Address of the metrics port [default: --bind-address where Kubernetes gives the workers, or
+    /// a token or client certificates are asked for; else this machine alone, 127.0.0.1]
+    #[arg(long, value_name = "IP", help_heading = "Telling what goes on")]
+    pub metrics_bind_address: Option<IpAddr>,
+    /// File with the bearer token that readers of the metrics port must have; Kubernetes is not
+    /// asked then
+    #[arg(long, value_name = "FILE", help_heading = "Telling what goes on")]
+    pub metrics_token_file: Option<PathBuf>,
     /// Directory with tls.crt and tls.key of the metrics port [default: no TLS there]
     #[arg(long, value_name = "DIR", help_heading = "Telling what goes on")]
     pub metrics_cert_dir: Option<PathBuf>,
@@ -222,14 +232,23 @@ pub(super) struct Flags {
 
 #[derive(Debug, Subcommand)]
 pub(super) enum Command {
-    /// Says whether a configuration file is right, without starting anything
+    /// Says whether configurations are right, without starting anything
     Check {
-        /// Print the configuration as it is after all defaults
+        /// Print each configuration as it is after all defaults
         #[arg(long, default_value_t = false)]
         effective: bool,
-        /// The EndpointPickerConfig
-        file: PathBuf,
+        /// EndpointPickerConfigs, or manifests and Helm values that hold some; - is standard input
+        #[arg(required = true, value_name = "FILE")]
+        files: Vec<PathBuf>,
     },
+    /// Prints the completions of a shell: bash, elvish, fish, powershell or zsh
+    Completions {
+        /// The shell
+        #[arg(value_enum)]
+        shell: clap_complete::Shell,
+    },
+    /// Prints the manual page, for man(1)
+    Man,
 }
 
 fn port(text: &str) -> Result<u16, String> {

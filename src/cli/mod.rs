@@ -1,51 +1,45 @@
 //! Flags and environment, in every spelling that deployments pass, read into plain [`Options`].
 
+mod check;
+mod environment;
 mod flags;
 mod spelling;
 mod validate;
+mod version;
 
 use std::collections::BTreeSet;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory, FromArgMatches};
 
-use crate::endpoints::EndpointSpec;
+use crate::discovery::ListedEndpoint;
 use crate::loader::LoadOptions;
 use crate::server::TlsPolicy;
-use crate::telemetry::BuildInfo;
 use crate::telemetry::logging::LogOptions;
+pub use check::check;
 use flags::Flags;
 use spelling::{Known, with_bare_booleans};
 
-const VERSION: &str = BuildInfo::of_this_build().build_ref;
-
-/// Environment variables that stand for flags, as in GIE v0.5.0; a flag wins.
-const FROM_ENVIRONMENT: [(&str, &str); 9] = [
-    ("GRPC_PORT", "grpc-port"),
-    ("GRPC_HEALTH_PORT", "grpc-health-port"),
-    ("MODEL_SERVER_METRICS_PORT", "model-server-metrics-port"),
-    ("MODEL_SERVER_METRICS_PATH", "model-server-metrics-path"),
-    ("DESTINATION_ENDPOINT_HINT_KEY", "destination-endpoint-hint-key"),
-    ("POOL_NAME", "pool-name"),
-    ("POOL_NAMESPACE", "pool-namespace"),
-    ("REFRESH_METRICS_INTERVAL", "refresh-metrics-interval"),
-    ("SECURE_SERVING", "secure-serving"),
-];
+/// A larger configuration file is refused, bytes: no ConfigMap can hold more.
+pub const MAX_CONFIG_BYTES: u64 = 1024 * 1024;
 
 /// What the command line asks for.
 #[derive(Debug)]
 pub enum Command {
     Serve(Box<Options>),
     Check(CheckOptions),
+    /// Completions or a manual page, for standard output.
+    Print(String),
 }
 
 /// `epp check`.
 #[derive(Debug)]
 pub struct CheckOptions {
-    pub file: PathBuf,
+    /// `-` is standard input.
+    pub files: Vec<PathBuf>,
     /// Print the configuration after all defaults.
     pub effective: bool,
     pub load: LoadOptions,
@@ -71,7 +65,7 @@ pub enum WorkerSource {
     /// Pods by a label selector.
     Selector { selector: String, ports: Vec<u16> },
     /// Given as such.
-    List(Vec<EndpointSpec>),
+    List(Vec<ListedEndpoint>),
 }
 
 /// The ports to listen on; 0 means any free one.
@@ -100,12 +94,29 @@ pub struct TlsOptions {
 /// The metrics port.
 #[derive(Clone, Debug, Default)]
 pub struct AdminOptions {
-    /// Ask Kubernetes who may read.
-    pub auth: bool,
+    /// Ask Kubernetes who may read; `None`: where there is a Kubernetes to ask.
+    pub auth: Option<bool>,
+    /// Address to listen on, where it was given.
+    pub address: Option<IpAddr>,
+    /// File with the token that readers must have.
+    pub token_file: Option<PathBuf>,
     /// Directory with `tls.crt` and `tls.key`; `None`: plain HTTP.
     pub cert_dir: Option<PathBuf>,
     /// Authority that clients must be signed by.
     pub client_ca: Option<PathBuf>,
+}
+
+impl AdminOptions {
+    /// The address to listen on. Where neither Kubernetes nor a token nor a client certificate
+    /// says who may read, that is this machine alone, unless the operator wants it otherwise.
+    pub fn bind_address(&self, others: Option<IpAddr>, in_kubernetes: bool) -> Option<IpAddr> {
+        let is_guarded = in_kubernetes || self.token_file.is_some() || self.client_ca.is_some();
+        match self.address {
+            Some(address) => Some(address),
+            None if is_guarded => others,
+            None => Some(Ipv4Addr::LOCALHOST.into()),
+        }
+    }
 }
 
 /// Everything a serving `epp` is told by its flags.
@@ -173,17 +184,7 @@ pub fn parse(
     let mut command = with_bare_booleans(Flags::command());
     let known = Known::of(&mut command);
     let (mut given, mut mistakes) = known.read(arguments);
-    for (variable, flag) in FROM_ENVIRONMENT {
-        let Some(value) = environment(variable).filter(|v| !v.is_empty()) else { continue };
-        if given.has(flag) {
-            continue;
-        }
-        let (read, wrong) = known.read(&[format!("--{flag}={value}")]);
-        given.flags.extend(read.flags);
-        if !wrong.is_empty() {
-            mistakes.push(format!("{variable}='{value}' is no value for --{flag}"));
-        }
-    }
+    mistakes.extend(environment::add(&mut given, &known, &environment));
 
     // clap stops at the first value it cannot read; what it names is set aside until it is happy,
     // so that all such values are told at once.

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use clap::builder::ValueParser;
 use clap::{Arg, ArgAction, Command};
 
-use crate::config::nearest;
+use crate::config::did_you_mean;
 
 /// Whether a flag takes a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -108,6 +108,15 @@ impl Known {
         Self { flags, subcommands }
     }
 
+    /// The long names of the main command's flags that take a value.
+    pub fn names(&self) -> impl Iterator<Item = &str> {
+        let takes_value = |takes: &Takes| *takes != Takes::Nothing;
+        self.flags
+            .iter()
+            .filter(move |(_, takes)| takes_value(takes))
+            .map(|(name, _)| name.as_str())
+    }
+
     /// Brings `arguments` (without the program's name) to one spelling, and tells every mistake;
     /// what is mistaken is left out.
     pub fn read(&self, arguments: &[String]) -> (Arguments, Vec<String>) {
@@ -137,9 +146,8 @@ impl Known {
                         format!("unexpected argument '{argument}'; write --{flag}={argument}"),
                     ),
                     _ => {
-                        let near = nearest(argument, self.subcommands.keys().map(String::as_str));
-                        let near = near.map(|n| format!("; did you mean '{n}'?"));
-                        let near = near.unwrap_or_default();
+                        let known = self.subcommands.keys().map(String::as_str);
+                        let near = did_you_mean(argument, known);
                         mistakes.push(format!("unexpected argument '{argument}'{near}"));
                     }
                 }
@@ -241,11 +249,10 @@ impl Known {
     }
 
     fn unknown(&self, written: &str) -> String {
-        let names = self.flags.keys().map(String::as_str);
-        match nearest(&kebab(written.trim_start_matches('-')), names) {
-            Some(near) => format!("unknown flag '{written}'; did you mean '--{near}'?"),
-            None => format!("unknown flag '{written}'"),
-        }
+        let names: Vec<String> = self.flags.keys().map(|name| format!("--{name}")).collect();
+        let meant = format!("--{}", kebab(written.trim_start_matches('-')));
+        let near = did_you_mean(&meant, names.iter().map(String::as_str));
+        format!("unknown flag '{written}'{near}")
     }
 }
 

@@ -39,7 +39,7 @@ fn defaults_are_the_references() {
     assert_eq!(o.drain_timeout, Duration::from_secs(30));
     assert_eq!(o.scrape_interval, Duration::from_millis(50));
     assert_eq!(o.staleness, Duration::from_secs(2));
-    assert!(o.admin.auth);
+    assert_eq!(o.admin.auth, None);
     assert!(!o.leader_election && !o.ignore_subset && !o.emit_scores && !o.stream_metrics);
     assert_eq!((o.log.level, o.log.access), (LevelFilter::INFO, true));
     assert_eq!(o.warnings, Vec::<String>::new());
@@ -262,7 +262,8 @@ fn what_does_not_go_together() {
         (&["--zap-log-level=loud"], "expected debug, info"),
         (&["-v", "many"], "--v: 'many': expected a number"),
         (&["check"], "<FILE>"),
-        (&["check", "a", "b"], "'b'"),
+        (&["completions", "tcsh"], "'tcsh'"),
+        (&["--metrics-endpoint-auth", "--metrics-token-file=t"], "exclude each other"),
     ] {
         let text = mistakes(arguments);
         assert!(text.contains(expected), "{arguments:?}: {text}");
@@ -273,25 +274,35 @@ fn what_does_not_go_together() {
 
 #[test]
 fn endpoints_are_read_where_they_stand() {
-    let o = options(&["--endpoints", "127.0.0.1:8000,[::1]:8001"]);
-    let WorkerSource::List(specs) = o.workers else { panic!("{:?}", o.workers) };
-    let addresses: Vec<String> = specs.iter().map(|s| s.host_port()).collect();
-    assert_eq!(addresses, ["127.0.0.1:8000", "[::1]:8001"]);
+    let o = options(&["--endpoints", "127.0.0.1:8000,[::1]:8001,worker:8002"]);
+    let WorkerSource::List(list) = o.workers else { panic!("{:?}", o.workers) };
+    let names: Vec<&str> = list.iter().map(|e| e.name.as_str()).collect();
+    assert_eq!(names, ["127.0.0.1:8000", "[::1]:8001", "worker:8002"]);
 }
 
 #[test]
 fn checking_a_file() {
     let arguments = ["--allowExperimentalPlugins", "check", "--effective", "f.yaml"];
     let Ok(Command::Check(check)) = parse_with(&[], &arguments) else { panic!() };
-    assert_eq!(check.file, PathBuf::from("f.yaml"));
+    assert_eq!(check.files, [PathBuf::from("f.yaml")]);
     assert!(check.effective && check.load.allow_experimental_plugins);
-    let Ok(Command::Check(check)) = parse_with(&[], &["check", "f.yaml"]) else { panic!() };
+    let arguments = ["check", "f.yaml", "-"];
+    let Ok(Command::Check(check)) = parse_with(&[], &arguments) else { panic!() };
+    assert_eq!(check.files, [PathBuf::from("f.yaml"), PathBuf::from("-")]);
     assert!(!check.effective && !check.load.allow_experimental_plugins);
 }
 
 #[test]
 fn help_is_for_people() {
-    for arguments in [&["--help"][..], &["-h"], &["-help"], &["check", "--help"], &["--version"]] {
+    for arguments in [
+        &["--help"][..],
+        &["-h"],
+        &["-help"],
+        &["check", "--help"],
+        &["help"],
+        &["help", "check"],
+        &["--version"],
+    ] {
         let exit = parse_with(&[], arguments).unwrap_err();
         assert_eq!(exit.code, 0, "{arguments:?}");
         assert!(exit.text.contains("epp"), "{arguments:?}: {}", exit.text);
@@ -301,4 +312,64 @@ fn help_is_for_people() {
         assert!(help.contains(part), "{part}");
     }
     assert!(!help.contains("--zap-devel"), "flags without effect are not shown");
+}
+
+#[test]
+fn every_flag_has_a_variable_and_the_command_line_wins() {
+    let environment = [
+        ("EPP_ENDPOINTS", "127.0.0.1:1"),
+        ("EPP_GRPC_PORT", "1"),
+        ("GRPC_PORT", "2"),
+        ("EPP_SECURE_SERVING", "false"),
+        ("EPP_V", "4"),
+        ("EPP_DRAIN_TIMEOUT", "7s"),
+        ("EPP_METRICS_BIND_ADDRESS", ""),
+        // Set by Kubernetes for a Service called epp.
+        ("EPP_PORT", "tcp://10.0.0.1:9002"),
+        ("EPP_SERVICE_HOST", "10.0.0.1"),
+    ];
+    let o = options_with(&environment, &[]);
+    assert!(matches!(&o.workers, WorkerSource::List(list) if list.len() == 1));
+    assert_eq!((o.listen.grpc, o.tls.is_none()), (1, true));
+    assert_eq!((o.log.level, o.drain_timeout), (LevelFilter::DEBUG, Duration::from_secs(7)));
+    assert_eq!(o.admin.address, None);
+    // What is given in its place on the command line wins too.
+    let o = options_with(&environment, &["--grpc-port=3", "--pool-name=p"]);
+    assert_eq!(o.listen.grpc, 3);
+    assert_eq!(o.workers, WorkerSource::Pool { name: "p".into(), group: None });
+    let exit = parse_with(&[("EPP_SECURE_SERVING", "perhaps")], &[]).unwrap_err();
+    assert!(exit.text.contains("EPP_SECURE_SERVING='perhaps' is no value"), "{}", exit.text);
+}
+
+#[test]
+fn the_metrics_port_is_open_to_others_only_where_somebody_guards_it_or_it_was_said() {
+    let all: Option<IpAddr> = Some([10, 0, 0, 1].into());
+    let here: Option<IpAddr> = Some(Ipv4Addr::LOCALHOST.into());
+    for (arguments, in_kubernetes, expected) in [
+        (&[][..], true, all),
+        (&[], false, here),
+        (&["--metrics-endpoint-auth=false"], true, all),
+        (&["--metrics-endpoint-auth=false"], false, here),
+        (&["--metrics-token-file=t"], false, all),
+        (&["--metrics-cert-dir=d", "--metrics-client-ca-file=c"], false, all),
+        (&["--metrics-bind-address=0.0.0.0"], false, Some([0, 0, 0, 0].into())),
+        (&["--metrics-bind-address=127.0.0.1"], true, here),
+    ] {
+        let o = options(&[&["--bind-address=10.0.0.1"], arguments].concat());
+        let address = o.admin.bind_address(o.listen.address, in_kubernetes);
+        assert_eq!(address, expected, "{arguments:?} {in_kubernetes}");
+    }
+}
+
+#[test]
+fn completions_and_the_manual_name_the_flags() {
+    for (arguments, part) in [
+        (&["completions", "bash"][..], "--secure-serving"),
+        (&["completions", "zsh"], "--secure-serving"),
+        (&["completions", "fish"], "secure-serving"),
+        (&["man"], "secure\\-serving"),
+    ] {
+        let Ok(Command::Print(text)) = parse_with(&[], arguments) else { panic!("{arguments:?}") };
+        assert!(text.contains(part), "{arguments:?}: {text}");
+    }
 }

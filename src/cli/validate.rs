@@ -3,7 +3,10 @@
 use std::io::IsTerminal;
 use std::time::Duration;
 
+use clap::CommandFactory;
+
 use super::flags::{Command as SubCommand, Flags};
+use super::spelling::with_bare_booleans;
 use super::{
     AdminOptions, CheckOptions, Command, ConfigSource, Listen, Options, TlsOptions, WorkerSource,
 };
@@ -48,12 +51,30 @@ pub(super) fn command(
     let command = flags.command.take();
     let load = load_options(&mut flags, &mut findings);
     let command = match command {
-        Some(SubCommand::Check { effective, file }) => {
-            Command::Check(CheckOptions { file, effective, load })
+        Some(SubCommand::Check { effective, files }) => {
+            Command::Check(CheckOptions { files, effective, load })
         }
+        Some(SubCommand::Completions { shell }) => Command::Print(completions(shell)),
+        Some(SubCommand::Man) => Command::Print(manual(&mut findings)),
         None => Command::Serve(Box::new(options(flags, load, environment, &mut findings))),
     };
     if findings.mistakes.is_empty() { Ok(command) } else { Err(findings.mistakes) }
+}
+
+fn completions(shell: clap_complete::Shell) -> String {
+    let mut text = Vec::new();
+    let mut command = with_bare_booleans(Flags::command());
+    clap_complete::generate(shell, &mut command, "epp", &mut text);
+    String::from_utf8_lossy(&text).into_owned()
+}
+
+fn manual(findings: &mut Findings) -> String {
+    let mut text = Vec::new();
+    let page = clap_mangen::Man::new(with_bare_booleans(Flags::command()));
+    if let Err(e) = page.render(&mut text) {
+        findings.mistake(format!("the manual page cannot be written: {e}"));
+    }
+    String::from_utf8_lossy(&text).into_owned()
 }
 
 fn load_options(flags: &mut Flags, findings: &mut Findings) -> LoadOptions {
@@ -261,17 +282,23 @@ fn tls(flags: &mut Flags, findings: &mut Findings) -> Option<TlsOptions> {
 fn admin(flags: &mut Flags, findings: &mut Findings) -> AdminOptions {
     let admin = AdminOptions {
         auth: flags.metrics_endpoint_auth,
+        address: flags.metrics_bind_address,
+        token_file: flags.metrics_token_file.take(),
         cert_dir: flags.metrics_cert_dir.take(),
         client_ca: flags.metrics_client_ca_file.take(),
     };
     if admin.client_ca.is_some() && admin.cert_dir.is_none() {
         findings.mistake("--metrics-client-ca-file needs --metrics-cert-dir");
     }
-    if admin.cert_dir.is_some() && admin.client_ca.is_none() && !admin.auth {
+    let asks_somebody = admin.client_ca.is_some() || admin.token_file.is_some();
+    if admin.cert_dir.is_some() && !asks_somebody && admin.auth == Some(false) {
         findings.mistake(
-            "--metrics-cert-dir needs --metrics-client-ca-file or --metrics-endpoint-auth: \
-             encryption alone keeps nobody out",
+            "--metrics-cert-dir needs --metrics-client-ca-file, --metrics-token-file or \
+             --metrics-endpoint-auth: encryption alone keeps nobody out",
         );
+    }
+    if admin.auth == Some(true) && admin.token_file.is_some() {
+        findings.mistake("--metrics-endpoint-auth and --metrics-token-file exclude each other");
     }
     admin
 }

@@ -85,6 +85,11 @@ impl fmt::Display for Diagnostics {
     }
 }
 
+/// `; did you mean 'x'?`, where some candidate is near enough; else nothing.
+pub fn did_you_mean<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> String {
+    nearest(name, candidates).map_or(String::new(), |near| format!("; did you mean '{near}'?"))
+}
+
 /// The candidate most like `name`, if any is near enough to be meant.
 pub fn nearest<'a>(name: &str, candidates: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     candidates

@@ -11,7 +11,7 @@ mod node;
 mod placed;
 mod scalar;
 
-pub use diagnostics::{Diagnostic, Diagnostics, Severity, nearest};
+pub use diagnostics::{Diagnostic, Diagnostics, Severity, did_you_mean, nearest};
 pub use fields::{Fields, parse_duration, parse_quantity};
 pub use node::{Key, Node, Position, Value, parse};
 pub use placed::Placed;

@@ -12,6 +12,7 @@ mod averages;
 mod common;
 pub mod config;
 mod connection;
+mod counters;
 pub mod exposition;
 pub mod extract;
 mod health;
@@ -20,13 +21,13 @@ mod scraper;
 mod tls;
 mod worker;
 
-use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
 pub use averages::{Averages, PoolAverages, Spread, pool_averages};
 pub use config::{EngineMaps, Needs, Scheme, ScrapeConfig};
+pub use counters::{EndpointErrors, ScrapeCounters};
 
 use crate::endpoints::Pool;
 use common::Common;
@@ -57,17 +58,6 @@ impl Default for Settings {
             needs: Needs { queue: true, running: true, kv: true, lora: true, cache: true },
         }
     }
-}
-
-/// How scraping went since the start, over all workers.
-#[derive(Debug, Default)]
-pub struct ScrapeCounters {
-    /// Requests for metrics begun.
-    pub scrapes: AtomicU64,
-    /// Requests that brought no answer, or one that is not 200, not HTTP, cut or too late.
-    pub poll_errors: AtomicU64,
-    /// Signals that an answer did not hold, or not in a usable form.
-    pub extract_errors: AtomicU64,
 }
 
 /// Why scraping cannot begin.

@@ -44,6 +44,7 @@ pub(super) fn run(commands: &Receiver<Command>, mut common: Common) {
                 }
                 Ok(Command::Remove(endpoint)) => {
                     workers.retain(|w| !Arc::ptr_eq(&w.endpoint, &endpoint));
+                    common.counters.remove(&endpoint);
                 }
                 Err(RecvTimeoutError::Timeout) => break,
                 Ok(Command::Stop) | Err(RecvTimeoutError::Disconnected) => return,

@@ -3,14 +3,17 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
-use rustls::crypto::{CryptoProvider, verify_tls12_signature, verify_tls13_signature};
-use rustls::{ClientConfig, DigitallySignedStruct, RootCertStore, SignatureScheme};
-use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime};
+use rustls::{ClientConfig, RootCertStore};
 
 use super::StartError;
 use super::config::ScrapeConfig;
+use crate::tls::{AnyCertificate, PemError, certificates, private_key};
+
+impl From<PemError> for StartError {
+    fn from(error: PemError) -> Self {
+        Self::Tls(error.to_string())
+    }
+}
 
 /// Settings for connections to workers.
 ///
@@ -22,7 +25,9 @@ pub(super) fn client_config(config: &ScrapeConfig) -> Result<Arc<ClientConfig>, 
         .with_safe_default_protocol_versions()
         .map_err(|e| StartError::Tls(e.to_string()))?;
     let builder = if config.insecure_skip_verify {
-        builder.dangerous().with_custom_certificate_verifier(Arc::new(AnyCertificate(provider)))
+        builder
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(AnyCertificate::new(provider)))
     } else {
         builder.with_root_certificates(roots(config.ca_cert_path.as_deref())?)
     };
@@ -30,7 +35,7 @@ pub(super) fn client_config(config: &ScrapeConfig) -> Result<Arc<ClientConfig>, 
         (None, None) => builder.with_no_client_auth(),
         (Some(cert), Some(key)) => {
             let chain = certificates(cert)?;
-            let key_der = PrivateKeyDer::from_pem_file(key).map_err(|e| unusable(key, e))?;
+            let key_der = private_key(key)?;
             builder.with_client_auth_cert(chain, key_der).map_err(|e| unusable(key, e))?
         }
         _ => {
@@ -62,55 +67,6 @@ fn roots(path: Option<&Path>) -> Result<RootCertStore, StartError> {
     Ok(roots)
 }
 
-fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, StartError> {
-    let found = CertificateDer::pem_file_iter(path).map_err(|e| unusable(path, e))?;
-    let found: Vec<_> = found.collect::<Result<_, _>>().map_err(|e| unusable(path, e))?;
-    if found.is_empty() {
-        return Err(unusable(path, "no certificate in it"));
-    }
-    Ok(found)
-}
-
 fn unusable(path: &Path, reason: impl std::fmt::Display) -> StartError {
     StartError::Tls(format!("{}: {reason}", path.display()))
-}
-
-/// Accepts any certificate, as the reference does by default: workers have self-signed ones. The
-/// handshake must still prove that the worker holds the certificate's key.
-#[derive(Debug)]
-struct AnyCertificate(Arc<CryptoProvider>);
-
-impl ServerCertVerifier for AnyCertificate {
-    fn verify_server_cert(
-        &self,
-        _end_entity: &CertificateDer<'_>,
-        _intermediates: &[CertificateDer<'_>],
-        _server_name: &ServerName<'_>,
-        _ocsp_response: &[u8],
-        _now: UnixTime,
-    ) -> Result<ServerCertVerified, rustls::Error> {
-        Ok(ServerCertVerified::assertion())
-    }
-
-    fn verify_tls12_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls12_signature(message, cert, dss, &self.0.signature_verification_algorithms)
-    }
-
-    fn verify_tls13_signature(
-        &self,
-        message: &[u8],
-        cert: &CertificateDer<'_>,
-        dss: &DigitallySignedStruct,
-    ) -> Result<HandshakeSignatureValid, rustls::Error> {
-        verify_tls13_signature(message, cert, dss, &self.0.signature_verification_algorithms)
-    }
-
-    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
-        self.0.signature_verification_algorithms.supported_schemes()
-    }
 }

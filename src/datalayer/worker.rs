@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use super::EndpointErrors;
 use super::common::Common;
 use super::connection::{Connection, DiscardBuffer};
 use super::extract::{Layout, Plan, Reading};
@@ -29,6 +30,7 @@ const READ_SIZE: usize = 64 << 10;
 /// One endpoint and how scraping it goes.
 pub(super) struct Worker {
     pub(super) endpoint: Arc<Endpoint>,
+    errors: Arc<EndpointErrors>,
     address: SocketAddr,
     request: Box<[u8]>,
     plan: Arc<Plan>,
@@ -107,8 +109,10 @@ impl Worker {
             env!("CARGO_PKG_VERSION"),
         );
         let plan = common.plan(&endpoint);
+        let errors = common.counters.add(&endpoint);
         Self {
             endpoint,
+            errors,
             address,
             request: request.into_bytes().into(),
             plan,
@@ -223,7 +227,7 @@ impl Worker {
             self.full_read_due = now + FULL_READ_INTERVAL;
         }
         let problems = reading.problems.len() as u64;
-        common.counters.extract_errors.fetch_add(problems, Ordering::Relaxed);
+        common.counters.extract_failed(&self.errors, problems);
         if reading.is_failure() {
             self.tell(Condition::Failing, now, |plan| plan.describe(&reading));
             self.back_off(now, common);
@@ -242,7 +246,7 @@ impl Worker {
         self.poll = None;
         self.connection = None;
         self.release_buffer(common, true);
-        common.counters.poll_errors.fetch_add(1, Ordering::Relaxed);
+        common.counters.poll_failed(&self.errors);
         self.tell(Condition::Failing, now, |_| error.to_string());
         self.back_off(now, common);
     }

@@ -1,8 +1,9 @@
-use std::collections::HashMap;
-use std::net::IpAddr;
+//! The form of an endpoints file.
 
+use std::collections::HashMap;
+
+use super::{Host, ListedEndpoint};
 use crate::config::{Diagnostics, Fields, Position, Value, parse};
-use crate::endpoints::EndpointSpec;
 
 /// A larger endpoints file is refused.
 pub const MAX_FILE_BYTES: u64 = 1024 * 1024;
@@ -14,14 +15,15 @@ pub(super) const DEFAULT_NAMESPACE: &str = "default";
 /// endpoints:
 /// - name: worker-0
 ///   namespace: default     # the default
-///   address: 10.0.0.7      # IPv4 or IPv6
+///   address: 10.0.0.7      # IPv4, IPv6 or a host name
 ///   port: 8000             # also as a string
 ///   labels: {llm-d.ai/role: decode}
 /// ```
 ///
 /// Returns the entries that are right and every mistake in `diagnostics`. The form is that of
-/// `file-discovery` in llm-d-router main at ebab6879, and IPv6 besides.
-pub fn parse_endpoints(text: &str, diagnostics: &Diagnostics) -> Vec<EndpointSpec> {
+/// `file-discovery` in llm-d-router main at ebab6879, and IPv6 and host names
+/// besides.
+pub fn parse_endpoints(text: &str, diagnostics: &Diagnostics) -> Vec<ListedEndpoint> {
     let document = match parse(text) {
         Ok(Some(document)) => document,
         Ok(None) => {
@@ -56,12 +58,12 @@ struct Seen {
     addresses: HashMap<String, String>,
 }
 
-fn read_entry(mut entry: Fields<'_>, seen: &mut Seen) -> Option<EndpointSpec> {
+fn read_entry(mut entry: Fields<'_>, seen: &mut Seen) -> Option<ListedEndpoint> {
     let name = required(&mut entry, "name").and_then(|name| identifier(&entry, "name", name));
     let namespace = entry.string("namespace").filter(|namespace| !namespace.is_empty());
     let namespace =
         identifier(&entry, "namespace", namespace.unwrap_or(DEFAULT_NAMESPACE).to_owned());
-    let ip = required(&mut entry, "address").and_then(|text| address(&entry, &text));
+    let host = required(&mut entry, "address").and_then(|text| address(&entry, &text));
     let port = port(&mut entry);
     let labels = entry.string_map("labels").unwrap_or_default();
     let at = entry.at();
@@ -74,23 +76,19 @@ fn read_entry(mut entry: Fields<'_>, seen: &mut Seen) -> Option<EndpointSpec> {
         return None;
     }
     seen.names.insert(id.clone(), at);
-    let spec = ip.zip(port).map(|(ip, port)| EndpointSpec {
-        namespace,
-        pod_name: name.clone(),
-        name,
-        ip,
-        port,
-        rank: 0,
-        uid: String::new(),
-        labels,
-    });
-    if let Some(spec) = &spec
-        && let Some(other) = seen.addresses.insert(spec.host_port(), id)
-    {
-        entry.warning("address", format!("{} is the address of '{other}' too", spec.host_port()));
+    let endpoint =
+        host.zip(port).map(|(host, port)| ListedEndpoint { namespace, name, host, port, labels });
+    if let Some(ListedEndpoint { host, port, .. }) = &endpoint {
+        let address = match host {
+            Host::Ip(ip) => std::net::SocketAddr::new(*ip, *port).to_string(),
+            Host::Name(name) => format!("{name}:{port}"),
+        };
+        if let Some(other) = seen.addresses.insert(address.clone(), id) {
+            entry.warning("address", format!("{address} is the address of '{other}' too"));
+        }
     }
     entry.finish();
-    spec
+    endpoint
 }
 
 fn required(entry: &mut Fields<'_>, name: &'static str) -> Option<String> {
@@ -110,13 +108,13 @@ fn identifier(entry: &Fields<'_>, field: &str, text: String) -> Option<String> {
     Some(text)
 }
 
-fn address(entry: &Fields<'_>, text: &str) -> Option<IpAddr> {
-    let ip = text.parse().ok();
-    if ip.is_none() {
-        let message = format!("must be an IPv4 or IPv6 address, found '{text}'");
-        entry.error("address", message + "; host names are not resolved");
+fn address(entry: &Fields<'_>, text: &str) -> Option<Host> {
+    let host = Host::parse(text);
+    if host.is_none() {
+        let message = format!("must be an IPv4 or IPv6 address or a host name, found '{text}'");
+        entry.error("address", message);
     }
-    ip
+    host
 }
 
 /// A port, written as a number or as a string.
@@ -143,7 +141,7 @@ mod tests {
 
     use super::*;
 
-    fn read(text: &str) -> (Vec<EndpointSpec>, String) {
+    fn read(text: &str) -> (Vec<ListedEndpoint>, String) {
         let diagnostics = Diagnostics::new("f");
         let specs = parse_endpoints(text, &diagnostics);
         (specs, diagnostics.to_string())
@@ -154,25 +152,29 @@ mod tests {
         let cases: &[(&str, &[&str])] = &[
             ("endpoints: []", &[]),
             (
+                "endpoints: [{name: a, address: worker-0.local, port: 1}]",
+                &["default/a worker-0.local 1 {}"],
+            ),
+            (
                 "endpoints:\n- {name: a, address: 10.0.0.1, port: \"8000\"}\n\
                  - {name: b, namespace: x, address: 'fd00::1', port: 80, labels: {r: '1'}}",
-                &["default/a 10.0.0.1:8000 {}", "x/b [fd00::1]:80 {\"r\": \"1\"}"],
+                &["default/a 10.0.0.1 8000 {}", "x/b fd00::1 80 {\"r\": \"1\"}"],
             ),
             (
                 r#"{"endpoints": [{"name": "a", "address": "10.0.0.1", "port": "80"}]}"#,
-                &["default/a 10.0.0.1:80 {}"],
+                &["default/a 10.0.0.1 80 {}"],
             ),
             (
                 "endpoints:\n- {name: a, namespace: x, address: 10.0.0.1, port: 1}\n\
                  - {name: a, namespace: z, address: 10.0.0.2, port: 1}",
-                &["x/a 10.0.0.1:1 {}", "z/a 10.0.0.2:1 {}"],
+                &["x/a 10.0.0.1 1 {}", "z/a 10.0.0.2 1 {}"],
             ),
         ];
         for (text, expected) in cases {
             let (specs, findings) = read(text);
             let got: Vec<_> = specs
                 .iter()
-                .map(|s| format!("{}/{} {} {:?}", s.namespace, s.name, s.host_port(), s.labels))
+                .map(|s| format!("{}/{} {} {} {:?}", s.namespace, s.name, s.host, s.port, s.labels))
                 .collect();
             assert_eq!((got.as_slice(), findings.as_str()), (&*to_strings(expected), ""), "{text}");
         }
@@ -213,14 +215,14 @@ mod tests {
                 ],
             ),
             (
-                "endpoints:\n- {name: a/b, address: worker.local, port: 70000}\n\
+                "endpoints:\n- {name: a/b, address: worker local, port: 70000}\n\
                  - {name: 3, address: 10.0.0.300, port: '+80'}",
                 &[
                     "f:2:10: endpoints[0].name: must not be empty, nor have a slash or control characters",
-                    "f:2:24: endpoints[0].address: must be an IPv4 or IPv6 address, found 'worker.local'; host names are not resolved",
+                    "f:2:24: endpoints[0].address: must be an IPv4 or IPv6 address or a host name, found 'worker local'",
                     "f:2:44: endpoints[0].port: must be a port from 1 to 65535",
                     "f:3:10: endpoints[1].name: must be a string, found an integer",
-                    "f:3:22: endpoints[1].address: must be an IPv4 or IPv6 address, found '10.0.0.300'; host names are not resolved",
+                    "f:3:22: endpoints[1].address: must be an IPv4 or IPv6 address or a host name, found '10.0.0.300'",
                     "f:3:40: endpoints[1].port: must be a port from 1 to 65535",
                 ],
             ),
@@ -247,18 +249,19 @@ mod tests {
         }
     }
 
-    fn any_spec() -> impl Strategy<Value = EndpointSpec> {
+    fn any_endpoint() -> impl Strategy<Value = ListedEndpoint> {
         let label = ("[a-z./-]{1,9}", "\\PC{0,9}");
         let labels = proptest::collection::btree_map(label.0, label.1, 0..3);
-        ("[^/\\p{C}]{1,12}", "[a-z0-9-]{1,9}", any::<IpAddr>(), 1u16.., labels).prop_map(
-            |(name, namespace, ip, port, labels)| EndpointSpec {
+        let host = prop_oneof![
+            any::<std::net::IpAddr>().prop_map(Host::Ip),
+            "[a-z][a-z0-9]{0,9}(\\.[a-z]{1,5}){0,3}".prop_map(Host::Name),
+        ];
+        ("[^/\\p{C}]{1,12}", "[a-z0-9-]{1,9}", host, 1u16.., labels).prop_map(
+            |(name, namespace, host, port, labels)| ListedEndpoint {
                 namespace,
-                pod_name: name.clone(),
                 name,
-                ip,
+                host,
                 port,
-                rank: 0,
-                uid: String::new(),
                 labels,
             },
         )
@@ -271,7 +274,7 @@ mod tests {
         }
 
         #[test]
-        fn endpoints_written_as_json_are_read_back(specs in proptest::collection::vec(any_spec(), 0..8)) {
+        fn endpoints_written_as_json_are_read_back(specs in proptest::collection::vec(any_endpoint(), 0..8)) {
             let mut ids = std::collections::HashSet::new();
             let specs: Vec<_> = specs
                 .into_iter()
@@ -280,7 +283,7 @@ mod tests {
             let entries: Vec<_> = specs
                 .iter()
                 .map(|s| serde_json::json!({
-                    "name": s.name, "namespace": s.namespace, "address": s.ip.to_string(),
+                    "name": s.name, "namespace": s.namespace, "address": s.host.to_string(),
                     "port": s.port, "labels": s.labels,
                 }))
                 .collect();

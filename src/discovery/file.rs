@@ -1,34 +1,30 @@
-use std::fs::File;
-use std::io::Read;
+//! Endpoints from a file, and from then on as the file changes.
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
-use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use super::watch::{Wake, Watch};
-use super::{FileDiscoveryConfig, MAX_FILE_BYTES, parse_endpoints};
+use super::host_names::HostNames;
+use super::{FileDiscoveryConfig, ListedEndpoint, MAX_FILE_BYTES, parse_endpoints};
 use crate::config::Diagnostics;
 use crate::endpoints::{EndpointSpec, Pool, PoolChange};
+use crate::files::{self, Follower, Noted, Timing};
 
-/// Changes that come within this time of each other are taken up together: a writer may need
-/// several steps.
-const DEBOUNCE: Duration = Duration::from_millis(50);
-/// A file that never rests is read all the same after this time.
-const LONGEST_DEBOUNCE: Duration = Duration::from_secs(1);
-/// The file is looked at again after this time even if nothing was noticed: network file systems
-/// tell nothing of changes made elsewhere.
-const RECHECK: Duration = Duration::from_secs(10);
+const TIMING: Timing = Timing {
+    debounce: Duration::from_millis(50),
+    longest_debounce: Duration::from_secs(1),
+    recheck: Duration::from_secs(5),
+};
 
 /// Keeps the pool as an endpoints file says, until dropped.
 ///
 /// A change of the file is taken up as it happens, whichever way it is made: written in place,
 /// renamed over, or by the symbolic links of a Kubernetes ConfigMap. A file that is broken or
-/// gone changes nothing and is logged once.
+/// gone changes nothing and is logged once. Host names in it are looked up again and again.
 #[derive(Debug)]
 pub struct FileDiscovery {
-    /// The thread that follows the file, and how to end it; `None` where it is not followed.
-    follower: Option<(Sender<Wake>, JoinHandle<()>)>,
+    /// `None` where the file is not followed.
+    _follower: Option<Follower>,
 }
 
 impl FileDiscovery {
@@ -39,38 +35,29 @@ impl FileDiscovery {
     ///
     /// The file cannot be read or is not right: all its mistakes. The pool is left alone.
     pub fn start(config: &FileDiscoveryConfig, pool: Arc<Pool>) -> Result<Self, Diagnostics> {
-        Self::start_with(config, pool, RECHECK)
+        let note = config.watch.then(|| Follower::note(&config.path));
+        Self::start_with(config, pool, note, TIMING)
     }
 
     fn start_with(
         config: &FileDiscoveryConfig,
         pool: Arc<Pool>,
-        recheck: Duration,
+        noted: Option<Noted>,
+        timing: Timing,
     ) -> Result<Self, Diagnostics> {
-        // Watching begins before reading, so that no change falls between the two.
-        let (wake, woken) = channel();
-        let watch = config.watch.then(|| Watch::new(&config.path, wake.clone()));
         let text = read_text(&config.path).map_err(|message| refused(&config.path, message))?;
-        let specs = read(&config.path, &text)?;
-        pool.replace(specs);
+        let listed = read(&config.path, &text)?;
+        let mut names = HostNames::default();
+        let specs = names.resolve(&listed);
+        pool.replace(specs.clone());
         pool.set_synced(true);
-        let Some(watch) = watch else { return Ok(Self { follower: None }) };
-        let mut follower = Follower { path: config.path.clone(), pool, last: Ok(text), watch };
-        let thread = std::thread::Builder::new()
-            .name("endpoints-file".into())
-            .spawn(move || follower.run(&woken, recheck))
+        let Some(noted) = noted else { return Ok(Self { _follower: None }) };
+        let path = config.path.clone();
+        let mut state = Followed { path, pool, last: Ok(text), listed, names, specs };
+        let follower = noted
+            .follow("endpoints-file", timing, move || state.look_and_tell())
             .map_err(|e| refused(&config.path, format!("cannot be watched: {e}")))?;
-        Ok(Self { follower: Some((wake, thread)) })
-    }
-}
-
-impl Drop for FileDiscovery {
-    fn drop(&mut self) {
-        if let Some((wake, thread)) = self.follower.take() {
-            // A thread that is gone already needs no telling, and its panic was reported.
-            let _ = wake.send(Wake::Stop);
-            let _ = thread.join();
-        }
+        Ok(Self { _follower: Some(follower) })
     }
 }
 
@@ -79,12 +66,12 @@ impl Drop for FileDiscovery {
 /// # Errors
 ///
 /// The file cannot be read or is not right: all its mistakes.
-pub fn read_endpoints(path: &Path) -> Result<Vec<EndpointSpec>, Diagnostics> {
+pub fn read_endpoints(path: &Path) -> Result<Vec<ListedEndpoint>, Diagnostics> {
     let text = read_text(path).map_err(|message| refused(path, message))?;
     read(path, &text)
 }
 
-fn read(path: &Path, text: &str) -> Result<Vec<EndpointSpec>, Diagnostics> {
+fn read(path: &Path, text: &str) -> Result<Vec<ListedEndpoint>, Diagnostics> {
     let diagnostics = Diagnostics::new(path.display().to_string());
     let specs = parse_endpoints(text, &diagnostics);
     if diagnostics.has_errors() {
@@ -103,23 +90,20 @@ fn refused(path: &Path, message: String) -> Diagnostics {
 }
 
 fn read_text(path: &Path) -> Result<String, String> {
-    let cannot = |e: std::io::Error| format!("cannot be read: {e}");
-    let file = File::open(path).map_err(cannot)?;
-    let mut bytes = Vec::new();
-    file.take(MAX_FILE_BYTES + 1).read_to_end(&mut bytes).map_err(cannot)?;
-    if bytes.len() as u64 > MAX_FILE_BYTES {
-        return Err(format!("is larger than {} KiB", MAX_FILE_BYTES / 1024));
-    }
-    String::from_utf8(bytes).map_err(|_| "is not UTF-8 text".into())
+    files::read_text(path, MAX_FILE_BYTES).map_err(|e| e.to_string())
 }
 
 /// The state of a file that is followed.
-struct Follower {
+struct Followed {
     path: PathBuf,
     pool: Arc<Pool>,
     /// The file as read last, or why it could not be read: what is no news is not worked on.
     last: Result<String, String>,
-    watch: Watch,
+    /// What the last good file lists.
+    listed: Vec<ListedEndpoint>,
+    names: HostNames,
+    /// What the pool was last made to hold.
+    specs: Vec<EndpointSpec>,
 }
 
 /// What one look at the file came to.
@@ -131,62 +115,46 @@ enum Look {
     Refused(Diagnostics),
 }
 
-impl Follower {
-    fn run(&mut self, woken: &Receiver<Wake>, recheck: Duration) {
-        loop {
-            match woken.recv_timeout(recheck) {
-                Ok(Wake::Changed) => {
-                    if !settle(woken) {
-                        return;
-                    }
-                }
-                Err(RecvTimeoutError::Timeout) => {}
-                Ok(Wake::Stop) | Err(RecvTimeoutError::Disconnected) => return,
-            }
-            // The file may stand behind other directories now.
-            self.watch.renew();
-            match self.look() {
-                Look::Unchanged => {}
-                Look::Applied(change) => tracing::info!(
-                    file = %self.path.display(),
-                    endpoints = self.pool.snapshot().endpoints.len(),
-                    added = change.added.len(),
-                    removed = change.removed.len(),
-                    "Endpoints file taken up"
-                ),
-                Look::Refused(diagnostics) => tracing::error!(
-                    errors = diagnostics.to_string().trim_end().replace('\n', "; "),
-                    "Endpoints file refused, the endpoints stay as they were"
-                ),
-            }
+impl Followed {
+    fn look_and_tell(&mut self) {
+        match self.look() {
+            Look::Unchanged => {}
+            Look::Applied(change) => tracing::info!(
+                file = %self.path.display(),
+                endpoints = self.pool.snapshot().endpoints.len(),
+                added = change.added.len(),
+                removed = change.removed.len(),
+                "Endpoints file taken up"
+            ),
+            Look::Refused(diagnostics) => tracing::error!(
+                errors = diagnostics.to_string().trim_end().replace('\n', "; "),
+                "Endpoints file refused, the endpoints stay as they were"
+            ),
         }
     }
 
     fn look(&mut self) -> Look {
         let now = read_text(&self.path);
-        if now == self.last {
-            return Look::Unchanged;
+        let mut refusal = None;
+        if now != self.last {
+            let outcome = match &now {
+                Ok(text) => read(&self.path, text),
+                Err(message) => Err(refused(&self.path, message.clone())),
+            };
+            self.last = now;
+            match outcome {
+                Ok(listed) => self.listed = listed,
+                Err(diagnostics) => refusal = Some(diagnostics),
+            }
         }
-        let outcome = match &now {
-            Ok(text) => read(&self.path, text),
-            Err(message) => Err(refused(&self.path, message.clone())),
-        };
-        self.last = now;
-        match outcome {
-            Ok(specs) => Look::Applied(self.pool.replace(specs)),
-            Err(diagnostics) => Look::Refused(diagnostics),
-        }
-    }
-}
-
-/// Waits until changes cease for a moment; false where it is time to stop.
-fn settle(woken: &Receiver<Wake>) -> bool {
-    let deadline = Instant::now() + LONGEST_DEBOUNCE;
-    loop {
-        match woken.recv_timeout(DEBOUNCE) {
-            Ok(Wake::Changed) if Instant::now() < deadline => {}
-            Ok(Wake::Changed) | Err(RecvTimeoutError::Timeout) => return true,
-            Ok(Wake::Stop) | Err(RecvTimeoutError::Disconnected) => return false,
+        // Names go on being looked up while the file is no good.
+        let specs = self.names.resolve(&self.listed);
+        let change = (specs != self.specs).then(|| self.pool.replace(specs.clone()));
+        self.specs = specs;
+        match (refusal, change) {
+            (Some(diagnostics), _) => Look::Refused(diagnostics),
+            (None, Some(change)) => Look::Applied(change),
+            (None, None) => Look::Unchanged,
         }
     }
 }
@@ -194,6 +162,7 @@ fn settle(woken: &Receiver<Wake>) -> bool {
 #[cfg(test)]
 mod tests {
     use std::fs;
+    use std::time::Instant;
 
     use super::*;
 
@@ -220,7 +189,8 @@ mod tests {
 
     fn start(path: &Path, pool: &Arc<Pool>) -> FileDiscovery {
         let config = FileDiscoveryConfig { path: path.to_owned(), watch: true };
-        FileDiscovery::start_with(&config, pool.clone(), NEVER).expect("a good file")
+        let (noted, timing) = (Follower::note(path), Timing { recheck: NEVER, ..TIMING });
+        FileDiscovery::start_with(&config, pool.clone(), Some(noted), timing).expect("a good file")
     }
 
     #[test]
@@ -294,19 +264,13 @@ mod tests {
         let path = dir.path().join("endpoints.yaml");
         fs::write(&path, endpoints(&["a"])).unwrap();
         let pool = Arc::new(Pool::new());
-        let (wake, woken) = channel();
-        let mut follower = Follower {
-            path: path.clone(),
-            pool: pool.clone(),
-            last: Ok(String::new()),
-            watch: Watch::blind(),
-        };
-        let thread = std::thread::spawn(move || follower.run(&woken, Duration::from_millis(1)));
-        wait_for(&pool, &["a"]);
+        let config = FileDiscoveryConfig { path: path.clone(), watch: true };
+        let timing = Timing { recheck: Duration::from_millis(1), ..TIMING };
+        let noted = Some(Follower::note_nothing());
+        let _discovery = FileDiscovery::start_with(&config, pool.clone(), noted, timing).unwrap();
+        assert_eq!(names(&pool), ["a"]);
         fs::write(&path, endpoints(&["b"])).unwrap();
         wait_for(&pool, &["b"]);
-        wake.send(Wake::Stop).unwrap();
-        thread.join().unwrap();
     }
 
     #[test]
@@ -314,11 +278,13 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("endpoints.yaml");
         let pool = Arc::new(Pool::new());
-        let mut follower = Follower {
+        let mut file = Followed {
             path: path.clone(),
             pool: pool.clone(),
             last: Ok(String::new()),
-            watch: Watch::blind(),
+            listed: Vec::new(),
+            names: HostNames::default(),
+            specs: Vec::new(),
         };
         // What is written (`None`: the file is removed), whether it is refused, who is there.
         let good = endpoints(&["a"]);
@@ -340,10 +306,10 @@ mod tests {
                 Some(content) => fs::write(&path, content).unwrap(),
                 None => drop(fs::remove_file(&path)),
             }
-            let look = follower.look();
+            let look = file.look();
             assert_eq!(matches!(look, Look::Refused(_)), *is_refused, "{look:?}");
             assert_eq!(names(&pool), *expected);
-            assert!(matches!(follower.look(), Look::Unchanged), "told twice: {look:?}");
+            assert!(matches!(file.look(), Look::Unchanged), "told twice: {look:?}");
         }
     }
 
@@ -370,6 +336,6 @@ mod tests {
         let config = FileDiscoveryConfig { path, watch: false };
         let discovery = FileDiscovery::start(&config, pool.clone()).unwrap();
         assert_eq!(names(&pool), ["a"]);
-        assert!(discovery.follower.is_none());
+        assert!(discovery._follower.is_none());
     }
 }

@@ -2,16 +2,18 @@
 
 mod endpoints_file;
 mod file;
+mod host_names;
 #[cfg(feature = "kubernetes")]
 pub mod kubernetes;
 mod list;
-mod watch;
+mod listed_endpoint;
 
 use std::path::PathBuf;
 
 pub use endpoints_file::{MAX_FILE_BYTES, parse_endpoints};
 pub use file::{FileDiscovery, read_endpoints};
-pub use list::parse_endpoint_list;
+pub use list::{ListDiscovery, parse_endpoint_list};
+pub use listed_endpoint::{Host, ListedEndpoint};
 
 /// What `file-discovery` was told.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -7,7 +7,6 @@
 //! Every version of the document from GIE v0.5.0 to llm-d-router main at ebab6879 is read; the
 //! defaulting is the latter's.
 
-mod check;
 mod data_layer;
 mod dependencies;
 mod document;
@@ -24,7 +23,6 @@ mod scheduling;
 use std::fmt::Write;
 use std::sync::Arc;
 
-pub use check::{CheckReport, check};
 pub use effective::Effective;
 
 use crate::config::{Diagnostics, parse};

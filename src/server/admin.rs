@@ -1,6 +1,5 @@
 //! Metrics and debug pages, over HTTP.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,7 +13,7 @@ use axum::response::{Html, IntoResponse, Response};
 use axum::routing::get;
 use serde_json::{Value, json};
 
-use super::{Connection, Incoming, Readiness};
+use super::{Incoming, Readiness, http1};
 use crate::clock;
 use crate::endpoints::{Endpoint, Pool};
 use crate::telemetry::{DecisionLog, Metrics};
@@ -42,15 +41,8 @@ pub struct Admin {
 
 impl Admin {
     /// Serves the pages until `stop` is ready.
-    ///
-    /// # Errors
-    /// None that a client can bring about.
-    pub async fn serve(
-        self,
-        incoming: Incoming,
-        stop: impl Future<Output = ()> + Send + 'static,
-    ) -> std::io::Result<()> {
-        axum::serve(incoming, self.router()).with_graceful_shutdown(stop).await
+    pub async fn serve(self, incoming: Incoming, stop: impl Future<Output = ()>) {
+        http1::serve(incoming, self.router(), stop).await;
     }
 
     fn router(self) -> Router {
@@ -68,24 +60,6 @@ impl Admin {
             .route("/readyz", get(readyz))
             .merge(guarded)
             .with_state(Arc::new(self))
-    }
-}
-
-impl axum::serve::Listener for Incoming {
-    type Io = Connection;
-    type Addr = SocketAddr;
-
-    async fn accept(&mut self) -> (Connection, SocketAddr) {
-        match self.next_connection().await {
-            Some(connection) => (connection, Incoming::local_addr(self)),
-            // The accepting task lives as long as we do, so there will be a next one; if it
-            // panicked there is none, and nothing to return.
-            None => std::future::pending().await,
-        }
-    }
-
-    fn local_addr(&self) -> std::io::Result<SocketAddr> {
-        Ok(Incoming::local_addr(self))
     }
 }
 

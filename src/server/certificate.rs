@@ -1,27 +1,22 @@
+//! The certificate a listener shows: self-signed, or from files that may change.
+
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use jiff::{ToSpan, Zoned};
-use notify::{RecommendedWatcher, RecursiveMode, Watcher};
 use rcgen::{CertificateParams, DnType, ExtendedKeyUsagePurpose, KeyPair, KeyUsagePurpose};
 use rustls::crypto::ring;
-use rustls::pki_types::pem::{self, PemObject};
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::pki_types::PrivateKeyDer;
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
-use tokio::sync::mpsc;
-use tokio_util::task::AbortOnDropHandle;
+
+use crate::files::{Follower, Timing};
+use crate::tls::{PemError, certificates, private_key};
 
 /// Names of the files in a certificate directory, as Kubernetes secrets have them.
 const CERTIFICATE: &str = "tls.crt";
 const KEY: &str = "tls.key";
-
-/// Changes within this time are taken up together (the reference's 250 ms).
-const DEBOUNCE: Duration = Duration::from_millis(250);
-/// The files are read again after this time even if nothing was noticed.
-const RECHECK: Duration = Duration::from_secs(60);
 
 /// Organisation and lifetime of the self-signed certificate, as in the reference.
 const ORGANISATION: &str = "Inference Ext";
@@ -30,10 +25,8 @@ const LIFETIME_YEARS: i64 = 10;
 /// Why a listener cannot have TLS.
 #[derive(Debug, thiserror::Error)]
 pub enum CertificateError {
-    #[error("{file}: {source}", file = file.display())]
-    Pem { file: PathBuf, source: pem::Error },
-    #[error("{file}: no certificate in it", file = file.display())]
-    Empty { file: PathBuf },
+    #[error(transparent)]
+    Pem(#[from] PemError),
     #[error("{directory}: certificate and key: {source}", directory = directory.display())]
     Pair { directory: PathBuf, source: rustls::Error },
     #[error("{file}: {source}", file = file.display())]
@@ -103,18 +96,8 @@ impl ResolvesServerCert for ServingKey {
 }
 
 fn read_pair(directory: &Path) -> Result<Arc<CertifiedKey>, CertificateError> {
-    let file = directory.join(CERTIFICATE);
-    let pem = |source| CertificateError::Pem { file: file.clone(), source };
-    let chain: Vec<CertificateDer<'static>> = CertificateDer::pem_file_iter(&file)
-        .map_err(pem)?
-        .collect::<Result<_, _>>()
-        .map_err(pem)?;
-    if chain.is_empty() {
-        return Err(CertificateError::Empty { file });
-    }
-    let file = directory.join(KEY);
-    let key = PrivateKeyDer::from_pem_file(&file)
-        .map_err(|source| CertificateError::Pem { file, source })?;
+    let chain = certificates(&directory.join(CERTIFICATE))?;
+    let key = private_key(&directory.join(KEY))?;
     CertifiedKey::from_der(chain, key, &ring::default_provider())
         .map(Arc::new)
         .map_err(|source| CertificateError::Pair { directory: directory.to_owned(), source })
@@ -124,77 +107,38 @@ fn read_pair(directory: &Path) -> Result<Arc<CertifiedKey>, CertificateError> {
 /// pair that cannot be used leaves the earlier one in place and is logged once.
 #[derive(Debug)]
 pub struct KeyPairFollower {
-    _task: AbortOnDropHandle<()>,
+    _follower: Follower,
 }
 
 impl KeyPairFollower {
-    /// Follows `directory`; must be called within a tokio runtime.
-    pub fn start(directory: PathBuf, key: Arc<ServingKey>) -> Self {
-        let (changed, changes) = mpsc::channel(1);
-        let watcher = watch(&directory, changed);
-        let follow = follow(directory, key, watcher, changes);
-        Self { _task: AbortOnDropHandle::new(tokio::spawn(follow)) }
+    /// Follows `directory`.
+    ///
+    /// # Errors
+    /// Where the system gives no thread for it.
+    pub fn start(directory: PathBuf, key: Arc<ServingKey>) -> std::io::Result<Self> {
+        // The key stands in the same directory, and is written before or after.
+        let noted = Follower::note(&directory.join(CERTIFICATE));
+        let mut failure = None;
+        let look = move || renew(&directory, &key, &mut failure);
+        Ok(Self { _follower: noted.follow("certificates", Timing::default(), look)? })
     }
 }
 
-/// A watcher of the directory: secrets are swapped by renaming a link in it.
-fn watch(directory: &Path, changed: mpsc::Sender<()>) -> Option<RecommendedWatcher> {
-    let told = move |event: notify::Result<notify::Event>| {
-        let read_only = event.is_ok_and(|e| e.kind.is_access() && !is_written(&e.kind));
-        if !read_only {
-            // A change that is already being told of need not be told of twice.
-            _ = changed.try_send(());
-        }
-    };
-    notify::recommended_watcher(told)
-        .and_then(|mut watcher| {
-            watcher.watch(directory, RecursiveMode::NonRecursive).map(|()| watcher)
-        })
-        .inspect_err(|e| {
-            let directory = directory.display();
-            tracing::warn!(%directory, error = %e, "Cannot watch certificates; looking now and then");
-        })
-        .ok()
-}
-
-fn is_written(kind: &notify::EventKind) -> bool {
-    use notify::event::{AccessKind, AccessMode, EventKind};
-    matches!(kind, EventKind::Access(AccessKind::Close(AccessMode::Write)))
-}
-
-async fn follow(
-    directory: PathBuf,
-    key: Arc<ServingKey>,
-    watcher: Option<RecommendedWatcher>,
-    mut changes: mpsc::Receiver<()>,
-) {
-    let mut failure = None;
-    loop {
-        let told = tokio::time::timeout(RECHECK, async {
-            match &watcher {
-                Some(_) => changes.recv().await,
-                None => std::future::pending().await,
+/// Takes up the pair as it is now; `failure` is what was last said about it.
+fn renew(directory: &Path, key: &ServingKey, failure: &mut Option<String>) {
+    match read_pair(directory) {
+        Ok(pair) => {
+            *failure = None;
+            if pair.cert != key.current().cert {
+                key.0.store(pair);
+                tracing::info!(directory = %directory.display(), "Certificate renewed");
             }
-        });
-        if let Ok(None) = told.await {
-            return;
         }
-        tokio::time::sleep(DEBOUNCE).await;
-        while changes.try_recv().is_ok() {}
-        match read_pair(&directory) {
-            Ok(pair) => {
-                failure = None;
-                if pair.cert != key.current().cert {
-                    key.0.store(pair);
-                    tracing::info!(directory = %directory.display(), "Certificate renewed");
-                }
-            }
-            Err(error) => {
-                let text = error.to_string();
-                if failure.as_ref() != Some(&text) {
-                    tracing::error!(error = text, "New certificate is unusable; the old one stays");
-                    failure = Some(text);
-                }
+        Err(error) => {
+            let text = error.to_string();
+            if failure.as_ref() != Some(&text) {
+                tracing::error!(error = text, "New certificate is unusable; the old one stays");
+                *failure = Some(text);
             }
         }
     }

@@ -1,7 +1,10 @@
+//! Counting the calls of a gRPC service: how many there are, and how they end.
+
 use std::convert::Infallible;
 use std::future::Future;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::task::{Context, Poll, ready};
 use std::time::Instant;
 
@@ -17,17 +20,57 @@ use crate::telemetry::StreamMetrics;
 type Request = http::Request<Body>;
 type Response = http::Response<Body>;
 
-/// A gRPC service whose calls are counted, where somebody wants them to be.
+/// Calls that are open, and how many there ever were. Clones count together.
+#[derive(Clone, Debug, Default)]
+pub struct OpenCalls(Arc<CallCounts>);
+
+#[derive(Debug, Default)]
+struct CallCounts {
+    begun: AtomicU64,
+    ended: AtomicU64,
+}
+
+impl OpenCalls {
+    /// How many have begun so far.
+    pub fn begun(&self) -> u64 {
+        self.0.begun.load(Ordering::Relaxed)
+    }
+
+    /// How many are open now.
+    pub fn open(&self) -> u64 {
+        // Read in this order, so that a call that begins in between is not missing.
+        let ended = self.0.ended.load(Ordering::Acquire);
+        self.begun().saturating_sub(ended)
+    }
+
+    pub(super) fn begin(&self) -> BegunCall {
+        self.0.begun.fetch_add(1, Ordering::Relaxed);
+        BegunCall(self.clone())
+    }
+}
+
+/// Counts as open until it is dropped.
+#[derive(Debug)]
+pub(super) struct BegunCall(OpenCalls);
+
+impl Drop for BegunCall {
+    fn drop(&mut self) {
+        self.0.0.ended.fetch_add(1, Ordering::Release);
+    }
+}
+
+/// A gRPC service whose calls are counted, and by how they end where somebody wants to know.
 #[derive(Clone, Debug)]
 pub struct Counted<S> {
     service: S,
+    calls: OpenCalls,
     metrics: Option<Arc<StreamMetrics>>,
 }
 
 impl<S> Counted<S> {
-    /// Without metrics calls pass as they are.
-    pub fn new(service: S, metrics: Option<Arc<StreamMetrics>>) -> Self {
-        Self { service, metrics }
+    /// Counts the calls of `service` in `calls`, and in `metrics` if there are any.
+    pub fn new(service: S, calls: OpenCalls, metrics: Option<Arc<StreamMetrics>>) -> Self {
+        Self { service, calls, metrics }
     }
 }
 
@@ -49,11 +92,10 @@ where
     }
 
     fn call(&mut self, request: Request) -> Self::Future {
-        let call = self.metrics.clone().map(OpenCall::new);
+        let mut call = OpenCall::new(self.calls.begin(), self.metrics.clone());
         let answer = self.service.call(request);
         Box::pin(async move {
             let response = answer.await?;
-            let Some(mut call) = call else { return Ok(response) };
             // An answer that is all trailers has its status among the headers.
             if let Some(status) = Status::from_header_map(response.headers()) {
                 call.code = status.code();
@@ -67,21 +109,26 @@ where
 /// client reset the stream, or its connection is gone.
 #[derive(Debug)]
 struct OpenCall {
-    metrics: Arc<StreamMetrics>,
+    metrics: Option<Arc<StreamMetrics>>,
     opened_at: Instant,
     code: Code,
+    _begun: BegunCall,
 }
 
 impl OpenCall {
-    fn new(metrics: Arc<StreamMetrics>) -> Self {
-        metrics.opened();
-        Self { metrics, opened_at: Instant::now(), code: Code::Cancelled }
+    fn new(begun: BegunCall, metrics: Option<Arc<StreamMetrics>>) -> Self {
+        if let Some(metrics) = &metrics {
+            metrics.opened();
+        }
+        Self { metrics, opened_at: Instant::now(), code: Code::Cancelled, _begun: begun }
     }
 }
 
 impl Drop for OpenCall {
     fn drop(&mut self) {
-        self.metrics.ended(self.code, self.opened_at.elapsed().as_secs_f64());
+        if let Some(metrics) = &self.metrics {
+            metrics.ended(self.code, self.opened_at.elapsed().as_secs_f64());
+        }
     }
 }
 

@@ -1,3 +1,5 @@
+//! The gRPC listeners, and what one client may ask of them.
+
 use std::future::Future;
 use std::io;
 use std::pin::Pin;
@@ -18,12 +20,15 @@ const STREAM_WINDOW: u32 = 1024 * 1024;
 /// Bytes a client may send on all streams of a connection together.
 const CONNECTION_WINDOW: u32 = 16 * 1024 * 1024;
 /// A gateway has one stream per request in progress, often all on one connection; hyper's own
-/// limit is 200.
-const MAX_STREAMS: u32 = 1_000_000;
-/// Streams the client reset that we have not looked at yet. A gateway whose clients leave
-/// together resets thousands at once; more than the limit would cost it the connection, and with
-/// it every request in progress.
-const MAX_PENDING_RESETS: usize = 65_536;
+/// limit is 200. A gateway that needs more opens another connection.
+const MAX_STREAMS: u32 = 32_768;
+/// The names and values of a request's headers together, bytes, and 32 for each. Those of a
+/// gateway take a few hundred.
+const MAX_HEADERS: u32 = 16 * 1024;
+/// Streams that were reset before we looked at them. A connection reads 64 KiB at most before
+/// the streams in them are looked at ([`Connection`]), and no stream is opened and reset in less
+/// than 25 bytes: so no gateway gets here, however many of its clients leave at once.
+const MAX_PENDING_RESETS: usize = 4_096;
 /// How often a silent gateway is asked whether it is still there, and how long it may take.
 const KEEPALIVE_INTERVAL: Duration = Duration::from_secs(30);
 const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(20);
@@ -44,6 +49,7 @@ pub async fn serve_grpc(
         .max_concurrent_streams(MAX_STREAMS)
         .http2_keepalive_interval(Some(KEEPALIVE_INTERVAL))
         .http2_keepalive_timeout(Some(KEEPALIVE_TIMEOUT))
+        .http2_max_header_list_size(MAX_HEADERS)
         .http2_max_pending_accept_reset_streams(Some(MAX_PENDING_RESETS))
         // Counted over a connection's whole life, not at one time.
         .http2_max_local_error_reset_streams(None)

@@ -1,3 +1,5 @@
+//! Whether requests can be served, and the health service that says so.
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 

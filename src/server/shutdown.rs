@@ -1,3 +1,5 @@
+//! Being asked to end, by a signal or by whoever runs us.
+
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tokio_util::task::AbortOnDropHandle;
@@ -12,7 +14,7 @@ pub enum Stage {
     Now,
 }
 
-/// The wish to end. Clones are handles on the same one.
+/// Whether the program was asked to end. Clones are handles on the same one.
 #[derive(Clone, Debug)]
 pub struct Shutdown {
     stage: watch::Sender<Stage>,

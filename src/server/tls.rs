@@ -1,9 +1,9 @@
+//! What of TLS a listener accepts.
+
 use std::path::Path;
 use std::sync::Arc;
 
 use rustls::crypto::{CryptoProvider, ring};
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject;
 use rustls::server::{ResolvesServerCert, WebPkiClientVerifier};
 use rustls::version::{TLS12, TLS13};
 use rustls::{
@@ -11,7 +11,8 @@ use rustls::{
 };
 
 use super::certificate::CertificateError;
-use crate::config::nearest;
+use crate::config::did_you_mean;
+use crate::tls::certificates;
 
 /// Which versions and cipher suites of TLS a listener accepts.
 #[derive(Clone, Debug)]
@@ -63,10 +64,8 @@ impl TlsPolicy {
                     Suite::Known => {}
                     Suite::TooOld => warnings
                         .push(format!("--tls-cipher-suites: {suite} is too weak and left out")),
-                    Suite::Unknown(near) => {
-                        let hint = near.map(|n| format!("; did you mean {n}?")).unwrap_or_default();
-                        mistakes
-                            .push(format!("--tls-cipher-suites: unknown suite '{suite}'{hint}"));
+                    Suite::Unknown(hint) => {
+                        mistakes.push(format!("--tls-cipher-suites: unknown suite '{suite}'{hint}"))
                     }
                 }
             }
@@ -85,7 +84,8 @@ impl TlsPolicy {
 enum Suite {
     Known,
     TooOld,
-    Unknown(Option<String>),
+    /// With the suite that may be meant.
+    Unknown(String),
 }
 
 fn judge(name: &str) -> Suite {
@@ -96,7 +96,7 @@ fn judge(name: &str) -> Suite {
         Suite::TooOld
     } else {
         let names: Vec<String> = known().collect();
-        Suite::Unknown(nearest(name, names.iter().map(String::as_str)).map(str::to_owned))
+        Suite::Unknown(did_you_mean(name, names.iter().map(String::as_str)))
     }
 }
 
@@ -133,9 +133,8 @@ pub fn server_config(
         None => builder.with_no_client_auth(),
         Some(path) => {
             let mut roots = RootCertStore::empty();
-            let unreadable = |source| CertificateError::Pem { file: path.to_owned(), source };
-            for certificate in CertificateDer::pem_file_iter(path).map_err(unreadable)? {
-                roots.add(certificate.map_err(unreadable)?)?;
+            for certificate in certificates(path)? {
+                roots.add(certificate)?;
             }
             let verifier = WebPkiClientVerifier::builder_with_provider(roots.into(), provider)
                 .build()
@@ -199,7 +198,7 @@ mod tests {
             mistakes,
             [
                 "--tls-cipher-suites: unknown suite 'TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA255'; \
-                 did you mean TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256?",
+                 did you mean 'TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256'?",
                 "--tls-cipher-suites: unknown suite 'x'",
             ]
         );

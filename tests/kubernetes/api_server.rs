@@ -183,7 +183,7 @@ impl ApiServer {
 
     pub async fn client(&self, user: &str) -> Client {
         let kubeconfig = self.kubeconfig(user);
-        epp::discovery::kubernetes::connect(Some(&kubeconfig)).await.expect("a usable kubeconfig")
+        epp::kubernetes::connect(Some(&kubeconfig)).await.expect("a usable kubeconfig")
     }
 
     /// Installs the CRDs of a folder and waits until they are served.

@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use epp::discovery::kubernetes::{LeaderElection, LeaderOptions, lease_name};
+use epp::kubernetes::{LeaderElection, LeaderOptions, lease_name};
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
 use kube::api::Api;
 

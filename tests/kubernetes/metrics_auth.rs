@@ -1,4 +1,4 @@
-use epp::discovery::kubernetes::MetricsAuth;
+use epp::kubernetes::ApiServerAuth;
 use serde_json::json;
 
 use crate::api_server::shared;
@@ -33,11 +33,11 @@ async fn who_may_read_metrics() {
     // Rights reach the authorizer a moment after they are written.
     let client = server.client("picker").await;
     eventually("the scraper may read", async || {
-        MetricsAuth::new(client.clone()).check(Some("scraper-token"), "/metrics", "GET").await
+        ApiServerAuth::new(client.clone()).check(Some("scraper-token"), "/metrics", "GET").await
             == Ok(())
     })
     .await;
-    let auth = MetricsAuth::new(client);
+    let auth = ApiServerAuth::new(client);
     for (token, path, method, expected) in [
         (Some("scraper-token"), "/metrics", "GET", Ok(())),
         (Some("admin-token"), "/metrics", "GET", Ok(())),
@@ -53,6 +53,6 @@ async fn who_may_read_metrics() {
         assert_eq!(auth.check(token, path, method).await, expected, "{token:?} {method} {path}");
     }
     // Who may not ask cannot tell, which is no fault of the scraper's.
-    let powerless = MetricsAuth::new(server.client("stranger").await);
+    let powerless = ApiServerAuth::new(server.client("stranger").await);
     assert_eq!(powerless.check(Some("scraper-token"), "/metrics", "GET").await, Err(500));
 }

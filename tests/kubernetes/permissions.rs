@@ -1,4 +1,5 @@
-use epp::discovery::kubernetes::{KubernetesOptions, LeaderElection, LeaderOptions, Source};
+use epp::discovery::kubernetes::{KubernetesOptions, Source};
+use epp::kubernetes::{LeaderElection, LeaderOptions};
 use epp::objectives::criticality;
 use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};

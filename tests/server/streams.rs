@@ -9,7 +9,7 @@ use envoy_types::pb::envoy::service::ext_proc::v3::external_processor_server::{
     ExternalProcessor, ExternalProcessorServer,
 };
 use envoy_types::pb::envoy::service::ext_proc::v3::{ProcessingRequest, ProcessingResponse};
-use epp::server::{Counted, Shutdown, Stage, serve_grpc};
+use epp::server::{Counted, OpenCalls, Shutdown, Stage, serve_grpc};
 use epp::telemetry::Metrics;
 use futures_util::{Stream, StreamExt};
 use tokio::net::TcpStream;
@@ -54,7 +54,8 @@ async fn serve() -> Server {
     let address = incoming.local_addr();
     let metrics = Metrics::new().unwrap();
     let streams = metrics.add_streams().unwrap();
-    let service = Counted::new(ExternalProcessorServer::new(Echo), Some(streams));
+    let service =
+        Counted::new(ExternalProcessorServer::new(Echo), OpenCalls::default(), Some(streams));
     let shutdown = Shutdown::new();
     let stop = {
         let shutdown = shutdown.clone();
@@ -189,7 +190,7 @@ async fn streams_are_counted_by_how_they_end() {
 async fn without_metrics_calls_pass_as_they_are() {
     let incoming = listen(None).await;
     let address = incoming.local_addr();
-    let service = Counted::new(ExternalProcessorServer::new(Echo), None);
+    let service = Counted::new(ExternalProcessorServer::new(Echo), OpenCalls::default(), None);
     tokio::spawn(serve_grpc(incoming, Routes::new(service), std::future::pending()));
     let mut exchange = Exchange::open(address).await;
     exchange.ask(ProcessingRequest::default()).await.unwrap();

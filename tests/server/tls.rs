@@ -80,7 +80,7 @@ async fn a_renewed_pair_is_shown_to_new_connections() {
     let directory = tempfile::tempdir().unwrap();
     let first = write_pair(directory.path());
     let key = Arc::new(ServingKey::read(directory.path()).unwrap());
-    let _follower = KeyPairFollower::start(directory.path().to_owned(), key.clone());
+    let _follower = KeyPairFollower::start(directory.path().to_owned(), key.clone()).unwrap();
     let incoming = serve(&TlsPolicy::default(), key).await;
     let address = incoming.local_addr();
     assert_eq!(shown(address).await, first);
@@ -94,7 +94,7 @@ async fn a_broken_pair_changes_nothing() {
     let directory = tempfile::tempdir().unwrap();
     let first = write_pair(directory.path());
     let key = Arc::new(ServingKey::read(directory.path()).unwrap());
-    let _follower = KeyPairFollower::start(directory.path().to_owned(), key.clone());
+    let _follower = KeyPairFollower::start(directory.path().to_owned(), key.clone()).unwrap();
     let incoming = serve(&TlsPolicy::default(), key).await;
     let address = incoming.local_addr();
 
@@ -126,7 +126,7 @@ async fn a_kubernetes_secret_is_swapped_by_a_link() {
         std::os::unix::fs::symlink(Path::new("..data").join(file), mount.join(file)).unwrap();
     }
     let key = Arc::new(ServingKey::read(mount).unwrap());
-    let _follower = KeyPairFollower::start(mount.to_owned(), key.clone());
+    let _follower = KeyPairFollower::start(mount.to_owned(), key.clone()).unwrap();
     let incoming = serve(&TlsPolicy::default(), key).await;
 
     let renewed = link("..v2");

@@ -4,6 +4,7 @@ use std::io::{BufRead, BufReader, Read};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Condvar, Mutex};
 use std::thread;
+use std::time::{Duration, Instant};
 
 use super::PATIENCE;
 
@@ -98,6 +99,19 @@ impl Process {
         let closed =
             self.output.1.wait_timeout_while(output, PATIENCE, |o| o.open_pipes > 0).unwrap().0;
         (status.code(), closed.lines.join("\n"))
+    }
+}
+
+impl Process {
+    /// The same, but panics where it does not end in time.
+    pub fn wait_at_most(&mut self, limit: Duration) -> (Option<i32>, String) {
+        let start = Instant::now();
+        while self.child.try_wait().expect("the child was started").is_none() {
+            let output = self.output();
+            assert!(start.elapsed() < limit, "{} does not end; it said:\n{output}", self.name);
+            thread::sleep(Duration::from_millis(5));
+        }
+        self.wait()
     }
 }
 

@@ -1,3 +1,5 @@
+//! Following all objects of one kind: a list, then a watch, for as long as it takes.
+
 use std::collections::BTreeMap;
 use std::fmt::Debug;
 use std::pin::pin;
@@ -12,7 +14,8 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::retry_state::{RetryState, is_missing};
+use super::retry_state::RetryState;
+use crate::kubernetes::is_missing;
 
 /// How long a watch may go without ending by itself, in seconds.
 const WATCH_SECONDS: u32 = 60;

@@ -4,15 +4,9 @@
 //! and the objects that name it, and keeps [`Pool`] and [`Objectives`] as they say. Each kind is
 //! followed by one task of [`kind`]; what it knows is read by the tasks of [`pool`], [`pods`] and
 //! [`objectives`]. While the API server is away everything stays as it was last known.
-//!
-//! Beside discovery: [`leader`] elects one of several replicas, [`MetricsAuth`] asks the API
-//! server who may read our metrics.
 
-mod client;
 mod error;
 mod kind;
-mod leader;
-mod metrics_auth;
 mod objective_specs;
 mod objectives;
 mod pods;
@@ -33,10 +27,7 @@ use tokio_util::task::AbortOnDropHandle;
 use crate::endpoints::Pool;
 use crate::objectives::Objectives;
 
-pub use client::connect;
 pub use error::KubernetesError;
-pub use leader::{LeaderElection, LeaderOptions, lease_name};
-pub use metrics_auth::MetricsAuth;
 pub use pool::PoolState;
 pub use pool_spec::{AppProtocol, PoolGroup, PoolSpec};
 

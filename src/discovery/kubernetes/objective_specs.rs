@@ -1,3 +1,5 @@
+//! The objects that say something about models, as they stand in Kubernetes.
+
 use kube::ResourceExt;
 use kube::api::DynamicObject;
 use serde::Deserialize;

@@ -1,3 +1,5 @@
+//! Objectives and model rewrites, from the objects that name the pool.
+
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 

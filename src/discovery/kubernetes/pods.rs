@@ -1,3 +1,5 @@
+//! Endpoints, from the pods that the pool selects.
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;

@@ -1,3 +1,5 @@
+//! The pool that is in force: one object of one of two API groups, or a selector.
+
 use std::collections::BTreeSet;
 
 use kube::api::DynamicObject;

@@ -1,3 +1,5 @@
+//! What an InferencePool says, in the forms of both API groups.
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::str::FromStr;

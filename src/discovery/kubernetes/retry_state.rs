@@ -1,40 +1,8 @@
-use std::error::Error;
+//! How often to ask the API server again for a kind, and what is said about it.
+
 use std::time::Duration;
 
-/// True where the API server does not have a kind, or does not let us read it.
-pub(super) fn is_missing(error: &kube::Error) -> bool {
-    matches!(error, kube::Error::Api(status) if status.code == 403 || status.code == 404)
-}
-
-/// What went wrong, as one sentence for a human.
-pub(super) fn reason(error: &kube::Error) -> String {
-    match error {
-        // The answer for a path that nobody serves has no message of its own.
-        kube::Error::Api(status) if status.code == 404 && status.details.is_none() => {
-            "the API server does not have it (404)".to_owned()
-        }
-        kube::Error::Api(status) => format!("{} ({})", status.message.trim(), status.code),
-        kube::Error::Service(error) => causes(error.as_ref()),
-        kube::Error::HyperError(error) => causes(error),
-        kube::Error::ReadEvents(error) => causes(error),
-        other => other.to_string(),
-    }
-}
-
-/// An error and what brought it about. An error that repeats its cause is left out.
-fn causes(error: &(dyn Error + 'static)) -> String {
-    let mut chain = vec![error.to_string()];
-    let mut next = error.source();
-    while let Some(error) = next {
-        let text = error.to_string();
-        if chain.last().is_some_and(|outer| outer.contains(&text)) {
-            chain.pop();
-        }
-        chain.push(text);
-        next = error.source();
-    }
-    chain.join(": ")
-}
+use crate::kubernetes::{is_missing, reason};
 
 /// How often to try again, and what to say about it: one line when trouble begins, one when it
 /// is over.
@@ -117,20 +85,5 @@ mod tests {
         let waits: Vec<_> = (0..40).map(|_| backoff(&mut attempts, 200, most)).collect();
         assert!(waits[0] <= Duration::from_millis(200) && waits[0] >= Duration::from_millis(150));
         assert!(waits[10..].iter().all(|w| *w <= most && *w >= most.mul_f64(0.75)));
-    }
-
-    #[derive(Debug, thiserror::Error)]
-    #[error("{0}")]
-    struct Outer(&'static str, #[source] std::io::Error);
-
-    #[test]
-    fn reasons_are_sentences() {
-        let io = || std::io::Error::other("no route to host");
-        for (error, expected) in [
-            (Outer("cannot connect", io()), "cannot connect: no route to host"),
-            (Outer("io: no route to host", io()), "no route to host"),
-        ] {
-            assert_eq!(reason(&kube::Error::Service(error.into())), expected);
-        }
     }
 }

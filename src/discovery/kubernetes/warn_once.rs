@@ -1,3 +1,5 @@
+//! Saying what is wrong with an object once.
+
 use std::collections::BTreeSet;
 
 /// What is wrong with the objects we watch, each said once for as long as it stays so.

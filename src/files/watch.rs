@@ -1,3 +1,5 @@
+//! Being told of changes to a file, wherever its links lead.
+
 use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::Sender;
@@ -62,7 +64,6 @@ impl Watch {
     }
 
     /// Never tells of anything.
-    #[cfg(test)]
     pub(super) fn blind() -> Self {
         Self { path: PathBuf::new(), watcher: None, watched: BTreeSet::new() }
     }

@@ -1,3 +1,5 @@
+//! Which of several replicas serves.
+
 use std::time::Duration;
 
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
@@ -10,7 +12,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
-use super::retry_state::reason;
+use super::reason;
 
 /// The name of the lease that replicas of one pool's picker compete for, as in llm-d-router main
 /// at ebab6879.

@@ -1,3 +1,5 @@
+//! The client for the API server.
+
 use std::path::Path;
 use std::time::Duration;
 
@@ -10,7 +12,7 @@ use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 use tower::{BoxError, ServiceBuilder, ServiceExt};
 
-use super::error::KubernetesError;
+use super::error::ConnectError;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -20,20 +22,20 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 /// # Errors
 ///
 /// Where no configuration is found or it cannot be used. The API server need not answer yet.
-pub async fn connect(kubeconfig: Option<&Path>) -> Result<Client, KubernetesError> {
+pub async fn connect(kubeconfig: Option<&Path>) -> Result<Client, ConnectError> {
     let config = match kubeconfig {
         Some(path) => {
-            let unusable = |source| KubernetesError::Kubeconfig { path: path.to_owned(), source };
+            let unusable = |source| ConnectError::Kubeconfig { path: path.to_owned(), source };
             let file = Kubeconfig::read_from(path).map_err(unusable)?;
             let options = KubeConfigOptions::default();
             Config::from_custom_kubeconfig(file, &options).await.map_err(unusable)?
         }
-        None => Config::infer().await.map_err(|e| KubernetesError::NoConfiguration(Box::new(e)))?,
+        None => Config::infer().await.map_err(|e| ConnectError::NoConfiguration(Box::new(e)))?,
     };
     if config.proxy_url.is_some() {
-        return Err(KubernetesError::Proxy);
+        return Err(ConnectError::Proxy);
     }
-    client(config).map_err(KubernetesError::Client)
+    client(config).map_err(ConnectError::Client)
 }
 
 /// Put together by hand, for what the library's own client does besides: it repeats refused

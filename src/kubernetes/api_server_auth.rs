@@ -1,3 +1,5 @@
+//! Who may read a port of ours, as the API server says.
+
 use std::collections::HashMap;
 use std::time::Duration;
 
@@ -10,7 +12,7 @@ use kube::{Client, Error};
 use parking_lot::Mutex;
 use tokio::time::Instant;
 
-use super::retry_state::reason;
+use super::reason;
 
 /// How long a yes is believed.
 const ALLOWED_FOR: Duration = Duration::from_secs(60);
@@ -22,7 +24,7 @@ const MOST_ANSWERS: usize = 1024;
 /// Asks the API server whether the bearer of a token may read a path of ours: a `TokenReview`
 /// for who it is, a `SubjectAccessReview` for what it may do. The checks are those of
 /// controller-runtime's filter, which guards the reference's metrics endpoint.
-pub struct MetricsAuth {
+pub struct ApiServerAuth {
     reviews: Api<TokenReview>,
     access: Api<SubjectAccessReview>,
     answers: Mutex<HashMap<Question, Answer>>,
@@ -41,14 +43,14 @@ struct Answer {
     until: Instant,
 }
 
-impl std::fmt::Debug for MetricsAuth {
+impl std::fmt::Debug for ApiServerAuth {
     /// Tokens stay out of it.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("MetricsAuth").finish_non_exhaustive()
+        f.debug_struct("ApiServerAuth").finish_non_exhaustive()
     }
 }
 
-impl MetricsAuth {
+impl ApiServerAuth {
     pub fn new(client: Client) -> Self {
         Self {
             reviews: Api::all(client.clone()),

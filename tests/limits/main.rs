@@ -1,0 +1,11 @@
+//! What one client, one operator's mistake or one file may cost: the real program over real
+//! sockets, each attack against the bound that docs/limits.md names.
+
+mod raw;
+#[path = "../support/mod.rs"]
+mod support;
+
+mod admin;
+mod files;
+mod resets;
+mod silence;
