@@ -19,7 +19,7 @@ lint: ## formatting, clippy with warnings as errors for every feature set, licen
 .PHONY: deny
 deny: ## licences, sources and banned crates of the dependencies, where cargo-deny is installed
 	@if $(CARGO) deny --version >/dev/null 2>&1; then \
-		$(CARGO) deny --offline check licenses bans sources; \
+		$(CARGO) deny --offline check --hide-inclusion-graph licenses bans sources; \
 	else \
 		echo "lint: licences are not checked, there is no cargo-deny (cargo install --locked cargo-deny)"; \
 	fi
