@@ -23,3 +23,7 @@ deny: ## licences, sources and banned crates of the dependencies, where cargo-de
 	else \
 		echo "lint: licences are not checked, there is no cargo-deny (cargo install --locked cargo-deny)"; \
 	fi
+
+.PHONY: image-check
+image-check: ## builds the binary as the image's Dockerfile does, without a container engine
+	tools/image_check.sh
