@@ -7,13 +7,12 @@
 //!
 //! `cargo bench --bench prefix_index` prints bytes per (worker, block) first.
 
-use std::alloc::{GlobalAlloc, Layout, System};
 use std::hint::black_box;
 use std::num::NonZeroUsize;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use criterion::{BatchSize, Criterion, criterion_group, criterion_main};
 use dashmap::DashMap;
+use epp::bench::allocations::{Counting, live_bytes};
 use epp::prefix::BlockLru;
 use lru::LruCache;
 use parking_lot::{Mutex, RwLock};
@@ -25,24 +24,6 @@ const CAPACITY: usize = 31_250;
 const CHAIN: usize = 128;
 /// Workers that hold the whole prompt that is looked up, and workers that hold half of it.
 const HOLDERS: usize = 4;
-
-/// Counts live bytes.
-struct Counting;
-
-static LIVE: AtomicUsize = AtomicUsize::new(0);
-
-// SAFETY: every call is handed on to the system's allocator as it came.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        LIVE.fetch_add(layout.size(), Ordering::Relaxed);
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
-        LIVE.fetch_sub(layout.size(), Ordering::Relaxed);
-        unsafe { System.dealloc(ptr, layout) }
-    }
-}
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
@@ -167,7 +148,7 @@ impl Index for Map {
 
 /// Fills an index beyond its capacity, with the asked prompt last, and prints what that took.
 fn filled<I: Index>(name: &str, new: impl Fn() -> I) -> I {
-    let before = LIVE.load(Ordering::Relaxed);
+    let before = live_bytes();
     let index = new();
     let prompts = CAPACITY / CHAIN + 1;
     for worker in 0..WORKERS {
@@ -176,7 +157,7 @@ fn filled<I: Index>(name: &str, new: impl Fn() -> I) -> I {
         }
     }
     let blocks = WORKERS * CAPACITY;
-    let bytes = LIVE.load(Ordering::Relaxed) - before;
+    let bytes = live_bytes() - before;
     println!("{name}: {:.1} bytes per (worker, block)", bytes as f64 / blocks as f64);
     let asked = chain(0);
     for holder in 0..HOLDERS {

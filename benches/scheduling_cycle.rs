@@ -3,14 +3,13 @@
 //!
 //! `cargo bench --bench scheduling_cycle` prints heap allocations per decision first.
 
-use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::RefCell;
 use std::hint::black_box;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use criterion::{Criterion, criterion_group, criterion_main};
+use epp::bench::allocations::{Counting, of_thread};
 use epp::clock::Timestamp;
 use epp::endpoints::{Endpoint, EndpointSpec, PoolIds};
 use epp::loader::{LoadOptions, load};
@@ -22,23 +21,6 @@ const WORKERS: usize = 64;
 const PROMPT_BYTES: usize = 32 * 1024;
 /// Prompts that each worker was sent before.
 const PROMPTS_BEFORE: usize = 240;
-
-/// Counts allocations.
-struct Counting;
-
-static ALLOCATIONS: AtomicUsize = AtomicUsize::new(0);
-
-// SAFETY: every call is handed on to the system's allocator as it came.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, ptr: *mut u8, layout: Layout) {
-        unsafe { System.dealloc(ptr, layout) }
-    }
-}
 
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
@@ -110,10 +92,10 @@ fn measure(c: &mut Criterion, name: &str, prefix_parameters: &str, count: usize)
     }
     // Held by the sixth worker.
     let warm = request(5 * PROMPTS_BEFORE + 17);
-    let before = ALLOCATIONS.load(Ordering::Relaxed);
+    let before = of_thread();
     let all = candidates(&workers);
     let decision = schedule(&warm, &all);
-    let allocations = ALLOCATIONS.load(Ordering::Relaxed) - before;
+    let allocations = (of_thread() - before).calls;
     assert_eq!(&*decision.target().expect("a target").spec.name, "w5");
     println!("{name}, {count} workers: {allocations} allocations, candidates included");
 

@@ -1,6 +1,8 @@
 //! The main job end to end: a client's HTTP request, a real Envoy, the real `epp`, and simulated
 //! vLLM workers behind it.
 
+#[path = "gateway/connections.rs"]
+mod connections;
 mod support;
 
 use std::net::SocketAddr;

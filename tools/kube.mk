@@ -6,22 +6,26 @@ KUBE_TOOLS := .tools/kube
 KUBE_BIN := $(KUBE_TOOLS)/bin
 HELM_VERSION := v3.18.6
 
+ifeq ($(call skips,kubernetes),)
 tools: kube-tools
+endif
 
 .PHONY: kube-tools
-# What can be had is; the tests say what they skip for want of the rest.
-kube-tools: ## a Kubernetes API server, helm and CRDs, for the tests that want them
-	@command -v go >/dev/null || { echo "kube-tools: no go on this machine, tests against an API server will be skipped"; exit 0; }; \
-	$(MAKE) --no-print-directory -k kube-apiserver etcd helm kube-crds || \
-		echo "kube-tools: something could not be had, the tests that need it will be skipped"
+kube-tools: ## a Kubernetes API server, helm, kubectl and CRDs, for the tests that want them
+	@command -v go >/dev/null || test -x $(KUBE_BIN)/helm || { \
+		echo "kube-tools: no go on this machine to build an API server with;" \
+			"install Go 1.25 or later, or say SKIP=kubernetes"; exit 1; }
+	@$(MAKE) --no-print-directory -k kube-apiserver etcd kubectl helm kube-crds || { \
+		echo "kube-tools: see above for what could not be had; SKIP=kubernetes does without"; exit 1; }
 
-.PHONY: kube-apiserver etcd helm kube-crds
+.PHONY: kube-apiserver etcd kubectl helm kube-crds
 ifdef KUBEBUILDER_ASSETS
 kube-apiserver etcd:
 else
 kube-apiserver: $(KUBE_BIN)/kube-apiserver
 etcd: $(KUBE_BIN)/etcd
 endif
+kubectl: $(KUBE_BIN)/kubectl
 helm: $(KUBE_BIN)/helm
 kube-crds: $(KUBE_TOOLS)/crds/done
 
@@ -39,10 +43,17 @@ $(KUBE_BIN)/kube-apiserver: tools/kube-apiserver/main.go tools/kube-apiserver/go
 # The one on the machine, or Debian's package unpacked without installing it.
 $(KUBE_BIN)/etcd:
 	@mkdir -p $(@D)
-	@if command -v etcd >/dev/null; then ln -sf "$$(command -v etcd)" $@; else \
-		cd $(KUBE_TOOLS) && apt-get download etcd-server && \
+	@if command -v etcd >/dev/null; then ln -sf "$$(command -v etcd)" $@; \
+	elif command -v apt-get >/dev/null; then \
+		cd $(KUBE_TOOLS) && \
+		{ apt-get download etcd-server || { apt-get update && apt-get download etcd-server; }; } && \
 		dpkg -x etcd-server_*.deb etcd && cp etcd/usr/bin/etcd bin/etcd && rm -r etcd etcd-server_*.deb; \
-	fi
+	else echo "kube-tools: install etcd, or name a folder with it in KUBEBUILDER_ASSETS"; exit 1; fi
+
+$(KUBE_BIN)/kubectl:
+	@mkdir -p $(@D)
+	@if command -v kubectl >/dev/null; then ln -sf "$$(command -v kubectl)" $@; \
+	else echo "kube-tools: install kubectl 1.27 or later"; exit 1; fi
 
 $(KUBE_BIN)/helm:
 	@mkdir -p $(@D)

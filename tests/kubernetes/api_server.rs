@@ -11,6 +11,8 @@ use kube::api::{Api, PostParams};
 use tempfile::TempDir;
 use tokio::sync::OnceCell;
 
+use crate::support::needs::{self, Need};
+
 /// Users of the API server: name, token, groups. All but the administrator have no rights until
 /// a test grants some.
 const USERS: [(&str, &str); 5] = [
@@ -62,6 +64,9 @@ struct Binaries {
 
 impl Binaries {
     fn find() -> Option<Self> {
+        if needs::skipped(Need::Kubernetes) {
+            return None;
+        }
         let folder = match std::env::var_os("KUBEBUILDER_ASSETS") {
             Some(assets) => PathBuf::from(assets),
             None => Path::new(env!("CARGO_MANIFEST_DIR")).join(".tools/kube/bin"),
@@ -71,9 +76,10 @@ impl Binaries {
         if found.etcd.exists() && found.kube_apiserver.exists() {
             return Some(found);
         }
-        eprintln!(
-            "skipped: no etcd and kube-apiserver in {}; `make kube-tools` gets them",
-            folder.display()
+        let folder = folder.display();
+        needs::missing(
+            Need::Kubernetes,
+            &format!("no etcd and kube-apiserver in {folder}; `make kube-tools` gets them"),
         );
         None
     }

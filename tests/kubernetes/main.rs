@@ -3,7 +3,8 @@
 //! tests write.
 //!
 //! `make kube-tools` installs what the tests need into `.tools/kube`; `KUBEBUILDER_ASSETS` is
-//! honoured first. Without an API server the tests say so and pass.
+//! honoured first. Without an API server the tests say so and pass, or fail where nothing may be
+//! skipped (`support/needs.rs`).
 #![cfg(feature = "kubernetes")]
 
 mod api_server;
@@ -12,6 +13,7 @@ mod logs;
 #[path = "../support/mod.rs"]
 mod support;
 
+mod chart;
 mod discovery;
 mod leader;
 mod manifests;

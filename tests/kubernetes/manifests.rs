@@ -13,13 +13,17 @@ use serde_json::Value;
 
 use crate::api_server::{ApiServer, shared};
 use crate::support::envoy;
+use crate::support::needs::{self, Need};
 
-fn root() -> &'static Path {
+pub fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
 /// A program of `make kube-tools`, or of the machine.
-fn tool(name: &str) -> Option<PathBuf> {
+pub fn tool(name: &str) -> Option<PathBuf> {
+    if needs::skipped(Need::Kubernetes) {
+        return None;
+    }
     let ours = root().join(".tools/kube/bin").join(name);
     let of_the_machine = || {
         let path = std::env::var_os("PATH")?;
@@ -27,7 +31,7 @@ fn tool(name: &str) -> Option<PathBuf> {
     };
     let found = if ours.exists() { Some(ours) } else { of_the_machine() };
     if found.is_none() {
-        eprintln!("skipped: no {name}; `make kube-tools` gets it");
+        needs::missing(Need::Kubernetes, &format!("no {name}; `make kube-tools` gets it"));
     }
     found
 }
@@ -39,7 +43,7 @@ fn output(command: &mut Command) -> String {
     String::from_utf8(output.stdout).expect("text")
 }
 
-fn documents(yaml: &str) -> Vec<Value> {
+pub fn documents(yaml: &str) -> Vec<Value> {
     serde_yaml::Deserializer::from_str(yaml)
         .map(|document| Value::deserialize(document).expect("YAML"))
         .filter(|document| !document.is_null())
@@ -94,27 +98,6 @@ fn sets_of_manifests() -> Vec<(String, String)> {
     sets
 }
 
-/// Values that would render, and then not work.
-#[test]
-fn the_chart_refuses_what_cannot_work() {
-    let Some(helm) = tool("helm") else { return };
-    let values = root().join("deploy/helm/epp/ci/standalone-sidecar-values.yaml");
-    for (set, reason) in [
-        ("router.epp.replicas=2", "cannot go with leader election"),
-        ("router.epp.flags.secure-serving=false", "speaks TLS to the picker"),
-        ("router.tracing.enabled=true", "tracing"),
-        ("router.epp.replica=2", "replica"),
-        ("router.epp.pluginsCustomConfig.other=x", "pluginsConfigFile"),
-    ] {
-        let mut command = Command::new(&helm);
-        command.args(["template", "vllm"]).arg(root().join("deploy/helm/epp"));
-        let output = command.arg("--values").arg(&values).args(["--set", set]).output();
-        let output = output.expect("started");
-        let errors = String::from_utf8_lossy(&output.stderr);
-        assert!(!output.status.success() && errors.contains(reason), "{set}: {errors}");
-    }
-}
-
 /// The rules of all Roles of the gateway overlay with a leader.
 pub fn rules_of_the_gateway_overlay() -> Option<Vec<Value>> {
     let (_, yaml) = sets_of_manifests()
@@ -125,16 +108,16 @@ pub fn rules_of_the_gateway_overlay() -> Option<Vec<Value>> {
     Some(roles.flat_map(|o| o["rules"].as_array().expect("rules").clone()).collect())
 }
 
-fn kind(object: &Value) -> &str {
+pub fn kind(object: &Value) -> &str {
     object["kind"].as_str().expect("a kind")
 }
 
-fn containers(object: &Value) -> impl Iterator<Item = &Value> {
+pub fn containers(object: &Value) -> impl Iterator<Item = &Value> {
     object["spec"]["template"]["spec"]["containers"].as_array().into_iter().flatten()
 }
 
 /// Arguments of a container, as the kubelet would pass them.
-fn arguments(container: &Value) -> Vec<String> {
+pub fn arguments(container: &Value) -> Vec<String> {
     let list = container["args"].as_array().expect("arguments");
     list.iter().map(|a| a.as_str().expect("a string").to_owned()).collect()
 }
@@ -235,7 +218,8 @@ fn kubectl(server: &ApiServer, arguments: &[&str]) -> Option<Command> {
 async fn neighbours_are_installed(server: &ApiServer) -> bool {
     let crds = root().join(".tools/kube/crds");
     if !crds.join("done").exists() {
-        eprintln!("skipped: no CRDs of Gateway API, KServe, ...; `make kube-tools` gets them");
+        let why = "no CRDs of Gateway API, KServe, ...; `make kube-tools` gets them";
+        needs::missing(Need::Kubernetes, why);
         return false;
     }
     static INSTALLED: tokio::sync::OnceCell<()> = tokio::sync::OnceCell::const_new();
@@ -320,4 +304,42 @@ fn envoy_accepts_its_configurations() {
         fs::write(file.path(), &text).expect("written");
         output(Command::new(&binary).args(["--mode", "validate", "-c"]).arg(file.path()));
     }
+}
+
+/// The overlays' Envoys are the chart's: `make manifests` writes them. And all do with connections
+/// to workers what the one beside a plain Envoy does.
+#[test]
+fn envoys_configurations_agree() {
+    let sets = sets_of_manifests();
+    let envoy_of = |start: &str| -> Option<Value> {
+        let (_, yaml) = sets.iter().find(|(set, _)| set.contains(start))?;
+        let objects = documents(yaml);
+        let text = objects.iter().find_map(|o| o["data"]["envoy.yaml"].as_str())?;
+        Some(serde_yaml::from_str(&text.replace("vllm-epp", "epp")).expect("YAML"))
+    };
+    let standalone = fs::read_to_string(root().join("deploy/envoy/standalone.yaml"));
+    let standalone: Value = serde_yaml::from_str(&standalone.expect("readable")).expect("YAML");
+    for mode in ["sidecar", "service"] {
+        let chart = envoy_of(&format!("standalone-{mode}-values"));
+        let overlay = envoy_of(&format!("standalone-{mode} with []"));
+        let (Some(chart), Some(overlay)) = (chart, overlay) else { return };
+        assert_eq!(chart, overlay, "{mode}: run `make manifests`");
+        assert_eq!(retries(&chart), retries(&standalone), "{mode}");
+        assert_eq!(to_workers(&chart), to_workers(&standalone), "{mode}");
+    }
+}
+
+/// What the route to the workers does where a connection fails.
+fn retries(envoy: &Value) -> &Value {
+    let listeners = envoy["static_resources"]["listeners"].as_array().expect("listeners");
+    let gateway = listeners.iter().find(|l| l["name"] == "gateway").expect("the gateway");
+    let policy = "/filter_chains/0/filters/0/typed_config/route_config/virtual_hosts/0/routes/0/route/retry_policy";
+    gateway.pointer(policy).expect("a retry policy")
+}
+
+/// How connections to the workers are kept.
+fn to_workers(envoy: &Value) -> &Value {
+    let clusters = envoy["static_resources"]["clusters"].as_array().expect("clusters");
+    let cluster = clusters.iter().find(|c| c["name"] == "picked_worker").expect("the workers");
+    &cluster["typed_extension_protocol_options"]
 }

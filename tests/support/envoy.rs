@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::process::Command;
 
+use super::needs::{self, Need};
 use super::process::Process;
 use super::{PATIENCE, eventually};
 
@@ -15,15 +16,17 @@ pub struct Envoy {
     _dir: tempfile::TempDir,
 }
 
-/// The Envoy binary that `make test` names; without it the test says so and does nothing.
+/// The Envoy binary that `make test` names; without it the test does nothing, or fails where
+/// nothing may be skipped (see [`needs`]).
 pub fn binary() -> Option<PathBuf> {
-    match std::env::var_os("ENVOY") {
-        Some(path) => Some(path.into()),
-        None => {
-            eprintln!("skipped: ENVOY names no Envoy binary (`make test` installs one)");
-            None
-        }
+    if needs::skipped(Need::Envoy) {
+        return None;
     }
+    let binary = std::env::var_os("ENVOY").map(PathBuf::from).filter(|path| path.is_file());
+    if binary.is_none() {
+        needs::missing(Need::Envoy, "ENVOY names no Envoy binary; `make tools` installs one");
+    }
+    binary
 }
 
 impl Envoy {

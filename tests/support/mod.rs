@@ -4,6 +4,7 @@
 
 pub mod client;
 pub mod envoy;
+pub mod needs;
 pub mod process;
 pub mod program;
 

@@ -19,7 +19,7 @@ const EPP_PORT: u16 = 9002;
 
 /// Where the programs lie.
 #[derive(Debug)]
-pub struct Binaries {
+pub(super) struct Binaries {
     envoy: PathBuf,
     epp: PathBuf,
     epp_sim: PathBuf,
@@ -28,7 +28,7 @@ pub struct Binaries {
 impl Binaries {
     /// # Errors
     /// Where one is not to be found, with a text that says how to name it.
-    pub fn find(args: &ClusterArgs) -> Result<Self, String> {
+    pub(super) fn find(args: &ClusterArgs) -> Result<Self, String> {
         let beside = |name: &str| {
             let here = std::env::current_exe().ok()?;
             Some(here.parent()?.join(name))
@@ -67,7 +67,7 @@ fn in_search_path(name: &str) -> Option<PathBuf> {
 
 /// A program that ends when this is dropped.
 #[derive(Debug)]
-pub struct Program(Child);
+pub(super) struct Program(Child);
 
 impl Program {
     fn start(command: &mut Command) -> Result<Self, String> {
@@ -76,7 +76,7 @@ impl Program {
         command.spawn().map(Self).map_err(|e| format!("cannot start {name}: {e}"))
     }
 
-    pub fn id(&self) -> i32 {
+    pub(super) fn id(&self) -> i32 {
         self.0.id() as i32
     }
 }
@@ -91,11 +91,11 @@ impl Drop for Program {
 
 /// A running cluster.
 #[derive(Debug)]
-pub struct Cluster {
+pub(super) struct Cluster {
     /// `host:port` of Envoy.
-    pub gateway: String,
-    pub epp: Program,
-    pub envoy: Program,
+    pub(super) gateway: String,
+    pub(super) epp: Program,
+    pub(super) envoy: Program,
     _workers: Program,
     _folder: Folder,
 }
@@ -130,7 +130,7 @@ impl Cluster {
     ///
     /// # Errors
     /// Where one does not, with what it said.
-    pub async fn start(binaries: &Binaries, args: &ClusterArgs) -> Result<Self, String> {
+    pub(super) async fn start(binaries: &Binaries, args: &ClusterArgs) -> Result<Self, String> {
         let folder = Folder::make()?;
         let (workers, addresses) = start_workers(binaries, args, &folder)?;
         let [grpc, health, metrics, gateway, admin] = free_ports()?;

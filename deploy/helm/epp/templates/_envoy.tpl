@@ -58,7 +58,21 @@ static_resources:
               domains: ["*"]
               routes:
               - match: {prefix: "/"}
-                route: {cluster: picked_worker, timeout: 86400s, idle_timeout: 3600s}
+                # What a retry saves here is a connection: one that the worker closed just as the
+                # request went out on it, or refused while it restarts. It goes to the same worker,
+                # since the header says so and epp is not asked again; so no retry on a status: a
+                # worker that answered 503 would only be asked twice as often. Only until response
+                # headers are there; an answer that began is never repeated.
+                route:
+                  cluster: picked_worker
+                  timeout: 86400s
+                  idle_timeout: 3600s
+                  retry_policy:
+                    retry_on: connect-failure,refused-stream,reset
+                    num_retries: 2
+                    retry_back_off: {base_interval: 0.025s, max_interval: 0.25s}
+                # A body larger than this is sent once and not kept for a retry.
+                per_request_buffer_limit_bytes: 1048576
           http_filters:
           - name: envoy.filters.http.ext_proc
             typed_config:
@@ -97,8 +111,22 @@ static_resources:
     original_dst_lb_config:
       use_http_header: true
       http_header_name: x-gateway-destination-endpoint
+    # vLLM and SGLang serve through uvicorn, which closes a connection after 5 s without a request
+    # (vLLM: VLLM_HTTP_TIMEOUT_KEEP_ALIVE). Envoy lets go first, so that no request meets a
+    # connection that is being closed. Workers with a shorter keep-alive need a shorter one here.
+    typed_extension_protocol_options:
+      envoy.extensions.upstreams.http.v3.HttpProtocolOptions:
+        "@type": type.googleapis.com/envoy.extensions.upstreams.http.v3.HttpProtocolOptions
+        common_http_protocol_options: {idle_timeout: 4s}
+        explicit_http_config:
+          {{- if eq .Values.router.modelServers.protocol "grpc" }}
+          http2_protocol_options: {}
+          {{- else }}
+          http_protocol_options: {}
+          {{- end }}
     circuit_breakers:
-      thresholds: [{max_connections: 40000, max_pending_requests: 40000, max_requests: 40000}]
+      thresholds:
+      - {max_connections: 40000, max_pending_requests: 40000, max_requests: 40000, max_retries: 1024}
   - name: epp
     {{- if $service }}
     type: STRICT_DNS

@@ -29,12 +29,61 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{- with $image.registry }}{{ . }}/{{ end }}{{ $image.repository }}:{{ $image.tag | default .Chart.AppVersion }}
 {{- end }}
 
-{{/* "true" or nothing. */}}
+{{/* "true" or nothing. The flag, where it is given, has the last word, as it has with epp. */}}
 {{- define "epp.leaderElection" -}}
 {{- $epp := .Values.router.epp -}}
-{{- if kindIs "invalid" $epp.leaderElection -}}
+{{- $flag := get $epp.flags "ha-enable-leader-election" | toString -}}
+{{- if hasKey $epp.flags "ha-enable-leader-election" -}}
+{{- if ne $flag "false" }}true{{ end -}}
+{{- else if kindIs "invalid" $epp.leaderElection -}}
 {{- if gt (int $epp.replicas) 1 }}true{{ end -}}
 {{- else if $epp.leaderElection }}true{{ end -}}
+{{- end }}
+
+{{/* The target ports, whichever way they are written, with commas between. */}}
+{{- define "epp.targetPorts" -}}
+{{- $ports := list -}}
+{{- range .Values.router.modelServers.targetPorts -}}
+{{- $ports = append $ports (int (kindIs "map" . | ternary (get (kindIs "map" . | ternary . dict) "number") .)) -}}
+{{- end -}}
+{{- join "," $ports -}}
+{{- end }}
+
+{{/* Environment variables of the picker, from a list or a map. */}}
+{{- define "epp.env" -}}
+{{- $env := .Values.router.epp.env -}}
+{{- if kindIs "map" $env -}}
+{{- range $name, $value := $env }}
+- name: {{ $name }}
+  value: {{ $value | toString | quote }}
+{{- end -}}
+{{- else -}}
+{{- with $env }}{{ toYaml . }}{{ end -}}
+{{- end -}}
+{{- end }}
+
+{{/* Extra ports that lead to Envoy in a Deployment of its own ("proxy"), or all others ("picker"),
+   as a list in JSON under "ports". A port that the picker's Service has anyway is left out. */}}
+{{- define "epp.extraPorts" -}}
+{{- $router := .root.Values.router -}}
+{{- $apart := and $router.proxy.enabled (eq $router.proxy.mode "service") -}}
+{{- $ports := list -}}
+{{- range $router.extraServicePorts -}}
+{{- $target := .targetPort | default .port | toString -}}
+{{- $toEnvoy := and $apart (or (eq $target "8081") (eq $target "http")) -}}
+{{- $tcp := eq (.protocol | default "TCP") "TCP" -}}
+{{- $known := dict "9090" (list "9090" "metrics") (toString $router.epp.extProcPort) (list (toString $router.epp.extProcPort) "grpc") -}}
+{{- $same := get $known (toString .port) -}}
+{{- if and $tcp $same (not (has $target $same)) -}}
+{{- fail (printf "router.extraServicePorts: port %v is taken by the picker and cannot lead to %s" .port $target) -}}
+{{- end -}}
+{{- if and (eq $.which "proxy") $toEnvoy (ne (toString .port) "8081") -}}
+{{- $ports = append $ports . -}}
+{{- else if and (eq $.which "picker") (not $toEnvoy) (not (and $tcp $same)) -}}
+{{- $ports = append $ports . -}}
+{{- end -}}
+{{- end -}}
+{{- dict "ports" $ports | toJson -}}
 {{- end }}
 
 {{- define "epp.selector" -}}
@@ -68,6 +117,18 @@ seccompProfile:
 {{- define "epp.proxyContainer" -}}
 - name: envoy
   image: {{ .Values.router.proxy.image }}
+  {{- with .Values.router.proxy.command }}
+  command:
+    {{- kindIs "string" . | ternary (list .) . | toYaml | nindent 4 }}
+  {{- end }}
+  {{- with .Values.router.proxy.env }}
+  env:
+    {{- toYaml . | nindent 4 }}
+  {{- end }}
+  {{- with .Values.router.proxy.args }}
+  args:
+    {{- toYaml . | nindent 4 }}
+  {{- else }}
   args:
   - --config-path
   - /etc/envoy/envoy.yaml
@@ -77,6 +138,7 @@ seccompProfile:
   - immediate
   - --drain-time-s
   - "60"
+  {{- end }}
   ports:
   - name: http
     containerPort: 8081
@@ -97,4 +159,7 @@ seccompProfile:
   - name: envoy-config
     mountPath: /etc/envoy
     readOnly: true
+  {{- with .Values.router.proxy.volumeMounts }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
 {{- end }}
