@@ -3,7 +3,7 @@
 
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 use epp::datalayer::extract::{Layout, Plan};
-use epp::datalayer::{EngineMaps, Needs};
+use epp::scrape_config::{EngineMaps, Needs};
 
 const VLLM: &str = include_str!("../tests/fixtures/vllm-metrics.txt");
 

@@ -17,18 +17,24 @@
 //! and the process together. Beside it: `sim`, a model of a vLLM worker, and `bench`, the harness.
 
 pub mod api;
+#[cfg(feature = "server")]
 pub mod app;
 #[cfg(feature = "bench")]
 pub mod bench;
+#[cfg(feature = "server")]
 pub mod cli;
 pub mod clock;
 pub mod config;
+#[cfg(feature = "server")]
 pub mod datalayer;
+#[cfg(feature = "server")]
 pub mod discovery;
 pub mod endpoints;
 pub mod error;
 pub mod exchange;
+#[cfg(feature = "server")]
 pub mod ext_proc;
+#[cfg(feature = "server")]
 pub mod files;
 pub mod flow_control;
 pub mod headers;
@@ -39,8 +45,12 @@ pub mod objectives;
 pub mod plugins;
 pub mod prefix;
 pub mod scheduling;
+pub mod scrape_config;
+#[cfg(feature = "server")]
 pub mod server;
 #[cfg(feature = "sim")]
 pub mod sim;
+#[cfg(feature = "server")]
 pub mod telemetry;
+#[cfg(feature = "server")]
 pub mod tls;

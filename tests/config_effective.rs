@@ -1,10 +1,10 @@
 //! What defaulting makes of a configuration, and that the result is a configuration that means
 //! the same.
 
-use epp::datalayer::config::{ENGINE_LABEL, EngineMap, Scheme};
 use epp::endpoints::Labels;
 use epp::endpoints::PoolIds;
 use epp::loader::{LoadOptions, Pipeline, load};
+use epp::scrape_config::{ENGINE_LABEL, EngineMap, Scheme};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -246,7 +246,7 @@ fn engines_by_flags_and_by_parameters() {
         usable(&format!("{HEAD}{body}"), options).engines.for_labels(&labels).clone()
     };
     let kv = |map: &EngineMap| {
-        let name = |spec: &Option<epp::datalayer::config::MetricSpec>| {
+        let name = |spec: &Option<epp::scrape_config::MetricSpec>| {
             spec.as_ref().map(ToString::to_string).unwrap_or_default()
         };
         (name(&map.kv_usage), name(&map.kv_usage_fallback))

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use epp::cli;
+use epp::endpoints::PoolIds;
 use epp::loader::{LoadOptions, load};
 use support::needs::{Need, must_run, names};
 
@@ -33,7 +34,7 @@ fn unavailable(plugin_type: &str) -> bool {
         "apiVersion: llm-d.ai/v1alpha1\nkind: EndpointPickerConfig\nplugins:\n- type: {plugin_type}\n"
     );
     let options = LoadOptions { allow_experimental_plugins: true, ..LoadOptions::default() };
-    let (_, found) = load("page", Some(&text), &options);
+    let (_, found) = load("page", Some(&text), &options, &PoolIds::default());
     let found = found.to_string();
     assert!(!found.contains("is unknown"), "{plugin_type}: {found}");
     found.contains("not available in this version")

@@ -5,9 +5,10 @@ use std::sync::Arc;
 use super::refused;
 use crate::api::ParserKind;
 use crate::cli::{Exit, Options, WorkerSource};
-use crate::discovery::{FileDiscovery, FileDiscoveryConfig, ListDiscovery};
+use crate::discovery::{FileDiscovery, ListDiscovery};
 use crate::endpoints::Pool;
 use crate::objectives::Objectives;
+use crate::plugins::FileDiscoveryConfig;
 use crate::server::{MetricsAuth, Readiness};
 
 #[cfg(feature = "kubernetes")]

@@ -155,7 +155,7 @@ fn flags_that_moved_into_the_configuration_still_work_and_say_so() {
     ]);
     assert_eq!(o.load.total_queued_requests_metric.as_deref(), Some("q"));
     assert_eq!(o.load.kv_cache_usage_percentage_metric, None);
-    assert_eq!(o.load.model_server_metrics_scheme, Some(crate::datalayer::Scheme::Https));
+    assert_eq!(o.load.model_server_metrics_scheme, Some(crate::scrape_config::Scheme::Https));
     assert_eq!(o.load.model_server_metrics_https_insecure_skip_verify, Some(false));
     assert!(
         o.warnings.iter().any(|w| w

@@ -10,9 +10,10 @@ use super::spelling::with_bare_booleans;
 use super::{
     AdminOptions, CheckOptions, Command, ConfigSource, Listen, Options, TlsOptions, WorkerSource,
 };
-use crate::datalayer::{MIN_TICK, Scheme};
+use crate::datalayer::MIN_TICK;
 use crate::discovery::parse_endpoint_list;
 use crate::loader::LoadOptions;
+use crate::scrape_config::Scheme;
 use crate::server::TlsPolicy;
 use crate::telemetry::logging::{Encoder, LogOptions};
 

@@ -4,11 +4,11 @@ use std::time::Duration;
 use rustls::ClientConfig;
 
 use super::ScrapeCounters;
-use super::config::{EngineMaps, Needs, ScrapeConfig};
 use super::connection::DiscardBuffer;
 use super::extract::Plan;
 use super::http::Buffer;
 use crate::endpoints::Endpoint;
+use crate::scrape_config::{EngineMaps, Needs, ScrapeConfig};
 
 /// What all workers share.
 pub(super) struct Common {

@@ -6,10 +6,10 @@
 
 use std::fmt;
 
-use super::config::{EngineMap, MetricSpec, Needs};
 use super::exposition::{Family, FamilyName, Labels, Sample};
 use crate::clock::Timestamp;
 use crate::endpoints::{LoraSignals, Signals};
+use crate::scrape_config::{EngineMap, MetricSpec, Needs};
 
 /// What to read from the workers of one engine.
 #[derive(Debug, Default)]

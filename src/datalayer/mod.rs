@@ -3,14 +3,13 @@
 //! [`DataLayer`] keeps one [`worker`] per endpoint of the pool and one thread, the [`scraper`],
 //! that takes them through their polls: a request over a [`connection`] that stays open, the
 //! answer read by [`http`] only as far as it is needed, the wanted families found by
-//! [`exposition`] and turned by [`extract`] into the endpoint's signals. [`config`] says which
-//! families those are.
+//! [`exposition`] and turned by [`extract`] into the endpoint's signals.
+//! [`crate::scrape_config`] says which families those are.
 //!
 //! A worker whose metrics are broken keeps its last values; it is their age that tells.
 
 mod averages;
 mod common;
-pub mod config;
 mod connection;
 mod counters;
 pub mod exposition;
@@ -26,10 +25,10 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 pub use averages::{Averages, PoolAverages, Spread, pool_averages};
-pub use config::{EngineMaps, Needs, Scheme, ScrapeConfig};
 pub use counters::{EndpointErrors, ScrapeCounters};
 
 use crate::endpoints::Pool;
+use crate::scrape_config::{EngineMaps, Needs, Scheme, ScrapeConfig};
 use common::Common;
 use scraper::Command;
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use rustls::{ClientConfig, RootCertStore};
 
 use super::StartError;
-use super::config::ScrapeConfig;
+use crate::scrape_config::ScrapeConfig;
 use crate::tls::{AnyCertificate, PemError, certificates, private_key};
 
 impl From<PemError> for StartError {

@@ -5,10 +5,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::host_names::HostNames;
-use super::{FileDiscoveryConfig, ListedEndpoint, MAX_FILE_BYTES, parse_endpoints};
+use super::{ListedEndpoint, MAX_FILE_BYTES, parse_endpoints};
 use crate::config::Diagnostics;
 use crate::endpoints::{EndpointSpec, Pool, PoolChange};
 use crate::files::{self, Follower, Noted, Timing};
+use crate::plugins::FileDiscoveryConfig;
 
 const TIMING: Timing = Timing {
     debounce: Duration::from_millis(50),

@@ -8,18 +8,7 @@ pub mod kubernetes;
 mod list;
 mod listed_endpoint;
 
-use std::path::PathBuf;
-
 pub use endpoints_file::{MAX_FILE_BYTES, parse_endpoints};
 pub use file::{FileDiscovery, read_endpoints};
 pub use list::{ListDiscovery, parse_endpoint_list};
 pub use listed_endpoint::{Host, ListedEndpoint};
-
-/// What `file-discovery` was told.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct FileDiscoveryConfig {
-    /// The endpoints file; relative to the working directory.
-    pub path: PathBuf,
-    /// Take up changes of the file while running.
-    pub watch: bool,
-}

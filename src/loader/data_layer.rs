@@ -5,9 +5,9 @@ use super::document::DataLayer;
 use super::instances::Instances;
 use super::reference::Reference;
 use crate::config::Diagnostics;
-use crate::datalayer::config::{EngineMaps, MetricSpec, ScrapeConfig, VLLM_KV_USAGE};
-use crate::discovery::FileDiscoveryConfig;
+use crate::plugins::FileDiscoveryConfig;
 use crate::plugins::{MetricsExtractor, MetricsSource};
+use crate::scrape_config::{EngineMaps, MetricSpec, ScrapeConfig, VLLM_KV_USAGE};
 
 const DEFAULT_SOURCE: &str = "metrics-data-source";
 const DEFAULT_EXTRACTOR: &str = "core-metrics-extractor";

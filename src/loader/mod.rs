@@ -26,15 +26,15 @@ use std::sync::Arc;
 pub use effective::Effective;
 
 use crate::config::{Diagnostics, parse};
-use crate::datalayer::config::{EngineMaps, Needs, Scheme, ScrapeConfig};
-use crate::discovery::FileDiscoveryConfig;
 use crate::endpoints::PoolIds;
 use crate::exchange::OutcomeListener;
 use crate::flow_control::SaturationConfig;
+use crate::plugins::FileDiscoveryConfig;
 use crate::plugins::{MetricsExtractor, MetricsSource, ParserKind};
 use crate::scheduling::{
     AwaitingProducer, DebugState, EndpointHook, Lifecycle, Picker, ResponseHook, Scheduler,
 };
+use crate::scrape_config::{EngineMaps, Needs, Scheme, ScrapeConfig};
 use data_layer::Collection;
 use document::Document;
 use effective::Decisions;

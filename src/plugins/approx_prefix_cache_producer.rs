@@ -3,10 +3,10 @@
 use std::sync::Arc;
 
 use super::{Build, Capabilities, PluginType};
-use crate::datalayer::config::Needs;
 use crate::endpoints::{PoolIds, SignalValues};
 use crate::prefix::{BlockRule, Chains, PrefixIndex, hash_prompt, seed};
 use crate::scheduling::{Cycle, DataKey, PickObserver, Picked, PrefixMatch, Producer, RequestData};
+use crate::scrape_config::Needs;
 
 pub(super) const TYPE: PluginType =
     PluginType { name: "approx-prefix-cache-producer", aliases: &[], build };

@@ -4,8 +4,8 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use crate::datalayer::config::Needs;
 use crate::scheduling::{Filter, Picker, Scorer};
+use crate::scrape_config::Needs;
 
 /// The parts that a plugin can play, by their traits: most play one. Whoever has a use for a part
 /// asks for it by its type, so a part of a new kind needs nothing here.

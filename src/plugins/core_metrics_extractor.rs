@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::{Build, Capabilities, PluginType};
 use crate::config::{Fields, nearest};
-use crate::datalayer::config::{EngineMap, EngineMaps, LEGACY_ENGINE_LABEL, MetricSpec};
+use crate::scrape_config::{EngineMap, EngineMaps, LEGACY_ENGINE_LABEL, MetricSpec};
 
 pub(super) const TYPE: PluginType = PluginType {
     name: "core-metrics-extractor",

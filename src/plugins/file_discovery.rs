@@ -7,7 +7,15 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use super::{Build, Capabilities, PluginType};
-use crate::discovery::FileDiscoveryConfig;
+
+/// What a `file-discovery` was told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FileDiscoveryConfig {
+    /// The endpoints file; relative to the working directory.
+    pub path: PathBuf,
+    /// Take up changes of the file while running.
+    pub watch: bool,
+}
 
 pub(super) const TYPE: PluginType = PluginType { name: "file-discovery", aliases: &[], build };
 

@@ -1,8 +1,8 @@
 //! `kv-cache-utilization-scorer`: the emptier a worker's KV cache, the better.
 
 use super::{Build, Capabilities, PluginType, parameters};
-use crate::datalayer::config::Needs;
 use crate::scheduling::{Cycle, Scorer};
+use crate::scrape_config::Needs;
 
 /// The alias is the type's name up to GIE v0.5.
 pub(super) const TYPE: PluginType =

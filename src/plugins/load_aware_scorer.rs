@@ -1,8 +1,8 @@
 //! `load-aware-scorer`: a worker's waiting queue against a threshold.
 
 use super::{Build, Capabilities, PluginType, parameters};
-use crate::datalayer::config::Needs;
 use crate::scheduling::{Cycle, Scorer};
+use crate::scrape_config::Needs;
 
 pub(super) const TYPE: PluginType = PluginType { name: "load-aware-scorer", aliases: &[], build };
 

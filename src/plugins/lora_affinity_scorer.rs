@@ -2,9 +2,9 @@
 //! with room for one more.
 
 use super::{Build, Capabilities, PluginType, parameters};
-use crate::datalayer::config::Needs;
 use crate::endpoints::LoraSignals;
 use crate::scheduling::{Cycle, Scorer};
+use crate::scrape_config::Needs;
 
 pub(super) const TYPE: PluginType =
     PluginType { name: "lora-affinity-scorer", aliases: &[], build };

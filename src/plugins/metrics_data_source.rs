@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{Build, Capabilities, PluginType};
-use crate::datalayer::config::{Scheme, ScrapeConfig};
+use crate::scrape_config::{Scheme, ScrapeConfig};
 
 pub(super) const TYPE: PluginType = PluginType { name: "metrics-data-source", aliases: &[], build };
 

@@ -42,6 +42,7 @@ mod weighted_random_picker;
 
 pub use crate::api::ParserKind;
 pub use core_metrics_extractor::MetricsExtractor;
+pub use file_discovery::FileDiscoveryConfig;
 pub use metrics_data_source::MetricsSource;
 
 pub use capabilities::Capabilities;

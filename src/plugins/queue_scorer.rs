@@ -2,8 +2,8 @@
 
 use super::min_max::fewest_is_best;
 use super::{Build, Capabilities, PluginType, parameters};
-use crate::datalayer::config::Needs;
 use crate::scheduling::{Cycle, Scorer};
+use crate::scrape_config::Needs;
 
 pub(super) const TYPE: PluginType = PluginType { name: "queue-scorer", aliases: &[], build };
 

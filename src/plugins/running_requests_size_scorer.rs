@@ -3,8 +3,8 @@
 
 use super::min_max::fewest_is_best;
 use super::{Build, Capabilities, PluginType, parameters};
-use crate::datalayer::config::Needs;
 use crate::scheduling::{Cycle, Scorer};
+use crate::scrape_config::Needs;
 
 pub(super) const TYPE: PluginType =
     PluginType { name: "running-requests-size-scorer", aliases: &[], build };

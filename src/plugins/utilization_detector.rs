@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use super::{Build, Capabilities, PluginType};
-use crate::datalayer::config::Needs;
 use crate::flow_control::SaturationConfig;
 use crate::scheduling::{Cycle, Filter};
+use crate::scrape_config::Needs;
 
 pub(super) const TYPE: PluginType =
     PluginType { name: "utilization-detector", aliases: &[], build };

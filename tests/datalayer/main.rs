@@ -9,11 +9,9 @@ use std::sync::{Arc, LazyLock, Mutex};
 use std::time::{Duration, Instant};
 
 use epp::clock;
-use epp::datalayer::config::ENGINE_LABEL;
-use epp::datalayer::{
-    DataLayer, Needs, ScrapeConfig, ScrapeCounters, Settings, StartError, pool_averages,
-};
+use epp::datalayer::{DataLayer, ScrapeCounters, Settings, StartError, pool_averages};
 use epp::endpoints::{Endpoint, EndpointSpec, LoraSignals, Pool, SignalValues};
+use epp::scrape_config::{ENGINE_LABEL, Needs, ScrapeConfig};
 use fake_worker::{Act, FakeWorker};
 
 const VLLM: &str = include_str!("../fixtures/vllm-metrics.txt");

@@ -4,8 +4,9 @@ use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use epp::datalayer::{DataLayer, Scheme, ScrapeConfig, Settings, StartError};
+use epp::datalayer::{DataLayer, Settings, StartError};
 use epp::endpoints::Pool;
+use epp::scrape_config::{Scheme, ScrapeConfig};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
 use rustls::server::WebPkiClientVerifier;
 use rustls::{RootCertStore, ServerConfig};

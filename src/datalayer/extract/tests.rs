@@ -2,7 +2,7 @@ use proptest::prelude::*;
 
 use super::ProblemKind::*;
 use super::*;
-use crate::datalayer::config::EngineMaps;
+use crate::scrape_config::EngineMaps;
 
 const ALL: Needs = Needs { queue: true, running: true, kv: true, lora: true, cache: true };
 const VLLM: &str = include_str!("../../../tests/fixtures/vllm-metrics.txt");
