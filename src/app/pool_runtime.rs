@@ -59,7 +59,9 @@ impl PoolRuntime {
         let decisions = Arc::new(DecisionLog::new(options.explain_decisions));
 
         let Pipeline { scheduler, hooks, saturation, parsers, wants_prompt, .. } = pipeline;
-        let Hooks { awaiting, response, endpoints, lifecycles, outcomes, .. } = hooks;
+        let Hooks { awaiting, response, endpoints, lifecycles, outcomes, metrics: counted, .. } =
+            hooks;
+        metrics.add_plugins(counted).map_err(|e| refused(1, e))?;
         let mut listeners: Vec<Arc<dyn OutcomeListener>> =
             vec![metrics.clone(), Arc::new(AccessLog)];
         if decisions.is_on() {

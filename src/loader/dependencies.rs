@@ -78,7 +78,7 @@ pub(super) fn bind_references(instances: &mut Instances<'_>) {
                 let plugin_type = instances.list[index].plugin_type;
                 error(format!("plugin '{name}' of type '{plugin_type}' is not a {role}"));
             }
-            None if instances.is_broken(name) => {}
+            None if reference.optional || instances.is_broken(name) => {}
             None => error(format!("no plugin is called '{name}'{}", instances.hint_for(name))),
         }
     }

@@ -32,7 +32,8 @@ use crate::flow_control::SaturationConfig;
 use crate::plugins::FileDiscoveryConfig;
 use crate::plugins::{MetricsExtractor, MetricsSource, ParserKind};
 use crate::scheduling::{
-    AwaitingProducer, DebugState, EndpointHook, Lifecycle, Picker, ResponseHook, Scheduler,
+    AwaitingProducer, DebugState, EndpointHook, Lifecycle, Picker, PluginMetrics, ResponseHook,
+    Scheduler,
 };
 use crate::scrape_config::{EngineMaps, Needs, Scheme, ScrapeConfig};
 use data_layer::Collection;
@@ -100,6 +101,7 @@ pub struct Hooks {
     pub endpoints: Vec<Arc<dyn EndpointHook>>,
     pub lifecycles: Vec<Arc<dyn Lifecycle>>,
     pub outcomes: Vec<Arc<dyn OutcomeListener>>,
+    pub metrics: Vec<Arc<dyn PluginMetrics>>,
     /// With the plugins' names.
     pub debug_states: Vec<(String, Arc<dyn DebugState>)>,
 }
@@ -216,6 +218,7 @@ fn assemble(
             lifecycles: instances.all(),
             outcomes: instances.all(),
             debug_states: instances.debug_states(),
+            metrics: instances.all(),
         },
         scheduler,
         discovery: discovery.map(|(_, config)| (*config).clone()),

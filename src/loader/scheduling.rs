@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use super::document::{Document, ProfileEntry};
 use super::instances::{Instance, Instances};
-use crate::config::Position;
+use crate::config::{Position, Severity};
 use crate::scheduling::{
     Filter, Picker, Producer, Profile, ProfileHandler, Scheduler, Scorer, WeightedScorer,
 };
@@ -144,7 +144,10 @@ pub(super) fn choose_handler(
     for mistake in handler.bind(&names).err().unwrap_or_default() {
         let at = mistake.at.or(instance.at);
         let field = mistake.field.as_deref().unwrap_or(&instance.path);
-        instances.diagnostics.error(at, field, mistake.message);
+        match mistake.severity {
+            Severity::Error => instances.diagnostics.error(at, field, mistake.message),
+            Severity::Warning => instances.diagnostics.warning(at, field, mistake.message),
+        }
     }
     Some(handler)
 }

@@ -193,7 +193,7 @@ impl PickObserver for PrefixCache {
     fn picked(&self, cycle: &Cycle<'_>, picked: Picked<'_>) {
         let Some(found) = cycle.data.get(self.key) else { return };
         let chains = Chains { hashes: &found.hashes, breaks: &found.breaks };
-        for target in picked.candidates() {
+        for target in picked.holders() {
             let worker = &cycle.candidates[target as usize];
             let capacity = self.settings.capacity(&worker.signals, found.block_bytes);
             self.index.record(worker.endpoint, chains, capacity);

@@ -29,6 +29,10 @@ fn build(build: Build<'_, '_>) -> Capabilities {
 }
 
 impl Filter for ByLabel {
+    fn depends_on_load(&self) -> bool {
+        false
+    }
+
     fn filter(&self, cycle: &Cycle<'_>, candidates: &mut Vec<u32>) {
         candidates.retain(|&c| {
             match cycle.candidates[c as usize].endpoint.labels().get(&self.label) {

@@ -48,6 +48,8 @@ pub struct PluginReference {
     pub name: Placed<String>,
     /// What the plugin has to be, for messages: "prefill decider".
     pub role: &'static str,
+    /// There may be no plugin of this name.
+    pub optional: bool,
     /// Takes the part out of the plugin's; false where it has none of the kind.
     pub bind: Box<dyn Fn(&Capabilities) -> bool>,
 }
@@ -74,6 +76,11 @@ impl<P: ?Sized> fmt::Debug for PluginPart<P> {
 }
 
 impl<P: ?Sized> PluginPart<P> {
+    /// A part that is known already.
+    pub fn bound(part: Arc<P>) -> Self {
+        Self(Arc::new(OnceLock::from(part)))
+    }
+
     /// The part; `None` while the configuration is loaded.
     pub fn get(&self) -> Option<&P> {
         self.0.get().map(|part| &**part)
@@ -148,6 +155,25 @@ impl Dependencies {
         name: Placed<String>,
         role: &'static str,
     ) -> PluginPart<P> {
+        self.refer(name, role, false)
+    }
+
+    /// The same where the configuration may have no such plugin.
+    pub fn plugin_if_there<P: ?Sized + Send + Sync + 'static>(
+        &mut self,
+        name: &str,
+        role: &'static str,
+    ) -> PluginPart<P> {
+        let name = Placed { value: name.to_owned(), at: None, field: String::new() };
+        self.refer(name, role, true)
+    }
+
+    fn refer<P: ?Sized + Send + Sync + 'static>(
+        &mut self,
+        name: Placed<String>,
+        role: &'static str,
+        optional: bool,
+    ) -> PluginPart<P> {
         let part = Arc::new(OnceLock::new());
         let found = part.clone();
         let bind = move |capabilities: &Capabilities| match capabilities.get::<P>() {
@@ -155,7 +181,7 @@ impl Dependencies {
             Some(p) => found.set(p.clone()).is_ok() || found.get().is_some(),
             None => false,
         };
-        self.references.push(PluginReference { name, role, bind: Box::new(bind) });
+        self.references.push(PluginReference { name, role, optional, bind: Box::new(bind) });
         PluginPart(part)
     }
 

@@ -79,7 +79,8 @@ impl Producer for InflightLoadProducer {
             .collect();
         // llm-d-router main at ebab6879 releases nothing at the first chunk where it estimates.
         let until_end = self.output.is_some();
-        data.set(self.key, TokenLoad { uncached, prompt, until_end });
+        let output = u32::try_from(output).unwrap_or(u32::MAX);
+        data.set(self.key, TokenLoad { uncached, prompt, output, until_end });
     }
 }
 

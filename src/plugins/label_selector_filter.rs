@@ -144,6 +144,10 @@ impl Requirement {
 }
 
 impl Filter for LabelSelectorFilter {
+    fn depends_on_load(&self) -> bool {
+        false
+    }
+
     fn filter(&self, cycle: &Cycle<'_>, candidates: &mut Vec<u32>) {
         candidates.retain(|&c| {
             let labels = cycle.candidates[c as usize].endpoint.labels();

@@ -4,15 +4,23 @@
 //! a type: write its file with a `build` function, and add one line to `TYPES` in `registry.rs`.
 
 mod active_request_scorer;
+mod always_disagg_multimodal_decider;
+mod always_disagg_pd_decider;
 mod approx_prefix_cache_producer;
 mod by_label;
 mod capabilities;
 mod core_metrics_extractor;
+mod data_parallel_profile_handler;
 mod decode_filter;
 mod dependencies;
+mod disagg_headers_handler;
+mod disagg_profile_handler;
+mod disaggregation;
 mod encode_filter;
 mod expected_delay_scorer;
 mod file_discovery;
+mod header_based_testing_filter;
+mod header_profile_handler;
 mod inflight_load_producer;
 mod kv_cache_utilization_scorer;
 mod label_selector_filter;
@@ -24,9 +32,11 @@ mod min_max;
 mod no_hit_lru_scorer;
 mod parameters;
 mod parsers;
+mod pd_profile_handler;
 mod picking;
 mod plugin_type;
 mod prefill_filter;
+mod prefix_based_pd_decider;
 mod prefix_cache_affinity_filter;
 mod prefix_cache_scorer;
 mod queue_scorer;

@@ -103,7 +103,7 @@ impl PickObserver for NoHitLruScorer {
             return;
         }
         let mut used = self.used.lock();
-        for target in picked.candidates() {
+        for target in picked.holders() {
             used.cold_requests += 1;
             let number = used.cold_requests;
             used.last.put(cycle.candidates[target as usize].endpoint.instance, number);

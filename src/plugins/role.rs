@@ -13,6 +13,10 @@ pub(super) struct RoleFilter {
 }
 
 impl Filter for RoleFilter {
+    fn depends_on_load(&self) -> bool {
+        false
+    }
+
     fn filter(&self, cycle: &Cycle<'_>, candidates: &mut Vec<u32>) {
         candidates.retain(|&c| {
             match cycle.candidates[c as usize].endpoint.labels().get(ROLE_LABEL) {

@@ -125,6 +125,8 @@ pub struct TokenLoad {
     pub uncached: Vec<u32>,
     /// Tokens of the request's prompt, cached or not.
     pub prompt: u64,
+    /// Tokens that `uncached` counts for the answer; 0 where that is not counted.
+    pub output: u32,
     /// `uncached` stands for the answer too, so it is held until the answer ends.
     pub until_end: bool,
 }

@@ -58,17 +58,32 @@ pub trait Admitter: Debug + Send + Sync {
     fn admit(&self, cycle: &Cycle<'_>) -> Result<(), RequestError>;
 }
 
+/// The candidate that a profile chose.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// Index of the profile.
+    pub profile: usize,
+    pub candidate: u32,
+    /// The prompt's KV blocks will be there: it is computed there, or sent there.
+    pub holds_prompt: bool,
+}
+
 /// What was picked: the first pick of every profile that succeeded.
 #[derive(Clone, Copy, Debug)]
 pub struct Picked<'a> {
-    /// `(profile index, candidate index)`, the primary profile's first.
-    pub targets: &'a [(usize, u32)],
+    /// The primary profile's first.
+    pub targets: &'a [Target],
 }
 
 impl Picked<'_> {
     /// The candidates, the primary profile's first.
     pub fn candidates(&self) -> impl Iterator<Item = u32> + '_ {
-        self.targets.iter().map(|&(_, candidate)| candidate)
+        self.targets.iter().map(|target| target.candidate)
+    }
+
+    /// Those that will hold the prompt's KV blocks.
+    pub fn holders(&self) -> impl Iterator<Item = u32> + '_ {
+        self.targets.iter().filter(|t| t.holds_prompt).map(|t| t.candidate)
     }
 
     /// The candidate that the request goes to.

@@ -17,6 +17,7 @@ mod directions;
 mod explain;
 mod hooks;
 mod plugin;
+mod plugin_metrics;
 mod profile;
 mod prompt;
 mod request;
@@ -30,12 +31,14 @@ pub use directions::{Directions, MetadataEntry, MetadataValue};
 pub use explain::{Explanation, FilterStep, ProfileExplanation, ScorerStep};
 pub use hooks::{
     Admitter, AwaitingProducer, BoxFuture, DebugState, EndpointHook, Lifecycle, PickObserver,
-    Picked, Producer, Put, RequestHook, ResponseHook, RoutedRequest, Runtime, Screener, TokenUsage,
+    Picked, Producer, Put, RequestHook, ResponseHook, RoutedRequest, Runtime, Screener, Target,
+    TokenUsage,
 };
 pub use plugin::{
     Filter, Picker, Picks, ProfileHandler, ProfileMistake, ProfileResult, ProfileResults,
     ProfilesToRun, Scorer,
 };
+pub use plugin_metrics::{MetricFamily, MetricKind, MetricSample, MetricValue, PluginMetrics};
 pub use profile::{Profile, WeightedScorer};
 pub use prompt::{Piece, Prompt, PromptBuilder};
 pub use request::{DEFAULT_FAIRNESS_ID, InferenceRequest};

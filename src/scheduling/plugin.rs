@@ -5,7 +5,7 @@ use std::fmt::Debug;
 use smallvec::SmallVec;
 
 use super::{Cycle, Directions, Profile};
-use crate::config::Position;
+use crate::config::{Position, Severity};
 use crate::endpoints::ReservationTerms;
 use crate::error::RequestError;
 
@@ -16,6 +16,12 @@ pub type Picks = SmallVec<[u32; 2]>;
 pub trait Filter: Debug + Send + Sync {
     /// Keeps in `candidates` (indices into [`Cycle::candidates`]) those that pass, in order.
     fn filter(&self, cycle: &Cycle<'_>, candidates: &mut Vec<u32>);
+
+    /// False where it looks at nothing that changes with load: an endpoint that it drops is not
+    /// one of those that are wanted, however idle it is.
+    fn depends_on_load(&self) -> bool {
+        true
+    }
 }
 
 /// Rates the candidates of a profile.
@@ -38,6 +44,9 @@ pub struct ProfileResult {
     pub picks: Picks,
     /// What its scorers gave, by candidate; kept only where somebody asked for scores.
     pub scores: Vec<(u32, f64)>,
+    /// It failed because none of the candidates is of the kind it wants, not because those that
+    /// are were busy.
+    pub none_exists: bool,
 }
 
 impl ProfileResult {
@@ -87,6 +96,7 @@ impl<'a> ProfileResults<'a> {
 /// A mistake that a profile handler finds in the profiles it is given.
 #[derive(Clone, Debug)]
 pub struct ProfileMistake {
+    pub severity: Severity,
     /// Where the value that asks for what is missing stands; `None`: where the handler does.
     pub at: Option<Position>,
     /// The field it stands in, such as `plugins[2].parameters.profiles.decode`; `None` likewise.
@@ -97,7 +107,7 @@ pub struct ProfileMistake {
 impl ProfileMistake {
     /// A mistake at the place of the handler itself.
     pub fn of_handler(message: impl Into<String>) -> Self {
-        Self { at: None, field: None, message: message.into() }
+        Self { severity: Severity::Error, at: None, field: None, message: message.into() }
     }
 }
 
@@ -126,6 +136,18 @@ pub trait ProfileHandler: Debug + Send + Sync {
         cycle: &Cycle<'_>,
         directions: &mut Directions,
     ) -> Result<usize, RequestError>;
+
+    /// What the client is told where the first [`ProfileHandler::next`] names no profile; `None`:
+    /// that it is our fault.
+    fn runs_nothing(&self) -> Option<RequestError> {
+        None
+    }
+
+    /// The target of this profile will hold the prompt's KV blocks.
+    fn holds_prompt(&self, profile: usize) -> bool {
+        let _ = profile;
+        true
+    }
 
     /// What the request holds on the target of a profile, and until when; `terms` is what a
     /// request that is served by one endpoint alone holds.

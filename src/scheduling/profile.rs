@@ -37,7 +37,9 @@ impl Profile {
             .is_some()
             .then(|| ProfileExplanation { name: self.name.to_string(), ..Default::default() });
         let mut kept: Vec<u32> = (0..n as u32).collect();
+        let mut none_exists = true;
         for (name, filter) in &self.filters {
+            none_exists &= !filter.depends_on_load();
             filter.filter(cycle, &mut kept);
             if let Some(e) = &mut explained {
                 e.filters.push(FilterStep { plugin: name.clone(), kept: kept.clone() });
@@ -46,7 +48,8 @@ impl Profile {
                 break;
             }
         }
-        let mut result = ProfileResult::default();
+        let none_exists = none_exists && kept.is_empty();
+        let mut result = ProfileResult { none_exists, ..ProfileResult::default() };
         if !kept.is_empty() {
             let mut totals = vec![0.0; kept.len()];
             let mut scores = vec![0.0; kept.len()];

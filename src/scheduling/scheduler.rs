@@ -7,7 +7,7 @@ use super::{
     Admitter, Candidate, Cycle, Decision, DecisionOptions, Directions, Explanation,
     InferenceRequest, PickObserver, Picked, PrefixMatch, Producer, Profile, ProfileDecision,
     ProfileHandler, ProfileResult, ProfileResults, Refusal, RequestData, RequestHook, Screener,
-    TokenLoad,
+    Target, TokenLoad,
 };
 use crate::clock::Timestamp;
 use crate::endpoints::{Reservation, ReservationTerms};
@@ -38,8 +38,7 @@ pub struct Ask<'a> {
     pub options: DecisionOptions,
 }
 
-/// A profile and the candidate it chose.
-type Targets = SmallVec<[(usize, u32); 2]>;
+type Targets = SmallVec<[Target; 2]>;
 
 impl Scheduler {
     /// A pipeline of profiles alone, without hooks.
@@ -126,21 +125,23 @@ impl Scheduler {
         }
         let cycle = &self.with_results(cycle, &by_index);
         if cycle.results.is_empty() {
-            return Err(RequestError::new(Code::Internal, "failed to run any scheduler profile"));
+            let fault = || RequestError::new(Code::Internal, "failed to run any scheduler profile");
+            return Err(self.handler.runs_nothing().unwrap_or_else(fault));
         }
         let mut directions = Directions::default();
         let primary = self.handler.conclude(cycle, &mut directions)?;
-        let targets = targets(cycle, primary)?;
+        let targets = self.targets(cycle, primary)?;
         let prefix_blocks =
-            cycle.data.first::<PrefixMatch>().map(|p| (p.blocks(targets[0].1), p.total));
+            cycle.data.first::<PrefixMatch>().map(|p| (p.blocks(targets[0].candidate), p.total));
         if cycle.request.cached_only && prefix_blocks.is_none_or(|(cached, _)| cached == 0) {
             // Before anything is recorded: the prompt goes nowhere.
             return Err(RequestError::not_cached());
         }
         // Reserved before anybody takes note, so that the next request sees it.
-        let profiles = targets.iter().map(|&(profile, target)| {
-            let terms = self.handler.reserve(cycle, profile, terms(cycle.data, target));
-            self.profile_decision(cycle, profile, target, terms)
+        let profiles = targets.iter().map(|target| {
+            let terms = terms(cycle.data, target.candidate);
+            let terms = self.handler.reserve(cycle, target.profile, terms);
+            self.profile_decision(cycle, target.profile, target.candidate, terms)
         });
         let profiles = profiles.collect();
         let picked = Picked { targets: &targets };
@@ -159,6 +160,21 @@ impl Scheduler {
             prefix_blocks,
             directions,
         })
+    }
+
+    /// The first pick of every profile that succeeded, the primary one's first.
+    fn targets(&self, cycle: &Cycle<'_>, primary: usize) -> Result<Targets, RequestError> {
+        let results = cycle.results;
+        if results.target(primary).is_none() {
+            return Err(RequestError::no_endpoint_left());
+        }
+        let others = (0..results.len()).filter(|&i| i != primary);
+        let target = |profile: usize| {
+            let candidate = results.target(profile)?;
+            let holds_prompt = self.handler.holds_prompt(profile);
+            Some(Target { profile, candidate, holds_prompt })
+        };
+        Ok(std::iter::once(primary).chain(others).filter_map(target).collect())
     }
 
     fn with_results<'a>(
@@ -184,17 +200,6 @@ impl Scheduler {
             reservation: Some(Reservation::new(endpoint(target), terms)),
         }
     }
-}
-
-/// The first pick of every profile that succeeded, the primary one's first.
-fn targets(cycle: &Cycle<'_>, primary: usize) -> Result<Targets, RequestError> {
-    let results = cycle.results;
-    let Some(target) = results.target(primary) else {
-        return Err(RequestError::no_endpoint_left());
-    };
-    let others = (0..results.len()).filter(|&i| i != primary);
-    let others = others.filter_map(|i| Some((i, results.target(i)?)));
-    Ok(std::iter::once((primary, target)).chain(others).collect())
 }
 
 /// What a request that one endpoint serves alone holds there.

@@ -63,8 +63,18 @@ impl Info {
 
 /// One sample of a histogram.
 pub(super) fn histogram_sample(labels: &[(&str, &str)], tally: &Tally) -> Metric {
+    histogram_of_counts(labels, tally.bounds, &tally.counts, tally.sum)
+}
+
+/// The same of counts by bucket, the last one above all bounds.
+pub(super) fn histogram_of_counts(
+    labels: &[(&str, &str)],
+    bounds: &[f64],
+    counts: &[u64],
+    sum: f64,
+) -> Metric {
     let mut below = 0;
-    let buckets = tally.bounds.iter().zip(&tally.counts).map(|(&bound, &count)| {
+    let buckets = bounds.iter().zip(counts).map(|(&bound, &count)| {
         below += count;
         let mut bucket = Bucket::default();
         bucket.set_upper_bound(bound);
@@ -73,8 +83,8 @@ pub(super) fn histogram_sample(labels: &[(&str, &str)], tally: &Tally) -> Metric
     });
     let mut histogram = Histogram::default();
     histogram.set_bucket(buckets.collect());
-    histogram.set_sample_count(tally.total());
-    histogram.set_sample_sum(tally.sum);
+    histogram.set_sample_count(counts.iter().sum());
+    histogram.set_sample_sum(sum);
     let mut metric = Metric::from_label(pairs(labels));
     metric.set_histogram(histogram);
     metric

@@ -13,9 +13,10 @@ use super::histogram::Histogram;
 use super::pool::{self, PoolSource};
 use super::series::RequestSeries;
 use super::streams::StreamMetrics;
-use super::{families, process};
+use super::{families, plugin_metrics, process};
 use crate::endpoints::EndpointSpec;
 use crate::exchange::Ending;
+use crate::scheduling::PluginMetrics;
 
 /// Distinct model names (asked for and targets together), and distinct fairness ids, before new
 /// ones are counted as `other`. The reference's limits.
@@ -162,6 +163,15 @@ impl Metrics {
     /// Publishes the metrics of a pool. Fails where it was called before.
     pub fn add_pool(&self, source: PoolSource) -> prometheus::Result<()> {
         self.registry.register(Box::new(pool::collector(source)?))
+    }
+
+    /// Publishes what plugins count of their own. Fails where two of them, or a plugin and we,
+    /// call different things by one name.
+    pub fn add_plugins(&self, plugins: Vec<Arc<dyn PluginMetrics>>) -> prometheus::Result<()> {
+        if plugins.is_empty() {
+            return Ok(());
+        }
+        self.registry.register(Box::new(plugin_metrics::collector(plugins)?))
     }
 
     /// Publishes the metrics of ext_proc streams. Fails where it was called before.

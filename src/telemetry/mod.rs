@@ -9,6 +9,7 @@ mod families;
 mod histogram;
 pub mod logging;
 mod metrics;
+mod plugin_metrics;
 mod pool;
 mod process;
 mod request_metrics;

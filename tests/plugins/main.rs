@@ -1,5 +1,6 @@
 //! The plugin types, built from YAML as a configuration builds them and run by the scheduler.
 
+mod disaggregation;
 mod filters;
 mod parameters;
 mod pickers;

@@ -1,0 +1,148 @@
+//! `disagg-profile-handler`: an endpoint to answer, and where it is worth it others that compute
+//! the prompt and encode its media. Rules and parameters of llm-d-router main at ebab6879.
+
+use std::sync::Arc;
+
+use super::disaggregation::{DecisionCounts, DisaggregationDecider, Order, Stages};
+use super::{Build, Capabilities, Dependencies, PluginPart, PluginType};
+use crate::config::{Fields, Placed};
+use crate::endpoints::ReservationTerms;
+use crate::error::RequestError;
+use crate::scheduling::{
+    Cycle, Directions, MetricFamily, PluginMetrics, PrefixMatch, ProfileHandler, ProfileMistake,
+    ProfilesToRun,
+};
+
+pub(super) const TYPE: PluginType =
+    PluginType { name: "disagg-profile-handler", aliases: &[], build };
+
+#[derive(Debug)]
+struct DisaggProfileHandler {
+    stages: Stages,
+    decisions: DecisionCounts,
+}
+
+type Decider = Option<PluginPart<dyn DisaggregationDecider>>;
+
+fn build(build: Build<'_, '_>) -> Capabilities {
+    let mut p = build.parameters;
+    let order = read_order(&mut p);
+    let mut profiles = p.nested("profiles");
+    let nested = ["decode", "prefill", "encode"].map(|stage| profiles.placed_string(stage));
+    let mut deciders = p.nested("deciders");
+    let [prefill, encode] = ["prefill", "encode"].map(|stage| deciders.placed_string(stage));
+    let is_nested = !profiles.is_absent() || !deciders.is_absent() || order.is_some();
+    profiles.finish();
+    deciders.finish();
+    let flat = read_flat(&mut p, is_nested);
+    let (profiles, prefill, encode) = match is_nested {
+        true => (nested, prefill, encode),
+        false => (flat.profiles, flat.prefill, flat.encode),
+    };
+    let order = order.unwrap_or_default();
+    if let (Order::PrefillFirst, Some(decider)) = (order, &prefill) {
+        p.diagnostics().error(
+            decider.at,
+            &decider.field,
+            "has no place with stageOrder prefill-first: prefill always runs then",
+        );
+    }
+    p.finish();
+    // Deciders look at what is cached; the reference requires it in any case.
+    build.dependencies.read::<PrefixMatch>(None);
+    let prefill = decider(build.dependencies, prefill);
+    let encode = decider(build.dependencies, encode);
+    let handler = Arc::new(DisaggProfileHandler {
+        stages: Stages::new(order, profiles, prefill, encode),
+        decisions: DecisionCounts::new(build.name, TYPE.name),
+    });
+    Capabilities::default()
+        .with::<dyn ProfileHandler>(handler.clone())
+        .with::<dyn PluginMetrics>(handler)
+}
+
+/// The order of stages; matching is lenient, as in the reference.
+fn read_order(p: &mut Fields<'_>) -> Option<Order> {
+    let text = p.string("stageOrder").filter(|text| !text.is_empty())?;
+    let plain: String = text.chars().filter(char::is_ascii_alphanumeric).collect();
+    match plain.to_ascii_lowercase().as_str() {
+        "decodefirst" => Some(Order::DecodeFirst),
+        "prefillfirst" => Some(Order::PrefillFirst),
+        _ => {
+            p.error("stageOrder", "must be decode-first or prefill-first");
+            None
+        }
+    }
+}
+
+/// The parameters of v0.7 and v0.8, which stood side by side.
+struct Flat<'a> {
+    profiles: [Option<Placed<&'a str>>; 3],
+    prefill: Option<Placed<&'a str>>,
+    encode: Option<Placed<&'a str>>,
+}
+
+fn read_flat<'a>(p: &mut Fields<'a>, is_nested: bool) -> Flat<'a> {
+    let profiles =
+        ["decodeProfile", "prefillProfile", "encodeProfile"].map(|name| p.placed_string(name));
+    let [own, shared, encode] =
+        ["prefillDeciderPluginName", "deciderPluginName", "encodeDeciderPluginName"]
+            .map(|name| p.placed_string(name));
+    if is_nested {
+        let given = profiles.iter().chain([&own, &shared, &encode]).flatten();
+        for value in given {
+            let message = "cannot stand together with profiles, deciders or stageOrder";
+            p.diagnostics().error(value.at, &value.field, message);
+        }
+    }
+    Flat { profiles, prefill: own.or(shared), encode }
+}
+
+fn decider(dependencies: &mut Dependencies, name: Option<Placed<&str>>) -> Decider {
+    let name = name?.map(str::to_owned);
+    Some(dependencies.plugin(name, "disaggregation decider"))
+}
+
+impl ProfileHandler for DisaggProfileHandler {
+    fn bind(&self, profiles: &[&str]) -> Result<(), Vec<ProfileMistake>> {
+        self.stages.bind(profiles)
+    }
+
+    fn next(&self, cycle: &Cycle<'_>) -> ProfilesToRun {
+        self.stages.next(cycle)
+    }
+
+    fn conclude(
+        &self,
+        cycle: &Cycle<'_>,
+        directions: &mut Directions,
+    ) -> Result<usize, RequestError> {
+        let primary = self.stages.primary(cycle)?;
+        let (encode, prefill) = self.stages.ran(cycle);
+        self.decisions.count(&cycle.request.target_model, encode, prefill);
+        self.stages.set_headers(cycle, directions);
+        Ok(primary)
+    }
+
+    fn holds_prompt(&self, profile: usize) -> bool {
+        self.stages.holds_prompt(profile)
+    }
+
+    fn reserve(
+        &self,
+        cycle: &Cycle<'_>,
+        profile: usize,
+        terms: ReservationTerms,
+    ) -> ReservationTerms {
+        self.stages.reserve(cycle, profile, terms)
+    }
+}
+
+impl PluginMetrics for DisaggProfileHandler {
+    fn families(&self) -> Vec<MetricFamily> {
+        self.decisions.families([
+            "llm_d_epp_disagg_decision_total",
+            "llm_d_inference_scheduler_disagg_decision_total",
+        ])
+    }
+}

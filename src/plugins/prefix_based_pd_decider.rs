@@ -1,0 +1,52 @@
+//! `prefix-based-pd-decider`: a prompt of which enough is not cached on the endpoint that is to
+//! answer is computed by another one (llm-d-router main at ebab6879).
+
+use std::sync::Arc;
+
+use super::disaggregation::DisaggregationDecider;
+use super::{Build, Capabilities, PluginType, parameters};
+use crate::scheduling::{Cycle, DataKey, PrefixMatch};
+
+pub(super) const TYPE: PluginType =
+    PluginType { name: "prefix-based-pd-decider", aliases: &[], build };
+
+#[derive(Debug)]
+struct PrefixBasedPdDecider {
+    prefix: DataKey<PrefixMatch>,
+    /// Tokens that are not cached from which a prompt is computed elsewhere; 0: never.
+    non_cached_tokens: u64,
+    /// Shorter prompts are not looked at.
+    prompt_tokens: u64,
+}
+
+fn build(build: Build<'_, '_>) -> Capabilities {
+    let mut p = build.parameters;
+    let prefix = build.dependencies.read(parameters::prefix_producer(&mut p));
+    let mut tokens = |name| p.int_in(name, 0..=i64::MAX).unwrap_or(0).unsigned_abs();
+    let (non_cached_tokens, prompt_tokens) = (tokens("nonCachedTokens"), tokens("promptTokens"));
+    if non_cached_tokens == 0 {
+        // In v0.6 it meant always.
+        p.warning("nonCachedTokens", "is 0: no prompt is ever computed by another endpoint");
+    }
+    p.finish();
+    let decider = PrefixBasedPdDecider { prefix, non_cached_tokens, prompt_tokens };
+    Capabilities::default().with::<dyn DisaggregationDecider>(Arc::new(decider))
+}
+
+impl DisaggregationDecider for PrefixBasedPdDecider {
+    /// True where `prompt - cached >= nonCachedTokens`, both in tokens, on the chosen endpoint.
+    fn disaggregates(&self, cycle: &Cycle<'_>, decode: Option<u32>) -> bool {
+        let prompt = cycle.request.prompt.token_count();
+        if self.non_cached_tokens == 0
+            || prompt < self.prompt_tokens
+            || prompt < self.non_cached_tokens
+        {
+            return false;
+        }
+        let (Some(decode), Some(found)) = (decode, cycle.data.get(self.prefix)) else {
+            return false;
+        };
+        let cached = u64::from(found.blocks(decode)) * u64::from(found.block_tokens());
+        prompt.saturating_sub(cached) >= self.non_cached_tokens
+    }
+}

@@ -1,0 +1,55 @@
+//! Publishes what plugins count of their own.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use prometheus::core::Collector;
+use prometheus::proto::{Metric, MetricFamily as Published};
+
+use super::exposition::{Info, LazyCollector, histogram_of_counts};
+use crate::scheduling::{MetricFamily, MetricKind, MetricSample, MetricValue, PluginMetrics};
+
+/// A collector of what `plugins` publish. The families that they have now are those that they may
+/// have.
+pub(super) fn collector(
+    plugins: Vec<Arc<dyn PluginMetrics>>,
+) -> prometheus::Result<impl Collector + 'static> {
+    let infos: Vec<Info> = merged(&plugins).iter().map(info).collect();
+    LazyCollector::new(&infos, move || merged(&plugins).iter().map(publish).collect())
+}
+
+/// The families of all plugins, those of one name as one.
+fn merged(plugins: &[Arc<dyn PluginMetrics>]) -> Vec<MetricFamily> {
+    let mut by_name: BTreeMap<&str, MetricFamily> = BTreeMap::new();
+    for family in plugins.iter().flat_map(|plugin| plugin.families()) {
+        match by_name.get_mut(family.name) {
+            Some(known) => known.samples.extend(family.samples),
+            None => drop(by_name.insert(family.name, family)),
+        }
+    }
+    by_name.into_values().collect()
+}
+
+fn info(family: &MetricFamily) -> Info {
+    match family.kind {
+        MetricKind::Counter => Info::counter(family.name, family.help),
+        MetricKind::Gauge => Info::gauge(family.name, family.help),
+        MetricKind::Histogram => Info::histogram(family.name, family.help),
+    }
+}
+
+fn publish(family: &MetricFamily) -> Published {
+    let info = info(family);
+    let sample = |sample: &MetricSample| -> Metric {
+        let mut labels: Vec<(&str, &str)> =
+            sample.labels.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        labels.sort_unstable();
+        match &sample.value {
+            MetricValue::Number(number) => info.sample(&labels, *number),
+            MetricValue::Histogram { bounds, counts, sum } => {
+                histogram_of_counts(&labels, bounds, counts, *sum)
+            }
+        }
+    };
+    info.family(family.samples.iter().map(sample).collect())
+}
