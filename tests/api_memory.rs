@@ -33,6 +33,23 @@ fn body(before: &str, item: &str, after: &str) -> Bytes {
     body.into()
 }
 
+/// A framed gRPC message with one field, of this number: as many `item`s as make up the size.
+fn grpc(field: u8, item: &[u8]) -> Bytes {
+    let mut value = item.repeat(SIZE / item.len());
+    let mut message = vec![field << 3 | 2];
+    let mut length = value.len();
+    while length >= 0x80 {
+        message.push(length as u8 | 0x80);
+        length >>= 7;
+    }
+    message.push(length as u8);
+    message.append(&mut value);
+    let mut body = vec![0];
+    body.extend((message.len() as u32).to_be_bytes());
+    body.append(&mut message);
+    body.into()
+}
+
 #[test]
 fn reading_takes_at_most_three_times_the_body() {
     const CHAT: &str = "/v1/chat/completions";
@@ -43,6 +60,7 @@ fn reading_takes_at_most_three_times_the_body() {
     const MESSAGES: &str = "/v1/messages";
     const VLLM: &str = "/inference/v1/generate";
     const SGLANG: &str = "/generate";
+    const VLLM_GRPC: &str = "/vllm.grpc.engine.VllmEngine/Generate";
     let blocks = |item| body(r#"{"model":"m","messages":[{"role":"u","content":["#, item, "]}]}");
     let messages = |item| body(r#"{"model":"m","messages":["#, item, "]}");
     let tools = |item| body(r#"{"model":"m","messages":[{}],"tools":["#, item, "]}");
@@ -121,12 +139,20 @@ fn reading_takes_at_most_three_times_the_body() {
             body(r#"{"token_ids":[1],"features":{"mm_placeholders":{"image":["#, "{}", "]}}}"),
         ),
         ("token ids for SGLang", SGLANG, body(r#"{"input_ids":["#, "1", "]}")),
+        // In lists of two ids of two bytes, one by one, and in empty lists.
+        ("token ids over gRPC", VLLM_GRPC, grpc(2, &[0x12, 4, 0x80, 1, 0x80, 1])),
+        ("single token ids over gRPC", VLLM_GRPC, grpc(2, &[0x10, 1])),
+        ("no token ids over gRPC", VLLM_GRPC, grpc(2, &[0x12, 0])),
+        ("text over gRPC", VLLM_GRPC, grpc(3, b"text")),
+        ("hashes over gRPC", VLLM_GRPC, grpc(7, &[0x32, 0])),
+        ("placeholders over gRPC", VLLM_GRPC, grpc(7, &[0x2a, 0])),
     ];
     let parsers = Parsers::new(vec![
         ParserKind::OpenAi,
         ParserKind::Anthropic,
         ParserKind::VllmHttp,
         ParserKind::SglangHttp,
+        ParserKind::VllmGrpc,
     ]);
     let mut too_much = Vec::new();
     for (name, path, body) in cases {

@@ -183,6 +183,73 @@ fn parsers_in_their_order() {
 }
 
 #[test]
+fn rules_by_which_media_items_are_counted() {
+    use epp::api::{EstimateRules, Frames, ImageRules, PerPicture, Resolution, VideoRules};
+    let hd = Resolution { width: 1280, height: 720 };
+    let default = EstimateRules::default();
+    let cases = [
+        ("", default),
+        ("plugins: [{type: token-producer, parameters: {estimate: {}}}]", default),
+        (
+            "plugins: [{type: token-producer, parameters: {estimate: {image: {defaultResolution: \
+             {width: 1280, height: 720}, dynamic: {factor: 784}}}}}]",
+            EstimateRules {
+                image: ImageRules {
+                    per_picture: PerPicture::Dynamic { factor: 784 },
+                    default_resolution: hd,
+                },
+                ..default
+            },
+        ),
+        (
+            "plugins: [{type: tokenizer, name: t, parameters: {estimate: {image: {mode: static, \
+             static: {staticToken: 256}, dynamic: {factor: 7}}}}}]",
+            EstimateRules {
+                image: ImageRules {
+                    per_picture: PerPicture::Static { tokens: 256 },
+                    ..ImageRules::default()
+                },
+                ..default
+            },
+        ),
+        (
+            "plugins: [{type: token-producer, parameters: {estimate: {video: {defaultResolution: \
+             {width: 1280, height: 720}, defaultDuration: 4.5, maxVideoTokens: 12288, \
+             tokensPerFrame: {mode: static, static: {numTokensPerFrame: 70}}, frames: {mode: \
+             sampled, maxFrames: 768, minFrames: 4, sampled: {sampleFPS: 1, temporalPatchSize: \
+             2}}}}}}]",
+            EstimateRules {
+                video: VideoRules {
+                    per_frame: PerPicture::Static { tokens: 70 },
+                    frames: Frames::Sampled { fps: 1.0, merged: 2 },
+                    min_frames: 4,
+                    max_frames: 768,
+                    default_resolution: hd,
+                    default_duration_s: 4.5,
+                    max_tokens: 12_288,
+                },
+                ..default
+            },
+        ),
+        (
+            "plugins: [{type: token-producer, parameters: {estimate: {video: {frames: {mode: \
+             strided, strided: {defaultSourceFPS: 30, frameStride: 6}}, defaultDuration: -1}}}}]",
+            EstimateRules {
+                video: VideoRules {
+                    frames: Frames::Strided { default_fps: 30.0, stride: 6 },
+                    ..VideoRules::default()
+                },
+                ..default
+            },
+        ),
+    ];
+    for (body, expected) in cases {
+        let pipeline = usable(&format!("{HEAD}{body}"), &LoadOptions::default());
+        assert_eq!(pipeline.estimate, expected, "{body}");
+    }
+}
+
+#[test]
 fn thresholds_of_saturation() {
     let cases = [
         ("", (5.0, 0.8, 200)),

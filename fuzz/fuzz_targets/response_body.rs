@@ -3,15 +3,18 @@
 #![no_main]
 
 use bytes::Bytes;
-use epp::api::{Api, ModelRenamer, ResponseReader};
+use epp::api::{Api, ModelRenamer, ResponseReader, VertexMethod};
 use libfuzzer_sys::fuzz_target;
 
-const APIS: [Api; 6] = [
+const APIS: [Api; 9] = [
     Api::Chat,
     Api::Responses,
     Api::Messages,
     Api::VllmGenerate,
     Api::SglangGenerate,
+    Api::VllmGrpcGenerate,
+    Api::VllmGrpcEmbed,
+    Api::Vertex(VertexMethod::ChatCompletions),
     Api::Passthrough,
 ];
 

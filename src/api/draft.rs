@@ -141,18 +141,16 @@ impl<'a> Draft<'a> {
     }
 
     /// Adds all of another draft of the same body.
-    pub fn append(&mut self, other: Draft<'a>) {
-        let mut long = other.long.into_iter();
-        let mut media = other.media.into_iter();
-        for part in other.parts {
+    pub fn append(&mut self, mut other: Draft<'a>) {
+        for part in std::mem::take(&mut other.parts) {
             match part {
                 Part::Body(..) => self.parts.push(part),
                 Part::Side(start, end) => self.copied(&other.side[start as usize..end as usize]),
-                Part::Long(_) => {
+                Part::Long(index) => {
                     self.parts.push(Part::Long(self.long.len() as u32));
-                    self.long.extend(long.next());
+                    self.long.push(std::mem::take(&mut other.long[index as usize]));
                 }
-                Part::Media(_) => media.next().into_iter().for_each(|item| self.media(item)),
+                Part::Media(index) => self.media(other.media[index as usize]),
             }
         }
     }

@@ -3,8 +3,6 @@
 //! Formulas and defaults are those of llm-d-router main at ebab6879, `token-producer`, parameters
 //! `estimate.image` and `estimate.video`.
 
-/// Pixels per token, where nothing else is configured.
-const FACTOR: u64 = 1024;
 /// More tokens than any prefix that is matched: a size read off a picture, or a length off a
 /// header, may claim anything.
 pub(super) const MAX_TOKENS: u64 = 131_072;
@@ -47,11 +45,14 @@ pub enum PerPicture {
 
 impl Default for PerPicture {
     fn default() -> Self {
-        PerPicture::Dynamic { factor: FACTOR }
+        PerPicture::Dynamic { factor: Self::FACTOR }
     }
 }
 
 impl PerPicture {
+    /// Pixels per token, where nothing else is configured.
+    pub const FACTOR: u64 = 1024;
+
     fn tokens(self, resolution: Resolution) -> u64 {
         match self {
             PerPicture::Dynamic { factor } => resolution.tokens(factor),

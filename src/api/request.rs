@@ -43,6 +43,14 @@ pub enum Api {
     Passthrough,
 }
 
+impl Api {
+    /// True where bodies are gRPC messages, which say how long they are: no name in one can be
+    /// replaced by another.
+    pub const fn is_grpc(self) -> bool {
+        matches!(self, Api::VllmGrpcGenerate | Api::VllmGrpcEmbed | Api::Vertex(_) | Api::Unread)
+    }
+}
+
 /// What scheduling needs of a request, read in one pass over its body.
 #[derive(Clone, Debug)]
 pub struct ParsedRequest {

@@ -47,9 +47,7 @@ impl ResponseReader {
     /// `sse`: the response's content type is `text/event-stream`.
     pub fn new(api: Api, sse: bool) -> Self {
         let form = match api {
-            Api::VllmGrpcGenerate | Api::VllmGrpcEmbed | Api::Vertex(_) => {
-                Form::Messages(Frames::default())
-            }
+            _ if api.is_grpc() => Form::Messages(Frames::default()),
             _ if sse => Form::Events(SseLines::default()),
             _ => Form::Json(Json::Begun(Vec::new())),
         };

@@ -58,7 +58,8 @@ impl PoolRuntime {
         let readiness = Arc::new(workers.readiness(&pool, &pipeline.parsers));
         let decisions = Arc::new(DecisionLog::new(options.explain_decisions));
 
-        let Pipeline { scheduler, hooks, saturation, parsers, wants_prompt, .. } = pipeline;
+        let Pipeline { scheduler, hooks, saturation, parsers, estimate, wants_prompt, .. } =
+            pipeline;
         let Hooks { awaiting, response, endpoints, lifecycles, outcomes, metrics: counted, .. } =
             hooks;
         metrics.add_plugins(counted).map_err(|e| refused(1, e))?;
@@ -82,7 +83,7 @@ impl PoolRuntime {
                 },
                 randomness: Randomness::PerThread,
             },
-            parsers: Parsers::new(parsers),
+            parsers: Parsers::new(parsers).with_estimate(estimate),
             awaiting,
             response_hooks: response,
             listeners,

@@ -420,7 +420,8 @@ impl Exchange {
     pub fn renamer(&self) -> Option<ModelRenamer> {
         let Stage::Routed(routed) = &self.stage else { return None };
         let InferenceRequest { incoming_model, target_model, .. } = &*routed.request;
-        let changed = incoming_model != target_model
+        let changed = !routed.api.is_grpc()
+            && incoming_model != target_model
             && !incoming_model.is_empty()
             && !target_model.is_empty();
         changed.then(|| ModelRenamer::new(target_model, incoming_model))

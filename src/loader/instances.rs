@@ -4,6 +4,7 @@ use std::sync::Arc;
 use super::document::{PluginEntry, did_you_mean};
 use super::reference::Reference;
 use super::reference_types;
+use crate::api::EstimateRules;
 use crate::config::{Diagnostics, Fields, Node, Position};
 use crate::endpoints::PoolIds;
 use crate::exchange::OutcomeListener;
@@ -276,6 +277,7 @@ fn works_unasked(parts: &Capabilities) -> bool {
         || parts.has::<dyn EndpointHook>()
         || parts.has::<dyn Lifecycle>()
         || parts.has::<dyn OutcomeListener>()
+        || parts.has::<EstimateRules>()
 }
 
 /// Where a plugin stands in the document.

@@ -25,6 +25,7 @@ use std::sync::Arc;
 
 pub use effective::Effective;
 
+use crate::api::EstimateRules;
 use crate::config::{Diagnostics, parse};
 use crate::endpoints::PoolIds;
 use crate::exchange::OutcomeListener;
@@ -84,6 +85,8 @@ pub struct Pipeline {
     pub needs: Needs,
     /// In order of precedence, no kind twice.
     pub parsers: Vec<ParserKind>,
+    /// How media items are counted.
+    pub estimate: EstimateRules,
     pub saturation: SaturationConfig,
     /// Some plugin looks at the prompt; else it need not be collected.
     pub wants_prompt: bool,
@@ -169,6 +172,8 @@ fn assemble(
     let plans = scheduling::plan_profiles(document, &mut instances);
     let handler = scheduling::choose_handler(&plans, &mut instances);
     let parsers = request_handler::plan_parsers(&document.parsers, &mut instances);
+    let mut rules = instances.list.iter().filter_map(|i| i.capabilities.get::<EstimateRules>());
+    let estimate = rules.next().map(|rules| **rules);
     let detector = saturation::plan_detector(document, &mut instances);
     let collection = data_layer::plan_collection(&document.data_layer, &mut instances);
     let discovery = data_layer::plan_discovery(&document.data_layer, &mut instances);
@@ -229,6 +234,7 @@ fn assemble(
         },
         needs,
         parsers: parsers.into_iter().map(|(_, kind)| kind).collect(),
+        estimate: estimate.unwrap_or_default(),
         saturation,
     })
 }

@@ -190,8 +190,22 @@ fn mistakes_and_things_of_the_past() {
         ("token-producer", "estimate: {}", &[]),
         (
             "token-producer",
-            "estimate: {image: {mode: static}, sound: {}}",
-            &[(W, "estimate.image", "default sizes"), (E, "estimate.sound", "unknown field")],
+            "estimate: {image: {mode: static, static: {staticToken: 256}}, video: {frames: \
+             {mode: strided, strided: {frameStride: 6}}, maxVideoTokens: 4096}}",
+            &[],
+        ),
+        (
+            "token-producer",
+            "estimate: {image: {mode: fixed, dynamic: {divisor: 1}}, sound: {}, video: \
+             {tokensPerFrame: {mode: sampled}, frames: {mode: static}, defaultDuration: long}}",
+            &[
+                (E, "estimate.image.mode", "must be 'dynamic' or 'static'"),
+                (E, "estimate.image.dynamic.divisor", "unknown field"),
+                (E, "estimate.video.tokensPerFrame.mode", "must be 'dynamic' or 'static'"),
+                (E, "estimate.video.frames.mode", "must be 'sampled' or 'strided'"),
+                (E, "estimate.video.defaultDuration", "must be a number"),
+                (E, "estimate.sound", "unknown field"),
+            ],
         ),
         ("by-label", "validValues: [a]", &[(E, "label", "required")]),
         ("by-label", "label: a", &[(E, "validValues", "must not be empty")]),

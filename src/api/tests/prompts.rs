@@ -1,6 +1,7 @@
 use xxhash_rust::xxh64::xxh64;
 
 use super::*;
+use crate::api::{EstimateRules, ImageRules, MediaItem, PerPicture, VideoRules};
 
 /// Name, path, body and the prompts.
 type Case = (&'static str, &'static str, &'static str, &'static [&'static str]);
@@ -262,4 +263,69 @@ fn media_stand_for_tokens() {
     assert!(!parse(CHAT, &chat(r#"{"type":"text","text":"x"}"#)).prompt.has_media());
     let without = parse(MESSAGES, &chat(r#"{"type":"image","source":{"type":"base64"}}"#));
     assert_eq!(texts(&without.prompt), ["user"]);
+}
+
+#[test]
+fn media_items_are_told_apart_and_counted_by_the_rules_given() {
+    let item = |content: &str, tokens| MediaItem { hash: xxh64(content.as_bytes(), 0), tokens };
+    let rules = EstimateRules {
+        image: ImageRules {
+            per_picture: PerPicture::Static { tokens: 256 },
+            ..ImageRules::default()
+        },
+        video: VideoRules { max_tokens: 1000, ..VideoRules::default() },
+    };
+    let kinds = || vec![ParserKind::OpenAi, ParserKind::Anthropic, ParserKind::VllmHttp];
+    let hints = VideoHints { duration_s: Some(1.0), ..VideoHints::default() };
+    let chat = r#"{"messages":[{"content":[
+        {"type":"image_url","image_url":{"url":"http://x/y"}},
+        {"type":"video_url","video_url":{"url":"v"}},
+        {"type":"input_audio","input_audio":{"data":"UklGRg==","format":"wav"}},
+        {"type":"image_url","image_url":{"url":"http://x/y"}}]},
+        {"content":[{"type":"image_url","image_url":{"url":"z"}}],"content":"none"}]}"#;
+    let messages = r#"{"messages":[{"role":"user","content":[
+        {"type":"tool_result","content":[{"type":"image","source":{"url":"a"}}]},
+        {"type":"image","source":{"type":"base64","data":"b"}}]}]}"#;
+    let vllm = r#"{"token_ids":[1,2,3],"features":{
+        "mm_placeholders":{"audio":[{"offset":9,"length":4}],"image":[{"length":2},{"length":5}]},
+        "mm_hashes":{"image":["i",null,"k"],"audio":["s"]}}}"#;
+    for (path, body, default, configured) in [
+        (
+            CHAT,
+            chat,
+            vec![
+                item("http://x/y", 225),
+                item("v", 450),
+                item("UklGRg==wav", 3),
+                item("http://x/y", 225),
+            ],
+            vec![
+                item("http://x/y", 256),
+                item("v", 450),
+                item("UklGRg==wav", 3),
+                item("http://x/y", 256),
+            ],
+        ),
+        (
+            MESSAGES,
+            messages,
+            vec![item("a", 225), item("b", 225)],
+            vec![item("a", 256), item("b", 256)],
+        ),
+        (
+            VLLM,
+            vllm,
+            vec![item("i", 2), item("k", 0), item("s", 4)],
+            vec![item("i", 2), item("k", 0), item("s", 4)],
+        ),
+        (COMPLETIONS, r#"{"prompt":"x"}"#, vec![], vec![]),
+    ] {
+        let read = |parsers: Parsers, want_prompt| {
+            let body = Bytes::from_static(body.as_bytes());
+            parsers.parse(path, body, want_prompt, &hints).expect(path).media
+        };
+        assert_eq!(read(Parsers::new(kinds()), true), default, "{path}");
+        assert_eq!(read(Parsers::new(kinds()).with_estimate(rules), true), configured, "{path}");
+        assert_eq!(read(Parsers::new(kinds()), false), [], "{path}");
+    }
 }
