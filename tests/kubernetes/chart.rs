@@ -111,6 +111,8 @@ fn values_mean_what_they_mean_to_the_reference() {
                 ("PodDisruptionBudget/vllm-epp", "/spec/minAvailable", json!(1)),
                 // Envoy is not in the picker's pod.
                 ("Service/vllm-proxy", "/spec/ports/1/port", json!(80)),
+                ("Service/vllm-proxy", "/spec/ports/1/name", json!("http")),
+                ("Service/vllm-proxy", "/spec/ports/0/name", json!("http-8081")),
                 ("Service/vllm-epp", "/spec/ports/2", Value::Null),
             ],
         ),
