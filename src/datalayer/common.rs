@@ -1,3 +1,5 @@
+//! What the scrapers of all endpoints share.
+
 use std::sync::Arc;
 use std::time::Duration;
 

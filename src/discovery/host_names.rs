@@ -16,6 +16,8 @@ const PATIENCE: Duration = Duration::from_secs(5);
 const MAX_RUNNING: usize = 32;
 
 type Addresses = io::Result<Vec<IpAddr>>;
+/// A name and what it stands for.
+type Answer = (String, Addresses);
 type Lookup = Arc<dyn Fn(&str) -> Addresses + Send + Sync>;
 
 /// What host names stand for. A name that cannot be looked up any more keeps its last addresses,
@@ -26,7 +28,7 @@ pub(super) struct HostNames {
     failing: BTreeSet<String>,
     /// Being looked up; one that never ends is not begun again.
     running: BTreeSet<String>,
-    answers: (Sender<(String, Addresses)>, Receiver<(String, Addresses)>),
+    answers: (Sender<Answer>, Receiver<Answer>),
 }
 
 impl Default for HostNames {

@@ -13,6 +13,10 @@ use kube::{Client, Config};
 use tower::{BoxError, ServiceBuilder, ServiceExt};
 
 use super::error::ConnectError;
+use crate::files;
+
+/// A larger kubeconfig is refused, bytes.
+const MAX_KUBECONFIG_BYTES: u64 = 1024 * 1024;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -26,6 +30,9 @@ pub async fn connect(kubeconfig: Option<&Path>) -> Result<Client, ConnectError> 
     let config = match kubeconfig {
         Some(path) => {
             let unusable = |source| ConnectError::Kubeconfig { path: path.to_owned(), source };
+            // The library would wait for whatever the path leads to.
+            files::read(path, MAX_KUBECONFIG_BYTES)
+                .map_err(|source| ConnectError::File { path: path.to_owned(), source })?;
             let file = Kubeconfig::read_from(path).map_err(unusable)?;
             let options = KubeConfigOptions::default();
             Config::from_custom_kubeconfig(file, &options).await.map_err(unusable)?

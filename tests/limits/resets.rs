@@ -5,14 +5,14 @@ use std::time::{Duration, Instant};
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
-use crate::raw::{Client, PROCESS, open, reset};
+use crate::raw::{Client, PROCESS, RST_STREAM, open, open_shortest, reset};
 use crate::support::client::Gateway;
 use crate::support::program::{Program, TUTORIAL};
 
 const CHAT: &str = "/v1/chat/completions";
 const HELLO: &[u8] = br#"{"model":"m","messages":[{"role":"user","content":"hello"}]}"#;
 /// An attack lasts this long; each connection begins anew when it is thrown out.
-const ATTACK: Duration = Duration::from_secs(4);
+const ATTACK: Duration = Duration::from_secs(3);
 /// What an attack may add to the program's memory at most, bytes.
 const ALLOWED: u64 = 160 << 20;
 
@@ -29,7 +29,7 @@ fn peak_memory(program: &Program) -> Option<u64> {
 }
 
 /// Opens and resets streams as fast as the connection takes them, until `end`.
-async fn flood(port: u16, end: Instant, headers: &[(&str, &str)], reads: bool) {
+async fn flood(port: u16, end: Instant, value: Option<&str>, reads: bool) {
     while Instant::now() < end {
         let (mut read, mut write) = Client::connect(port).await.split();
         let drain = tokio::spawn(async move {
@@ -43,7 +43,10 @@ async fn flood(port: u16, end: Instant, headers: &[(&str, &str)], reads: bool) {
         while Instant::now() < end && stream < 1 << 30 {
             let mut batch = Vec::with_capacity(1 << 17);
             while batch.len() < 1 << 16 {
-                batch.extend(open(stream, PROCESS, headers));
+                batch.extend(match value {
+                    Some(value) => open(stream, PROCESS, &[("x-long", value)]),
+                    None => open_shortest(stream),
+                });
                 batch.extend(reset(stream));
                 stream += 2;
             }
@@ -62,9 +65,15 @@ async fn flood(port: u16, end: Instant, headers: &[(&str, &str)], reads: bool) {
 #[tokio::test(flavor = "multi_thread")]
 async fn rapid_resets_leave_memory_flat() {
     let (long, too_long) = ("x".repeat(6_000), "x".repeat(20_000));
-    // What each stream carries, and whether the client reads what comes back.
-    for (value, reads) in [("", true), (&long, true), (&too_long, true), (&too_long, false)] {
-        let headers = &[("x-long", value)];
+    // A value that each stream carries (`None`: nothing but the shortest request), and whether
+    // the client reads what comes back.
+    for (value, reads) in [
+        (None, true),
+        (Some(""), true),
+        (Some(long.as_str()), true),
+        (Some(too_long.as_str()), true),
+        (Some(too_long.as_str()), false),
+    ] {
         let program = start();
         let Some(before) = peak_memory(&program) else {
             eprintln!("skipped: this system does not tell how much memory a process takes");
@@ -72,9 +81,10 @@ async fn rapid_resets_leave_memory_flat() {
         };
         let end = Instant::now() + ATTACK;
         let port = program.grpc_port;
-        futures_util::future::join_all((0..8).map(|_| flood(port, end, headers, reads))).await;
+        futures_util::future::join_all((0..8).map(|_| flood(port, end, value, reads))).await;
         let grown = peak_memory(&program).expect("the program lives") - before;
-        println!("{} bytes a stream, reads {reads}: {} MiB more", value.len(), grown >> 20);
+        let bytes = value.map(str::len);
+        println!("{bytes:?} bytes a stream, reads {reads}: {} MiB more", grown >> 20);
         assert!(grown < ALLOWED, "{} MiB more under attack", grown >> 20);
         // The program is still of use to others.
         let answer = Gateway::connect(port).await.post(CHAT, &[], HELLO).await;
@@ -100,4 +110,21 @@ async fn thousands_of_streams_reset_together_cost_nobody_else_anything() {
         }
         client.check_health(10_001).await;
     }
+}
+
+/// Streams that stay open cost what they cost and no more are had on one connection.
+#[tokio::test(flavor = "multi_thread")]
+async fn streams_beyond_the_limit_of_a_connection_are_refused() {
+    const MOST: u32 = 32_768;
+    let program = start();
+    let mut client = Client::connect(program.grpc_port).await;
+    let opened: Vec<u8> = (0..MOST).flat_map(|i| open(2 * i + 1, PROCESS, &[])).collect();
+    client.send(&opened).await.unwrap();
+    client.ping().await;
+    client.send(&open(2 * MOST + 1, PROCESS, &[])).await.unwrap();
+    client.until(RST_STREAM, 2 * MOST + 1).await;
+    println!("{:?} MiB at the most", peak_memory(&program).map(|bytes| bytes >> 20));
+    // When one goes there is room for another.
+    client.send(&reset(1)).await.unwrap();
+    client.check_health(2 * MOST + 3).await;
 }
