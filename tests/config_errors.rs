@@ -56,9 +56,9 @@ fn the_envelope() {
             &["f:2:7: kind: must be EndpointPickerConfig, found 'ConfigMap'"],
         ),
         (
-            "apiVersion: llm-d.ai/v1\nkind: EndpointPickerConfig",
+            "apiVersion: llm-d.ai/v2\nkind: EndpointPickerConfig",
             &["f:1:13: apiVersion: must be llm-d.ai/v1alpha1 or \
-               inference.networking.x-k8s.io/v1alpha1, found 'llm-d.ai/v1'"],
+               inference.networking.x-k8s.io/v1alpha1 or llm-d.ai/v1, found 'llm-d.ai/v2'"],
         ),
         (
             "apiVersion: 1\nkind: EndpointPickerConfig",
@@ -121,11 +121,11 @@ fn plugins_and_references() {
             ],
         ),
         (
-            "plugins:\n- type: pd-profile-handler\n- type: session-affinity-scorer",
+            "plugins:\n- type: dcgm-data-source\n- type: k8s-notification-source",
             &[
-                "f:4:9: plugins[0].type: plugin type 'pd-profile-handler' of the reference is not \
+                "f:4:9: plugins[0].type: plugin type 'dcgm-data-source' of the reference is not \
                  available in this version",
-                "f:5:9: plugins[1].type: plugin type 'session-affinity-scorer' of the reference is \
+                "f:5:9: plugins[1].type: plugin type 'k8s-notification-source' of the reference is \
                  not available in this version",
             ],
         ),

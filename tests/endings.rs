@@ -134,6 +134,7 @@ fn house(endpoints: usize, good: bool, admission: Option<Arc<dyn Admission>>) ->
             randomness: Randomness::seeded(1),
         },
         parsers: Parsers::new(pipeline.parsers),
+        processors: Vec::new(),
         awaiting: Vec::new(),
         response_hooks: Vec::new(),
         listeners: vec![listener.clone()],

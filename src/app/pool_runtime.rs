@@ -60,8 +60,16 @@ impl PoolRuntime {
 
         let Pipeline { scheduler, hooks, saturation, parsers, estimate, wants_prompt, .. } =
             pipeline;
-        let Hooks { awaiting, response, endpoints, lifecycles, outcomes, metrics: counted, .. } =
-            hooks;
+        let Hooks {
+            processors,
+            awaiting,
+            response,
+            endpoints,
+            lifecycles,
+            outcomes,
+            metrics: counted,
+            ..
+        } = hooks;
         metrics.add_plugins(counted).map_err(|e| refused(1, e))?;
         let mut listeners: Vec<Arc<dyn OutcomeListener>> =
             vec![metrics.clone(), Arc::new(AccessLog)];
@@ -84,6 +92,7 @@ impl PoolRuntime {
                 randomness: Randomness::PerThread,
             },
             parsers: Parsers::new(parsers).with_estimate(estimate),
+            processors,
             awaiting,
             response_hooks: response,
             listeners,

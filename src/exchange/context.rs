@@ -5,13 +5,14 @@ use parking_lot::Mutex;
 
 use super::{Director, OutcomeListener};
 use crate::api::Parsers;
-use crate::scheduling::{AwaitingProducer, ResponseHook, Runtime};
+use crate::scheduling::{AwaitingProducer, RequestProcessor, ResponseHook, Runtime};
 
 /// What all exchanges of one pool share.
 #[derive(Debug)]
 pub struct ExchangeContext {
     pub director: Director,
     pub parsers: Parsers,
+    pub processors: Vec<Arc<dyn RequestProcessor>>,
     pub awaiting: Vec<Arc<dyn AwaitingProducer>>,
     pub response_hooks: Vec<Arc<dyn ResponseHook>>,
     /// Told of every exchange, in this order.

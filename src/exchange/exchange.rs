@@ -233,7 +233,7 @@ impl Exchange {
         let headers = std::mem::take(&mut self.pending.headers);
         let incoming_model = parsed.model.unwrap_or_default();
         let objective = headers.named(headers::OBJECTIVE);
-        let request = InferenceRequest {
+        let mut request = InferenceRequest {
             id: headers.get(headers::REQUEST_ID).unwrap_or_default().to_owned(),
             priority: director.objectives.priority(objective, &incoming_model),
             incoming_model,
@@ -246,7 +246,9 @@ impl Exchange {
             max_output_tokens: parsed.max_output_tokens,
             body_bytes: body.len(),
             received_at: self.times.received,
+            flow: None,
         };
+        context.processors.iter().for_each(|plugin| plugin.process(&mut request));
         Ok(Subject {
             request: Arc::new(request),
             has_body: true,

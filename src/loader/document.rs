@@ -4,8 +4,9 @@ use crate::config::{Diagnostics, Fields, Node, Position, Value, nearest};
 
 /// The API group of llm-d-router since v0.9, which we write.
 pub(super) const API_VERSION: &str = "llm-d.ai/v1alpha1";
-/// The group of every version before; it means the same.
-const OLD_API_VERSION: &str = "inference.networking.x-k8s.io/v1alpha1";
+/// Other versions that mean the same: the group of every version before, and what llm-d-router
+/// v0.11 and its guides write.
+const OTHER_API_VERSIONS: [&str; 2] = ["inference.networking.x-k8s.io/v1alpha1", "llm-d.ai/v1"];
 pub(super) const KIND: &str = "EndpointPickerConfig";
 
 /// An `EndpointPickerConfig` as it stands, before defaulting: the fields of all versions from
@@ -116,11 +117,11 @@ impl<'a> Document<'a> {
         self.data_layer = DataLayer {
             inject_defaults: section.bool("injectDefaults").unwrap_or(true),
             sources: section.each("sources").into_iter().filter_map(read_source).collect(),
-            discovery: optional_reference(&mut section, "discovery"),
+            discovery: read_discovery(&mut section),
         };
         for name in ["peerDiscovery", "crossReplicaSyncerPluginRef"] {
             if section.node(name).is_some() {
-                section.error(name, "replicas do not exchange state in this version");
+                section.error(name, NO_PEERS);
             }
         }
         if section.duration("crossReplicaSyncInterval").is_some() {
@@ -171,6 +172,8 @@ impl<'a> Document<'a> {
     }
 }
 
+const NO_PEERS: &str = "replicas do not exchange state in this version";
+
 const THRESHOLDS: [&str; 3] =
     ["queueDepthThreshold", "kvCacheUtilThreshold", "metricsStalenessThreshold"];
 
@@ -211,10 +214,14 @@ fn has_right_kind(fields: &mut Fields<'_>) -> bool {
         None => {}
     }
     match version {
-        Some(API_VERSION | OLD_API_VERSION) => {}
+        Some(API_VERSION) => {}
+        Some(other) if OTHER_API_VERSIONS.contains(&other) => {}
         Some(other) => fields.error(
             "apiVersion",
-            format!("must be {API_VERSION} or {OLD_API_VERSION}, found '{other}'"),
+            format!(
+                "must be {API_VERSION} or {}, found '{other}'",
+                OTHER_API_VERSIONS.join(" or ")
+            ),
         ),
         None if fields.node("apiVersion").is_none_or(|n| n.as_str().is_some()) => {
             fields.warning("apiVersion", format!("is missing: taken for {API_VERSION}"));
@@ -255,6 +262,30 @@ fn read_profile(mut fields: Fields<'_>) -> ProfileEntry {
     let path = fields.path().to_owned();
     fields.finish();
     ProfileEntry { name, at, path, plugins }
+}
+
+/// `discovery.pluginRef`, or `discovery.endpoints.pluginRef` as llm-d-router v0.11 has it.
+fn read_discovery(section: &mut Fields<'_>) -> Option<Reference> {
+    let mut discovery = section.nested("discovery");
+    if discovery.is_absent() {
+        return None;
+    }
+    if discovery.node("peers").is_some() {
+        discovery.error("peers", NO_PEERS);
+    }
+    let found = match discovery.node("endpoints") {
+        Some(_) => {
+            let found = optional_reference(&mut discovery, "endpoints");
+            if discovery.node("pluginRef").is_some() {
+                discovery.error("pluginRef", "and endpoints exclude each other");
+            }
+            found
+        }
+        None if discovery.node("pluginRef").is_none() && discovery.node("peers").is_some() => None,
+        None => reference(&mut discovery),
+    };
+    discovery.finish();
+    found
 }
 
 fn read_source(mut fields: Fields<'_>) -> Option<Source> {

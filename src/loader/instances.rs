@@ -11,7 +11,7 @@ use crate::exchange::OutcomeListener;
 use crate::plugins::{self, Build, Capabilities, Dependencies};
 use crate::scheduling::{
     Admitter, AwaitingProducer, DebugState, EndpointHook, Filter, Lifecycle, PickObserver, Picker,
-    Producer, ProfileHandler, RequestHook, ResponseHook, Scorer, Screener,
+    Producer, ProfileHandler, RequestHook, RequestProcessor, ResponseHook, Scorer, Screener,
 };
 
 /// A plugin that was made.
@@ -272,6 +272,7 @@ fn works_unasked(parts: &Capabilities) -> bool {
         || parts.has::<dyn ProfileHandler>()
         || parts.has::<dyn Screener>()
         || parts.has::<dyn Admitter>()
+        || parts.has::<dyn RequestProcessor>()
         || parts.has::<dyn RequestHook>()
         || parts.has::<dyn ResponseHook>()
         || parts.has::<dyn EndpointHook>()

@@ -33,8 +33,8 @@ use crate::flow_control::SaturationConfig;
 use crate::plugins::FileDiscoveryConfig;
 use crate::plugins::{MetricsExtractor, MetricsSource, ParserKind};
 use crate::scheduling::{
-    AwaitingProducer, DebugState, EndpointHook, Lifecycle, Picker, PluginMetrics, ResponseHook,
-    Scheduler,
+    AwaitingProducer, DebugState, EndpointHook, Lifecycle, Picker, PluginMetrics, RequestProcessor,
+    ResponseHook, Scheduler,
 };
 use crate::scrape_config::{EngineMaps, Needs, Scheme, ScrapeConfig};
 use data_layer::Collection;
@@ -99,6 +99,7 @@ pub struct Pipeline {
 /// configuration.
 #[derive(Debug, Default)]
 pub struct Hooks {
+    pub processors: Vec<Arc<dyn RequestProcessor>>,
     pub awaiting: Vec<Arc<dyn AwaitingProducer>>,
     pub response: Vec<Arc<dyn ResponseHook>>,
     pub endpoints: Vec<Arc<dyn EndpointHook>>,
@@ -217,6 +218,7 @@ fn assemble(
         wants_prompt: !scheduler.producers.is_empty()
             || instances.first_with::<dyn AwaitingProducer>().is_some(),
         hooks: Hooks {
+            processors: instances.all(),
             awaiting: instances.all(),
             response: instances.all(),
             endpoints: instances.all(),

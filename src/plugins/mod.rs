@@ -4,6 +4,7 @@
 //! a type: write its file with a `build` function, and add one line to `TYPES` in `registry.rs`.
 
 mod active_request_scorer;
+mod agent_identity;
 mod always_disagg_multimodal_decider;
 mod always_disagg_pd_decider;
 mod approx_prefix_cache_producer;
@@ -11,8 +12,10 @@ mod by_label;
 mod capabilities;
 mod core_metrics_extractor;
 mod data_parallel_profile_handler;
+mod decision_tree_filter;
 mod decode_filter;
 mod dependencies;
+mod destination_endpoint_served_verifier;
 mod disagg_headers_handler;
 mod disagg_profile_handler;
 mod disaggregation;
@@ -24,8 +27,12 @@ mod header_profile_handler;
 mod inflight_load_producer;
 mod kv_cache_utilization_scorer;
 mod label_selector_filter;
+mod least_kv_cache_filter;
+mod least_queue_filter;
 mod load_aware_scorer;
+mod lora_affinity_filter;
 mod lora_affinity_scorer;
+mod low_queue_filter;
 mod max_score_picker;
 mod metrics_data_source;
 mod min_max;

@@ -16,6 +16,11 @@ use crate::error::RequestError;
 /// Work that goes on beside the caller.
 pub type BoxFuture<T> = Pin<Box<dyn Future<Output = T> + Send>>;
 
+/// Looks at a request when it has been read, and before anybody decides anything about it.
+pub trait RequestProcessor: Debug + Send + Sync {
+    fn process(&self, request: &mut InferenceRequest);
+}
+
 /// Works out something that several plugins need, once per request, before any profile runs.
 /// Producers run in the order of what they read and give.
 pub trait Producer: Debug + Send + Sync {

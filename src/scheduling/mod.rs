@@ -31,8 +31,8 @@ pub use directions::{Directions, MetadataEntry, MetadataValue};
 pub use explain::{Explanation, FilterStep, ProfileExplanation, ScorerStep};
 pub use hooks::{
     Admitter, AwaitingProducer, BoxFuture, DebugState, EndpointHook, Lifecycle, PickObserver,
-    Picked, Producer, Put, RequestHook, ResponseHook, RoutedRequest, Runtime, Screener, Target,
-    TokenUsage,
+    Picked, Producer, Put, RequestHook, RequestProcessor, ResponseHook, RoutedRequest, Runtime,
+    Screener, Target, TokenUsage,
 };
 pub use plugin::{
     Filter, Picker, Picks, ProfileHandler, ProfileMistake, ProfileResult, ProfileResults,

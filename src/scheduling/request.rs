@@ -27,6 +27,8 @@ pub struct InferenceRequest {
     pub body_bytes: usize,
     /// Larger is more important; negative may be shed.
     pub priority: i32,
+    /// Whose request it is by what a plugin found, where the headers do not say.
+    pub flow: Option<String>,
     /// Rather no answer than one from an endpoint that holds nothing of the prompt.
     pub cached_only: bool,
     /// When its headers came.
@@ -36,7 +38,8 @@ pub struct InferenceRequest {
 impl InferenceRequest {
     /// Whose request it is, for fair shares; [`DEFAULT_FAIRNESS_ID`] where nobody says.
     pub fn fairness_id(&self) -> &str {
-        self.headers.named(headers::FAIRNESS_ID).unwrap_or(DEFAULT_FAIRNESS_ID)
+        let said = self.headers.named(headers::FAIRNESS_ID).or(self.flow.as_deref());
+        said.unwrap_or(DEFAULT_FAIRNESS_ID)
     }
 
     /// The name of the objective that the request is to be served under.

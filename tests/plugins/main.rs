@@ -2,8 +2,10 @@
 
 mod disaggregation;
 mod filters;
+mod filters_of_v05;
 mod parameters;
 mod pickers;
 mod prefix_scores;
+mod request_processors;
 mod rig;
 mod scores;
