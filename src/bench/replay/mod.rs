@@ -20,14 +20,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use clap::builder::PossibleValuesParser;
-
 use super::args::{OutputArgs, duration};
 use super::trace::{self, Trace, TraceArgs};
 use super::{process, progress};
 use crate::endpoints::Pool;
 use crate::loader::{self, LoadOptions};
-use crate::sim::{EngineConfig, PROFILES};
+use crate::sim::{EngineConfig, EngineProfile, PROFILES};
 use faults::{Faults, Loss};
 use fleet::Signalling;
 use outcome::{Outcome, Slo};
@@ -80,8 +78,9 @@ pub struct FleetArgs {
     /// Number of workers.
     #[arg(long, default_value_t = 8, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub workers: u16,
-    /// The measured server they behave like.
-    #[arg(long, default_value = PROFILES[0], value_parser = PossibleValuesParser::new(PROFILES))]
+    /// The measured server they behave like: a built-in profile, or a file with one.
+    #[arg(long, default_value = PROFILES[0], value_name = "NAME|FILE",
+          long_help = format!("The measured server they behave like: {}, or a YAML or JSON file with a profile", PROFILES.join(", ")))]
     pub profile: String,
     /// How many times as fast as that they are.
     #[arg(long, default_value_t = 1.0, value_name = "FACTOR")]
@@ -202,8 +201,9 @@ fn nanos(time: Duration) -> u64 {
 }
 
 fn engine(args: &FleetArgs) -> Result<EngineConfig, String> {
-    let mut config = EngineConfig::profile(&args.profile)
-        .ok_or_else(|| format!("no profile '{}'", args.profile))?
+    let mut config = EngineProfile::load(&args.profile)
+        .map_err(|e| e.to_string())?
+        .config()
         .at_speed(args.speed)
         .map_err(|e| e.to_string())?;
     if let Some(n) = args.num_blocks {

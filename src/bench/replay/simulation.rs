@@ -250,8 +250,11 @@ impl Run<'_> {
         let engine = &mut self.fleet.workers[worker].engine;
         let cached = engine.cached_prefix_tokens(&blocks);
         let pending = u64::from(blocks.len_tokens.saturating_sub(cached));
-        let spec =
-            RequestSpec { prompt: blocks, output_tokens: request.output_tokens, adapter: None };
+        let spec = RequestSpec {
+            prompt: blocks,
+            output_tokens: request.output_tokens,
+            ..Default::default()
+        };
         match engine.submit(now, spec) {
             Ok(id) => {
                 self.pending[worker] += pending;

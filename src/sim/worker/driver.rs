@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
@@ -20,8 +21,16 @@ pub(super) struct EngineHandle {
 
 #[derive(Debug)]
 enum Command {
-    Submit { spec: RequestSpec, reason: FinishReason, every_token: bool, reply: Reply },
+    Submit {
+        spec: RequestSpec,
+        reason: FinishReason,
+        every_token: bool,
+        reply: Reply,
+    },
     Cancel(RequestId),
+    /// Take so many times as long for everything from now on.
+    Pace(f64),
+    ResetPrefixCache(oneshot::Sender<bool>),
 }
 
 type Reply = oneshot::Sender<Result<Answer, SubmitError>>;
@@ -38,9 +47,19 @@ pub(super) struct Answer {
 impl Answer {
     /// The next event; `None` after the last, or if the engine is gone.
     pub(super) async fn next(&mut self) -> Option<EventKind> {
-        let event = self.events.recv().await;
+        std::future::poll_fn(|context| self.poll_next(context)).await
+    }
+
+    /// [`Answer::next`] for those who wait for several.
+    pub(super) fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Option<EventKind>> {
+        let event = std::task::ready!(self.events.poll_recv(context));
         self.finished |= matches!(event, None | Some(EventKind::Finished(_)));
-        event
+        Poll::Ready(event)
+    }
+
+    /// True after the last event.
+    pub(super) fn is_finished(&self) -> bool {
+        self.finished
     }
 }
 
@@ -62,7 +81,7 @@ impl EngineHandle {
             metrics,
             commands: commands.downgrade(),
             listeners: HashMap::new(),
-            start: Instant::now(),
+            clock: Clock { anchor: Instant::now(), virtual_anchor: 0, pace: 1.0 },
         };
         tokio::spawn(driver.run(inbox));
         Self { commands }
@@ -80,6 +99,49 @@ impl EngineHandle {
         self.commands.send(Command::Submit { spec, reason, every_token, reply }).ok()?;
         answer.await.ok()
     }
+
+    /// Has the engine take `pace` times as long for everything.
+    pub(super) fn set_pace(&self, pace: f64) {
+        // An engine that is gone takes no time at all.
+        let _ = self.commands.send(Command::Pace(pace));
+    }
+
+    /// Empties the prefix cache; false where requests hold blocks, or the engine is gone.
+    pub(super) async fn reset_prefix_cache(&self) -> bool {
+        let (reply, done) = oneshot::channel();
+        self.commands.send(Command::ResetPrefixCache(reply)).is_ok() && done.await.unwrap_or(false)
+    }
+}
+
+/// The engine's clock beside the real one, which may go faster or slower.
+#[derive(Clone, Copy)]
+struct Clock {
+    /// A moment, and what the engine's clock said then.
+    anchor: Instant,
+    virtual_anchor: Nanos,
+    /// Real time for each unit of the engine's.
+    pace: f64,
+}
+
+impl Clock {
+    fn now(&self) -> Nanos {
+        let real = self.anchor.elapsed().as_nanos() as f64;
+        self.virtual_anchor + (real / self.pace) as Nanos
+    }
+
+    /// When the engine's clock says `at`.
+    fn real(&self, at: Nanos) -> Instant {
+        self.anchor + Duration::from_nanos(self.spent(at.saturating_sub(self.virtual_anchor)))
+    }
+
+    /// The real time that `nanos` of the engine's are.
+    fn spent(&self, nanos: Nanos) -> Nanos {
+        (nanos as f64 * self.pace).round() as Nanos
+    }
+
+    fn set_pace(&mut self, pace: f64) {
+        *self = Self { anchor: Instant::now(), virtual_anchor: self.now(), pace };
+    }
 }
 
 struct Listener {
@@ -96,33 +158,28 @@ struct Driver {
     /// Weak, so that the task ends when everyone else's handles are gone.
     commands: mpsc::WeakUnboundedSender<Command>,
     listeners: HashMap<RequestId, Listener>,
-    start: Instant,
+    clock: Clock,
 }
 
 impl Driver {
     async fn run(mut self, mut inbox: mpsc::UnboundedReceiver<Command>) {
         loop {
             let due = self.engine.next_event_at();
-            let wake_at = self.start + Duration::from_nanos(due.unwrap_or_default());
+            let wake_at = self.clock.real(due.unwrap_or_default());
             tokio::select! {
                 command = inbox.recv() => {
                     let Some(command) = command else { return };
-                    let now = self.now();
-                    self.obey(command, now);
+                    self.obey(command, self.clock.now());
                     while let Ok(command) = inbox.try_recv() {
-                        self.obey(command, now);
+                        self.obey(command, self.clock.now());
                     }
-                    self.advance(now);
+                    self.advance(self.clock.now());
                 }
                 () = tokio::time::sleep_until(wake_at), if due.is_some() => {
-                    self.advance(self.now());
+                    self.advance(self.clock.now());
                 }
             }
         }
-    }
-
-    fn now(&self) -> Nanos {
-        self.start.elapsed().as_nanos() as Nanos
     }
 
     fn obey(&mut self, command: Command, now: Nanos) {
@@ -152,20 +209,35 @@ impl Driver {
                 }
                 self.listeners.remove(&id);
             }
+            Command::Pace(pace) => {
+                self.advance(now);
+                self.clock.set_pace(pace);
+            }
+            Command::ResetPrefixCache(reply) => {
+                self.advance(now);
+                // Nobody waits any more: it is done all the same.
+                let _ = reply.send(self.engine.reset_prefix_cache());
+            }
         }
     }
 
     fn advance(&mut self, now: Nanos) {
-        let Self { engine, metrics, listeners, .. } = self;
-        engine.advance(now, &mut |event| tell(listeners, metrics, event));
+        let Self { engine, metrics, listeners, clock, .. } = self;
+        engine.advance(now, &mut |event| tell(listeners, metrics, *clock, event));
         metrics.update(engine);
     }
 }
 
-fn tell(listeners: &mut HashMap<RequestId, Listener>, metrics: &Metrics, event: Event) {
+fn tell(
+    listeners: &mut HashMap<RequestId, Listener>,
+    metrics: &Metrics,
+    clock: Clock,
+    event: Event,
+) {
     let Some(listener) = listeners.get_mut(&event.id) else { return };
-    let since_submission = event.at - listener.submitted_at;
-    let since_last = event.at - std::mem::replace(&mut listener.last_token_at, event.at);
+    let since_submission = clock.spent(event.at.saturating_sub(listener.submitted_at));
+    let last_token_at = std::mem::replace(&mut listener.last_token_at, event.at);
+    let since_last = clock.spent(event.at.saturating_sub(last_token_at));
     let (wanted, last) = match event.kind {
         EventKind::FirstToken { .. } => {
             metrics.first_token(since_submission);
