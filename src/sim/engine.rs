@@ -117,6 +117,8 @@ pub struct Engine {
     /// Submitted, not yet in the queue: when they get there, and in which order they were sent.
     arriving: BinaryHeap<Reverse<(Nanos, u64, RequestId)>>,
     submissions: u64,
+    /// How many times as long as its costs say everything takes.
+    pace: f64,
     /// When the API server is free for the next request: it reads them one by one.
     frontend_free_at: Nanos,
     /// Requests whose prompts are on the way from another engine, with the time they are here.
@@ -149,6 +151,7 @@ impl Engine {
             sequences: Sequences::default(),
             arriving: BinaryHeap::new(),
             submissions: 0,
+            pace: 1.0,
             frontend_free_at: 0,
             receiving: BinaryHeap::new(),
             waiting: VecDeque::new(),
@@ -184,7 +187,7 @@ impl Engine {
         spec.output_tokens = spec.output_tokens.clamp(1, max - tokens);
         let id = self.sequences.insert(spec, now);
         // One process reads, checks and hashes what all clients send.
-        let arrives = self.frontend_free_at.max(now) + self.cost.frontend(tokens);
+        let arrives = self.frontend_free_at.max(now) + self.paced(self.cost.frontend(tokens));
         self.frontend_free_at = arrives;
         self.arriving.push(Reverse((arrives, self.submissions, id)));
         self.submissions += 1;
@@ -220,7 +223,7 @@ impl Engine {
         if self.config.token_events || !self.chunks.is_empty() || can_admit {
             return Some(end);
         }
-        let quiet = end + (self.steps_to_change() - 1) * self.cost.shortest_step();
+        let quiet = end + (self.steps_to_change() - 1) * self.paced(self.cost.shortest_step());
         Some(arrival.map_or(quiet, |at| quiet.min(at.max(end))))
     }
 
@@ -287,6 +290,16 @@ impl Engine {
             self.receiving.pop();
             self.received(id, at);
         }
+    }
+
+    /// Has everything that begins from now on take `pace` times as long as the costs say; 1 is
+    /// the pace of a new engine. What was said to be the time of the next event may be too late.
+    pub fn set_pace(&mut self, pace: f64) {
+        self.pace = pace;
+    }
+
+    pub(super) fn paced(&self, ns: Nanos) -> Nanos {
+        if self.pace == 1.0 { ns } else { (ns as f64 * self.pace).round() as Nanos }
     }
 
     /// Makes no prompt findable in the cache any more, as vLLM's `/reset_prefix_cache`. False,

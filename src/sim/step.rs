@@ -27,8 +27,9 @@ impl Engine {
         let decoding = self.running.decoding();
         if decoding > 0 || !self.chunks.is_empty() {
             let ns = self.cost.step(&self.prefill, decoding, self.running.kv_tokens);
-            self.step_end = Some(at + ns);
-            self.launched_at = at + self.cost.launch(&self.prefill, decoding).min(ns);
+            let launch = self.cost.launch(&self.prefill, decoding).min(ns);
+            self.step_end = Some(at + self.paced(ns));
+            self.launched_at = at + self.paced(launch);
         }
     }
 

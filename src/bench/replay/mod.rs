@@ -1,7 +1,8 @@
 //! `epp-bench replay`: a workload through the real pipeline against simulated engines, in
 //! virtual time.
 //!
-//! [`simulation`] is the loop of events; [`fleet`] holds the engines and shows the router what
+//! [`simulation`] is the loop of events, [`requests`] a request's way through it and [`trouble`]
+//! what goes wrong; [`fleet`] holds the engines and shows the router what
 //! workers would show it; [`policy`] decides where a request goes: the pipeline of a
 //! configuration, or a baseline; [`outcome`] counts, [`summary`] tells. Every pair of policy and
 //! rate is a simulation of its own, so they run on all cores.
@@ -10,10 +11,12 @@ mod faults;
 mod fleet;
 mod outcome;
 mod policy;
+mod requests;
 mod simulation;
 mod summary;
 #[cfg(test)]
 mod tests;
+mod trouble;
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -26,7 +29,7 @@ use super::{process, progress};
 use crate::endpoints::Pool;
 use crate::loader::{self, LoadOptions};
 use crate::sim::{EngineConfig, EngineProfile, PROFILES};
-use faults::{Faults, Loss};
+use faults::{Fault, Faults, Loss};
 use fleet::Signalling;
 use outcome::{Outcome, Slo};
 use policy::{Baseline, Policy};
@@ -112,6 +115,14 @@ pub struct TroubleArgs {
     /// A worker dies at START and is back, empty, after DOWN; repeatable, each takes the next worker.
     #[arg(long, value_name = "START,DOWN", value_parser = faults::loss)]
     pub lose_worker: Vec<Loss>,
+    /// A worker goes wrong, which discovery does not notice: KIND@START+DURATION, or KIND@START
+    /// for the rest; repeatable, each takes the next worker. KIND is dies, flaps=PERIOD, fails,
+    /// fails=N (one in N), slow=FACTOR, hangs, metrics=idle, metrics=frozen, metrics=missing.
+    #[arg(long, value_name = "FAULT", value_parser = faults::fault)]
+    pub fault: Vec<Fault>,
+    /// When a client gives up that gets no answer from a worker that hangs.
+    #[arg(long, default_value = "60s", value_parser = duration, value_name = "TIME")]
+    pub patience: Duration,
     /// Sessions that start within this time of each other start at once.
     #[arg(long, default_value = "0", value_parser = duration, value_name = "TIME")]
     pub waves: Duration,
@@ -189,7 +200,9 @@ fn simulate(
         },
         faults: Faults {
             losses: args.trouble.lose_worker.clone(),
+            faults: args.trouble.fault.clone(),
             waves: nanos(args.trouble.waves),
+            patience: nanos(args.trouble.patience),
         },
         slo: Slo { ttft: nanos(args.slo_ttft), itl: nanos(args.slo_itl) },
     };

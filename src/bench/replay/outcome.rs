@@ -35,6 +35,11 @@ pub struct Counts {
     pub believed_tokens: f64,
     pub has_belief: bool,
     pub last_end: Nanos,
+    /// Requests asked while a fault was in force that the router had time to notice.
+    asked_in_fault: u64,
+    failed_in_fault: u64,
+    /// The longest from the end of a fault until the worker was asked again.
+    back_after: Option<Nanos>,
 }
 
 /// One finished request.
@@ -75,7 +80,19 @@ impl Counts {
         self.last_end = self.last_end.max(f.at);
     }
 
-    pub fn failed(&mut self, kind: &str) {
+    /// A request is asked, perhaps while a fault is in force.
+    pub fn asked(&mut self, in_fault: bool) {
+        self.asked_in_fault += u64::from(in_fault);
+    }
+
+    /// A worker in trouble was asked again so long after its trouble was over.
+    pub fn back_after(&mut self, time: Nanos) {
+        self.back_after = self.back_after.max(Some(time));
+    }
+
+    /// A request failed that was asked while a fault was in force, or was not.
+    pub fn failed(&mut self, kind: &str, in_fault: bool) {
+        self.failed_in_fault += u64::from(in_fault);
         match self.errors.get_mut(kind) {
             Some(n) => *n += 1,
             None => drop(self.errors.insert(kind.to_owned(), 1)),
@@ -103,6 +120,10 @@ impl Counts {
             computed_imbalance: imbalance(&self.computed),
             request_imbalance: imbalance(&self.requests),
             errors: self.errors,
+            lost_share: failed as f64 / ((self.finished + failed) as f64).max(1.0),
+            lost_in_fault: (self.asked_in_fault > 0)
+                .then(|| self.failed_in_fault as f64 / self.asked_in_fault as f64),
+            back_after_seconds: self.back_after.map(|time| time as f64 / 1e9),
         }
     }
 }
@@ -141,4 +162,12 @@ pub struct Outcome {
     /// Prompt tokens computed: the busiest worker over the mean.
     pub computed_imbalance: f64,
     pub request_imbalance: f64,
+    /// Share of all requests that failed.
+    pub lost_share: f64,
+    /// Share of the requests that failed, of those asked while a fault was in force for a second
+    /// or longer; `None` where none was.
+    pub lost_in_fault: Option<f64>,
+    /// The longest time from the end of a fault until its worker was asked again; `None` where
+    /// none was.
+    pub back_after_seconds: Option<f64>,
 }

@@ -51,6 +51,7 @@ pub fn report(args: &ReplayArgs, trace: &Trace, ceiling: Ceiling, rows: &[Row]) 
         let of_rate: Vec<&Row> = rows.iter().filter(|r| r.rate == rate).collect();
         report.tables.push(table(rate, &of_rate, ceiling));
     }
+    report.tables.extend(fault_table(args, rows));
     report.tables.extend(error_table(rows));
     report.plots = plots(rows);
     report
@@ -113,6 +114,27 @@ fn table(rate: f64, rows: &[&Row], ceiling: Ceiling) -> Table {
         ]);
     }
     table
+}
+
+/// What the faults cost, where there were any.
+fn fault_table(args: &ReplayArgs, rows: &[Row]) -> Option<Table> {
+    let columns =
+        ["policy", "rate", "lost", "share", "after the first second", "back in service after s"];
+    let title = "Requests lost to faults; after the first second: of those asked while a fault had \
+                 been in force so long";
+    let mut table = Table::new(title, &columns);
+    for row in rows {
+        let o = &row.outcome;
+        table.rows.push(vec![
+            row.policy.clone(),
+            format!("x {}", row.rate),
+            o.failed.to_string(),
+            percent(o.lost_share),
+            optional(o.lost_in_fault, percent),
+            optional(o.back_after_seconds, |s| format!("{s:.1}")),
+        ]);
+    }
+    (!args.trouble.fault.is_empty()).then_some(table)
 }
 
 fn error_table(rows: &[Row]) -> Option<Table> {

@@ -1,4 +1,4 @@
-use super::faults::{Faults, Loss};
+use super::faults::{self, Faults, Loss};
 use super::fleet::Fleet;
 use super::fleet::Signalling;
 use super::outcome::{Outcome, Slo};
@@ -49,6 +49,17 @@ fn default_pipeline(fleet: &Fleet) -> Policy {
     let (pipeline, diagnostics) = loader::load("default", None, &options, fleet.pool.ids());
     let pipeline = pipeline.unwrap_or_else(|| panic!("{diagnostics}"));
     Policy::pipeline(pipeline, fleet.pool.clone(), 1)
+}
+
+fn pipeline(config: &str, fleet: &Fleet) -> Policy {
+    let options = LoadOptions::default();
+    let (pipeline, diagnostics) = loader::load("test", Some(config), &options, fleet.pool.ids());
+    let pipeline = pipeline.unwrap_or_else(|| panic!("{diagnostics}"));
+    Policy::pipeline(pipeline, fleet.pool.clone(), 1)
+}
+
+fn round_robin(_: &Fleet) -> Policy {
+    Policy::baseline(Baseline::RoundRobin, 1)
 }
 
 fn same(a: &Outcome, b: &Outcome) -> bool {
@@ -195,4 +206,63 @@ fn late_metrics_do_not_stop_the_pipeline() {
     simulation.faults.waves = 2 * SECOND;
     let outcome = run(&simulation, &default_pipeline);
     assert_eq!(outcome.failed, 0, "{:?}", outcome.errors);
+}
+
+/// Four workers, the first of which goes wrong from 10 s to 20 s: what round robin loses.
+#[test]
+fn what_a_fault_costs_round_robin() {
+    let trace = generated(Kind::Shared, 800);
+    for (fault, kinds, lost) in [
+        // Every fourth request of ten seconds, and those that it held.
+        ("dies@10s+10s", &["worker down", "worker lost"][..], 0.20..0.35),
+        ("fails@10s+10s", &["worker: error 500"], 0.20..0.30),
+        ("fails=2@10s+10s", &["worker: error 500"], 0.10..0.15),
+        ("hangs@10s+10s", &["no answer"], 0.20..0.30),
+        ("flaps=1s@10s+10s", &["worker down", "worker lost"], 0.10..0.30),
+        ("slow=3@10s+10s", &[], 0.0..0.0),
+        ("metrics=idle@10s+10s", &[], 0.0..0.0),
+        ("metrics=frozen@10s+10s", &[], 0.0..0.0),
+        ("metrics=missing@10s+10s", &[], 0.0..0.0),
+    ] {
+        let mut simulation = simulation(&trace, 1.0);
+        simulation.faults.faults = vec![faults::fault(fault).unwrap()];
+        simulation.faults.patience = 3 * SECOND;
+        let outcome = run(&simulation, &round_robin);
+        assert_eq!(outcome.errors.keys().collect::<Vec<_>>(), kinds, "{fault}");
+        let share = outcome.lost_in_fault.expect("some were asked meanwhile");
+        assert!(lost.contains(&share) || share == lost.start, "{fault}: {share}");
+        let back = outcome.back_after_seconds.expect("it is asked again");
+        assert!(back < 1.0, "{fault}: {back}");
+    }
+}
+
+#[test]
+fn a_slow_worker_makes_its_requests_slow() {
+    let trace = generated(Kind::Shared, 400);
+    let mut simulation = simulation(&trace, 1.0);
+    let e2e = |s: &Simulation<'_>| run(s, &round_robin).e2e.p99_ms;
+    let before = e2e(&simulation);
+    simulation.faults.faults = vec![faults::fault("slow=5@0").unwrap()];
+    let after = e2e(&simulation);
+    assert!(after > 3.0 * before, "{after} after {before}");
+}
+
+/// A worker that shows no work draws those who believe it.
+#[test]
+fn a_worker_that_looks_idle_draws_requests() {
+    let trace = generated(Kind::Bursts, 400);
+    let mut simulation = simulation(&trace, 4.0);
+    let text = "
+apiVersion: inference.networking.x-k8s.io/v1alpha1
+kind: EndpointPickerConfig
+plugins: [{type: queue-scorer}, {type: kv-cache-utilization-scorer}]
+schedulingProfiles:
+- name: default
+  plugins: [{pluginRef: queue-scorer}, {pluginRef: kv-cache-utilization-scorer}]
+";
+    let policy = |fleet: &Fleet| pipeline(text, fleet);
+    let honest = run(&simulation, &policy).request_imbalance;
+    simulation.faults.faults = vec![faults::fault("metrics=idle@0").unwrap()];
+    let lying = run(&simulation, &policy).request_imbalance;
+    assert!(lying > honest + 0.5, "{lying} after {honest}");
 }

@@ -195,3 +195,16 @@ fn what_comes_during_the_last_step_is_not_forgotten() {
     engine.submit(500_000, request(1000, 10, 1)).expect("fits");
     assert_eq!(summaries(&run(&mut engine)).iter().map(|f| f.0).collect::<Vec<_>>(), [1, 2]);
 }
+
+#[test]
+fn an_engine_out_of_pace_takes_longer_until_it_is_in_pace_again() {
+    let mut engine = engine(100);
+    engine.submit(0, request(1, 10, 30)).expect("fits");
+    settle(&mut engine, 10);
+    engine.set_pace(3.0);
+    settle(&mut engine, 25);
+    engine.set_pace(1.0);
+    let finished = summaries(&run(&mut engine));
+    // Step 11 had begun. From 11 ms on steps take 3 ms; that of 23 ms ends at 26 with token 16.
+    assert_eq!(finished[0].0, 26 + 14);
+}

@@ -81,7 +81,7 @@ impl EngineHandle {
             metrics,
             commands: commands.downgrade(),
             listeners: HashMap::new(),
-            clock: Clock { anchor: Instant::now(), virtual_anchor: 0, pace: 1.0 },
+            start: Instant::now(),
         };
         tokio::spawn(driver.run(inbox));
         Self { commands }
@@ -113,37 +113,6 @@ impl EngineHandle {
     }
 }
 
-/// The engine's clock beside the real one, which may go faster or slower.
-#[derive(Clone, Copy)]
-struct Clock {
-    /// A moment, and what the engine's clock said then.
-    anchor: Instant,
-    virtual_anchor: Nanos,
-    /// Real time for each unit of the engine's.
-    pace: f64,
-}
-
-impl Clock {
-    fn now(&self) -> Nanos {
-        let real = self.anchor.elapsed().as_nanos() as f64;
-        self.virtual_anchor + (real / self.pace) as Nanos
-    }
-
-    /// When the engine's clock says `at`.
-    fn real(&self, at: Nanos) -> Instant {
-        self.anchor + Duration::from_nanos(self.spent(at.saturating_sub(self.virtual_anchor)))
-    }
-
-    /// The real time that `nanos` of the engine's are.
-    fn spent(&self, nanos: Nanos) -> Nanos {
-        (nanos as f64 * self.pace).round() as Nanos
-    }
-
-    fn set_pace(&mut self, pace: f64) {
-        *self = Self { anchor: Instant::now(), virtual_anchor: self.now(), pace };
-    }
-}
-
 struct Listener {
     events: mpsc::UnboundedSender<EventKind>,
     reason: FinishReason,
@@ -158,28 +127,33 @@ struct Driver {
     /// Weak, so that the task ends when everyone else's handles are gone.
     commands: mpsc::WeakUnboundedSender<Command>,
     listeners: HashMap<RequestId, Listener>,
-    clock: Clock,
+    start: Instant,
 }
 
 impl Driver {
     async fn run(mut self, mut inbox: mpsc::UnboundedReceiver<Command>) {
         loop {
             let due = self.engine.next_event_at();
-            let wake_at = self.clock.real(due.unwrap_or_default());
+            let wake_at = self.start + Duration::from_nanos(due.unwrap_or_default());
             tokio::select! {
                 command = inbox.recv() => {
                     let Some(command) = command else { return };
-                    self.obey(command, self.clock.now());
+                    let now = self.now();
+                    self.obey(command, now);
                     while let Ok(command) = inbox.try_recv() {
-                        self.obey(command, self.clock.now());
+                        self.obey(command, now);
                     }
-                    self.advance(self.clock.now());
+                    self.advance(now);
                 }
                 () = tokio::time::sleep_until(wake_at), if due.is_some() => {
-                    self.advance(self.clock.now());
+                    self.advance(self.now());
                 }
             }
         }
+    }
+
+    fn now(&self) -> Nanos {
+        self.start.elapsed().as_nanos() as Nanos
     }
 
     fn obey(&mut self, command: Command, now: Nanos) {
@@ -211,7 +185,7 @@ impl Driver {
             }
             Command::Pace(pace) => {
                 self.advance(now);
-                self.clock.set_pace(pace);
+                self.engine.set_pace(pace);
             }
             Command::ResetPrefixCache(reply) => {
                 self.advance(now);
@@ -222,22 +196,16 @@ impl Driver {
     }
 
     fn advance(&mut self, now: Nanos) {
-        let Self { engine, metrics, listeners, clock, .. } = self;
-        engine.advance(now, &mut |event| tell(listeners, metrics, *clock, event));
+        let Self { engine, metrics, listeners, .. } = self;
+        engine.advance(now, &mut |event| tell(listeners, metrics, event));
         metrics.update(engine);
     }
 }
 
-fn tell(
-    listeners: &mut HashMap<RequestId, Listener>,
-    metrics: &Metrics,
-    clock: Clock,
-    event: Event,
-) {
+fn tell(listeners: &mut HashMap<RequestId, Listener>, metrics: &Metrics, event: Event) {
     let Some(listener) = listeners.get_mut(&event.id) else { return };
-    let since_submission = clock.spent(event.at.saturating_sub(listener.submitted_at));
-    let last_token_at = std::mem::replace(&mut listener.last_token_at, event.at);
-    let since_last = clock.spent(event.at.saturating_sub(last_token_at));
+    let since_submission = event.at - listener.submitted_at;
+    let since_last = event.at - std::mem::replace(&mut listener.last_token_at, event.at);
     let (wanted, last) = match event.kind {
         EventKind::FirstToken { .. } => {
             metrics.first_token(since_submission);
