@@ -8,6 +8,31 @@ use crate::clock::Timestamp;
 use crate::endpoints::{Endpoint, EndpointSpec, Pool, SignalValues};
 use crate::sim::{Engine, EngineConfig, Nanos};
 
+/// The label by which a worker says what it is for (llm-d).
+pub const ROLE_LABEL: &str = "llm-d.ai/role";
+/// Its value for workers that compute prompts for others ...
+pub const PREFILL_ROLE: &str = "prefill";
+/// ... and for those that have them computed.
+pub const DECODE_ROLE: &str = "decode";
+
+/// How many workers there are, and what for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Layout {
+    pub workers: usize,
+    /// So many, from the first on, compute prompts for the others; 0: all do both.
+    pub prefill: usize,
+}
+
+impl Layout {
+    fn role(self, worker: usize) -> Option<&'static str> {
+        match self.prefill {
+            0 => None,
+            prefill if worker < prefill => Some(PREFILL_ROLE),
+            _ => Some(DECODE_ROLE),
+        }
+    }
+}
+
 /// How the workers' metrics reach the router.
 #[derive(Clone, Copy, Debug)]
 pub struct Signalling {
@@ -62,6 +87,7 @@ pub struct Fleet {
     pub workers: Vec<Worker>,
     pub pool: Arc<Pool>,
     config: EngineConfig,
+    layout: Layout,
     signalling: Signalling,
     /// Worker by endpoint instance.
     by_instance: HashMap<u64, usize>,
@@ -75,9 +101,13 @@ type Readings = Vec<(Arc<Endpoint>, SignalValues)>;
 impl Fleet {
     /// # Errors
     /// Where no engine can run with the configuration.
-    pub fn new(config: EngineConfig, n: usize, signalling: Signalling) -> Result<Self, String> {
-        let mut workers = Vec::with_capacity(n);
-        for _ in 0..n {
+    pub fn new(
+        config: EngineConfig,
+        layout: Layout,
+        signalling: Signalling,
+    ) -> Result<Self, String> {
+        let mut workers = Vec::with_capacity(layout.workers);
+        for _ in 0..layout.workers {
             let engine = Engine::new(config.clone()).map_err(|e| e.to_string())?;
             let trouble = Trouble::default();
             workers.push(Worker { engine, life: 0, alive: true, listed: 0, trouble });
@@ -86,6 +116,7 @@ impl Fleet {
             workers,
             pool: Arc::new(Pool::new()),
             config,
+            layout,
             signalling,
             by_instance: HashMap::new(),
             under_way: VecDeque::new(),
@@ -97,7 +128,7 @@ impl Fleet {
     /// Makes the pool hold the workers that are alive.
     fn publish(&mut self) {
         let alive = self.workers.iter().enumerate().filter(|(_, w)| w.alive);
-        self.pool.replace(alive.map(|(i, w)| spec(i, w.listed)).collect());
+        self.pool.replace(alive.map(|(i, w)| spec(i, w.listed, self.layout.role(i))).collect());
         self.pool.set_synced(true);
         self.by_instance = self
             .pool
@@ -221,7 +252,7 @@ impl Fleet {
 }
 
 /// Worker `i`, listed for the `listed`-th time. The rank carries the number back.
-fn spec(i: usize, listed: u32) -> EndpointSpec {
+fn spec(i: usize, listed: u32, role: Option<&str>) -> EndpointSpec {
     let [high, low] = (i as u16).to_be_bytes();
     let name = format!("worker-{i}");
     EndpointSpec {
@@ -232,6 +263,6 @@ fn spec(i: usize, listed: u32) -> EndpointSpec {
         port: 8000,
         rank: i as u16,
         uid: listed.to_string(),
-        labels: Default::default(),
+        labels: role.map(|role| (ROLE_LABEL.to_owned(), role.to_owned())).into_iter().collect(),
     }
 }

@@ -35,6 +35,8 @@ pub struct Counts {
     pub believed_tokens: f64,
     pub has_belief: bool,
     pub last_end: Nanos,
+    prefilled_elsewhere: u64,
+    received_tokens: u64,
     /// Requests asked while a fault was in force that the router had time to notice.
     asked_in_fault: u64,
     failed_in_fault: u64,
@@ -45,12 +47,17 @@ pub struct Counts {
 /// One finished request.
 #[derive(Clone, Copy, Debug)]
 pub struct Finished {
+    /// The one that answered.
     pub worker: usize,
+    /// The one that computed the prompt.
+    pub computed_by: usize,
     pub asked_at: Nanos,
     pub first_token_at: Nanos,
     pub at: Nanos,
     pub prompt_tokens: u32,
     pub cached_tokens: u32,
+    /// Tokens of the prompt whose KV came from another worker.
+    pub received_tokens: u32,
     pub output_tokens: u32,
     pub preemptions: u32,
 }
@@ -75,7 +82,9 @@ impl Counts {
         self.cached_tokens += u64::from(f.cached_tokens);
         self.output_tokens += u64::from(f.output_tokens);
         self.preemptions += u64::from(f.preemptions);
-        self.computed[f.worker] += u64::from(f.prompt_tokens.saturating_sub(f.cached_tokens));
+        self.prefilled_elsewhere += u64::from(f.computed_by != f.worker);
+        self.received_tokens += u64::from(f.received_tokens);
+        self.computed[f.computed_by] += u64::from(f.prompt_tokens.saturating_sub(f.cached_tokens));
         self.requests[f.worker] += 1;
         self.last_end = self.last_end.max(f.at);
     }
@@ -120,6 +129,8 @@ impl Counts {
             computed_imbalance: imbalance(&self.computed),
             request_imbalance: imbalance(&self.requests),
             errors: self.errors,
+            prefilled_elsewhere: self.prefilled_elsewhere as f64 / (self.finished as f64).max(1.0),
+            received_tokens: self.received_tokens,
             lost_share: failed as f64 / ((self.finished + failed) as f64).max(1.0),
             lost_in_fault: (self.asked_in_fault > 0)
                 .then(|| self.failed_in_fault as f64 / self.asked_in_fault as f64),
@@ -162,6 +173,10 @@ pub struct Outcome {
     /// Prompt tokens computed: the busiest worker over the mean.
     pub computed_imbalance: f64,
     pub request_imbalance: f64,
+    /// Share of the finished requests whose prompt another worker computed.
+    pub prefilled_elsewhere: f64,
+    /// Prompt tokens whose KV went from one worker to another.
+    pub received_tokens: u64,
     /// Share of all requests that failed.
     pub lost_share: f64,
     /// Share of the requests that failed, of those asked while a fault was in force for a second

@@ -4,10 +4,10 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, HashMap};
 
 use super::faults::Faults;
-use super::fleet::{Fleet, Signalling};
+use super::fleet::{Fleet, Layout, Signalling};
 use super::outcome::{Counts, Outcome, Slo};
-use super::policy::{Held, Policy};
-use super::requests::{Asked, InProgress};
+use super::policy::Policy;
+use super::requests::{InProgress, Placed};
 use crate::bench::trace::Trace;
 use crate::sim::Nanos;
 use crate::sim::{EngineConfig, Event, RequestId};
@@ -19,7 +19,7 @@ pub struct Simulation<'a> {
     /// How many times as often as in the trace sessions start.
     pub rate: f64,
     pub engine: EngineConfig,
-    pub workers: usize,
+    pub layout: Layout,
     pub signalling: Signalling,
     pub faults: Faults,
     pub slo: Slo,
@@ -62,7 +62,7 @@ pub(super) struct Run<'a> {
     pub(super) engine_due: Vec<Option<Nanos>>,
     pub(super) in_progress: Vec<HashMap<RequestId, InProgress>>,
     /// Requests that workers left hanging, by their number.
-    pub(super) hung: BTreeMap<u64, (Asked, Held)>,
+    pub(super) hung: BTreeMap<u64, Placed>,
     /// By worker: when its fault was over, until it is asked again.
     pub(super) recovered_at: Vec<Option<Nanos>>,
     /// By worker: the prompt tokens still to be computed there.
@@ -84,18 +84,19 @@ impl Simulation<'_> {
         policy: impl FnOnce(&Fleet) -> Result<Policy, String>,
         progress: &mut dyn FnMut(u64),
     ) -> Result<Outcome, String> {
-        let fleet = Fleet::new(self.engine.clone(), self.workers, self.signalling)?;
+        let fleet = Fleet::new(self.engine.clone(), self.layout, self.signalling)?;
+        let workers = self.layout.workers;
         let mut run = Run {
             simulation: self,
             policy: policy(&fleet)?,
             fleet,
             due: BinaryHeap::new(),
-            engine_due: vec![None; self.workers],
-            in_progress: (0..self.workers).map(|_| HashMap::new()).collect(),
+            engine_due: vec![None; workers],
+            in_progress: (0..workers).map(|_| HashMap::new()).collect(),
             hung: BTreeMap::new(),
-            recovered_at: vec![None; self.workers],
-            pending: vec![0; self.workers],
-            counts: Counts::new(self.workers),
+            recovered_at: vec![None; workers],
+            pending: vec![0; workers],
+            counts: Counts::new(workers),
             left: self.trace.len(),
             number: 0,
             events: Vec::new(),
@@ -106,7 +107,7 @@ impl Simulation<'_> {
             }
         }
         for (i, loss) in self.faults.losses.iter().enumerate() {
-            let worker = i % self.workers;
+            let worker = i % workers;
             run.at(loss.start, Due::Lose(worker));
             run.at(loss.start + loss.down, Due::Return(worker));
         }

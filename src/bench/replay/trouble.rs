@@ -10,7 +10,7 @@ impl Run<'_> {
     /// The fault of this number and the worker it strikes.
     fn fault(&self, number: usize) -> Option<(Fault, usize)> {
         let fault = self.simulation.faults.faults.get(number)?;
-        Some((*fault, number % self.simulation.workers))
+        Some((*fault, number % self.simulation.layout.workers))
     }
 
     /// # Errors
@@ -77,11 +77,13 @@ impl Run<'_> {
         self.engine_due[worker] = None;
         self.pending[worker] = 0;
         let lost = std::mem::take(&mut self.in_progress[worker]);
-        // By session, since a hash map's order differs from run to run.
-        let lost: BTreeMap<_, _> =
-            lost.into_values().map(|r| ((r.asked.session, r.asked.index), r)).collect();
+        // In order, since a hash map's differs from run to run.
+        let lost: BTreeMap<_, _> = lost.into_iter().collect();
         for request in lost.into_values() {
-            self.failed(now, &request.asked, "worker lost");
+            self.lost_with_worker(now, request);
+        }
+        for (elsewhere, id) in self.computed_for(worker) {
+            self.orphaned(now, elsewhere, id);
         }
     }
 
