@@ -16,7 +16,7 @@ fn trace() -> Vec<(u64, RequestSpec)> {
             let ids: Vec<u64> = (0..=turn * 2).map(|part| conversation * 1000 + part).collect();
             let prompt = Prompt::from_trace(&ids, 512, ids.len() as u32 * 512, 0, 16);
             let output_tokens = 100 + (i * 37 % 300) as u32;
-            (i * 150_000_000, RequestSpec { prompt, output_tokens, adapter: None })
+            (i * 150_000_000, RequestSpec { prompt, output_tokens, ..Default::default() })
         })
         .collect()
 }

@@ -77,7 +77,7 @@ impl MediaItem {
 }
 
 /// The size of a base64 image, if it can be read and is not empty.
-fn size(data: &str) -> Option<Resolution> {
+pub(crate) fn size(data: &str) -> Option<Resolution> {
     let (width, height) = Base64(data.as_bytes()).dimensions()?;
     (width > 0 && height > 0).then_some(Resolution { width, height })
 }

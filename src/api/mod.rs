@@ -45,6 +45,8 @@ pub use estimate::{
     EstimateRules, Frames, ImageRules, PerPicture, Resolution, VideoHints, VideoRules,
 };
 pub use media::MediaItem;
+#[cfg(feature = "sim")]
+pub(crate) use media::size as image_size;
 pub use parsers::{ParserKind, Parsers};
 pub use rename::ModelRenamer;
 pub use request::{Api, ParsedRequest};

@@ -3,9 +3,11 @@
 use std::process::ExitCode;
 
 use clap::Parser;
-use clap::builder::PossibleValuesParser;
-use epp::sim::worker::{Server, WorkerConfig};
-use epp::sim::{CostModel, EngineConfig, PROFILES};
+use clap::ValueEnum;
+use epp::sim::worker::{Fault, Role, Server, WorkerConfig};
+use epp::sim::{
+    CostModel, DEFAULT_GBPS, DEFAULT_LATENCY_MS, EngineConfig, EngineProfile, KvTransfer, PROFILES,
+};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
@@ -45,8 +47,9 @@ struct Args {
     #[arg(long)]
     max_loras: Option<u32>,
 
-    /// The measured server whose timing and sizes are taken.
-    #[arg(long, default_value = PROFILES[0], value_parser = PossibleValuesParser::new(PROFILES))]
+    /// The measured server whose timing and sizes are taken: a built-in one (h200-qwen7b,
+    /// h100-qwen3b), or a YAML or JSON file with a profile.
+    #[arg(long, default_value = PROFILES[0], value_name = "NAME|FILE")]
     profile: String,
 
     /// How many times as fast as the measured server it is.
@@ -78,6 +81,40 @@ struct Args {
     #[arg(long)]
     max_model_len: Option<u32>,
 
+    /// Compute every prompt in full, with no prefix cache.
+    #[arg(long)]
+    no_enable_prefix_caching: bool,
+
+    /// What it does where prompts and answers are computed by different workers: a decode worker
+    /// has its prompt computed by the one that the header x-prefiller-host-port names, and
+    /// fetches the KV from there.
+    #[arg(long, value_enum, default_value_t = RoleArg::Both)]
+    role: RoleArg,
+
+    /// Compute a prompt here where the prefill worker fails or cannot be reached. Without this
+    /// its error is the answer, as with llm-d's sidecar.
+    #[arg(long)]
+    prefill_fallback: bool,
+
+    /// Bandwidth between workers for KV, in gigabits per second.
+    #[arg(long, default_value_t = DEFAULT_GBPS, value_name = "GBPS")]
+    kv_transfer_gbps: f64,
+
+    /// From the start of a KV transfer to its first byte, in milliseconds.
+    #[arg(long, default_value_t = DEFAULT_LATENCY_MS, value_name = "MS")]
+    kv_transfer_latency: f64,
+
+    /// KV of one token in bytes [default: the profile's].
+    #[arg(long, value_name = "BYTES")]
+    kv_bytes_per_token: Option<f64>,
+
+    /// What is wrong with the workers from the start, as JSON: {"hang":true},
+    /// {"fail":{"status":500,"one_in":2}}, {"slow":3},
+    /// {"metrics":"idle"} or "frozen", "missing", "hang". POST /sim/fault changes it at run time,
+    /// and there {"die":true} ends the process.
+    #[arg(long, value_name = "JSON")]
+    fault: Option<Fault>,
+
     /// Fill the page of metrics up to this size in bytes; a real server's has about 107000.
     #[arg(long, default_value_t = 0)]
     metrics_padding: usize,
@@ -92,16 +129,37 @@ struct Args {
     response_text: String,
 }
 
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum RoleArg {
+    Prefill,
+    Decode,
+    Both,
+}
+
+impl From<RoleArg> for Role {
+    fn from(role: RoleArg) -> Self {
+        match role {
+            RoleArg::Prefill => Role::Prefill,
+            RoleArg::Decode => Role::Decode,
+            RoleArg::Both => Role::Both,
+        }
+    }
+}
+
 type Error = Box<dyn std::error::Error>;
 
 impl Args {
     fn engine(&self) -> Result<EngineConfig, Error> {
-        let profile = EngineConfig::profile(&self.profile)
-            .ok_or_else(|| format!("there is no profile {:?}", self.profile))?;
-        let mut engine = profile.at_speed(self.speed)?;
+        let profile = EngineProfile::load(&self.profile)?;
+        let mut engine = profile.config().at_speed(self.speed)?;
+        let kv_bytes = self.kv_bytes_per_token.unwrap_or(profile.kv_bytes_per_token);
+        engine.transfer =
+            KvTransfer::new(kv_bytes, self.kv_transfer_gbps, self.kv_transfer_latency);
         if self.instant {
             engine.cost = CostModel::instant();
+            engine.transfer = KvTransfer { latency_ns: 0.0, token_ns: 0.0 };
         }
+        engine.prefix_caching = !self.no_enable_prefix_caching;
         let profile_tokens = engine.block_size * engine.num_blocks;
         engine.block_size = self.block_size.unwrap_or(engine.block_size);
         let blocks = profile_tokens.checked_div(engine.block_size).unwrap_or_default();
@@ -151,6 +209,9 @@ async fn run(args: Args) -> Result<(), Error> {
             engine: engine.clone(),
             answer: args.response_text.clone(),
             metrics_padding: args.metrics_padding,
+            role: args.role.into(),
+            prefill_fallback: args.prefill_fallback,
+            fault: args.fault.clone().unwrap_or_default(),
         })?;
         println!("listening on http://{address}");
         servers.spawn(server.serve(listener, shutdown.clone().cancelled_owned()));

@@ -152,6 +152,19 @@ impl BlockCache {
         }
     }
 
+    /// Makes no block findable any more. False, and nothing changed, where a block is held.
+    pub(super) fn forget_all(&mut self) -> bool {
+        if self.free as usize != self.blocks.len() {
+            return false;
+        }
+        self.named.clear();
+        for block in &mut self.blocks {
+            block.name = None;
+            block.same_name = NONE;
+        }
+        true
+    }
+
     fn forget_name(&mut self, id: BlockId) {
         let Some(name) = self.blocks[id as usize].name.take() else { return };
         let next = std::mem::replace(&mut self.blocks[id as usize].same_name, NONE);
@@ -251,6 +264,18 @@ mod tests {
         let mut out = Vec::new();
         assert_eq!(cache.find_prefix([1, 2, 3].into_iter(), &mut out), 0);
         assert_eq!(out.len(), 1);
+    }
+
+    #[test]
+    fn names_are_forgotten_only_while_nobody_holds_a_block() {
+        let mut cache = BlockCache::new(2);
+        let held = take(&mut cache, &[1, 1]);
+        assert!(!cache.forget_all());
+        assert_eq!(cache.cached_prefix(&[1]), 1);
+        cache.release(&held);
+        assert!(cache.forget_all());
+        assert_eq!((cache.cached_prefix(&[1]), cache.free()), (0, 2));
+        assert_eq!(take(&mut cache, &[1, 1]).len(), 2);
     }
 
     #[test]

@@ -1,4 +1,5 @@
 use super::cost::CostModel;
+use super::transfer::KvTransfer;
 
 /// An engine's limits and speed. The defaults of the sizes are vLLM's for a server GPU.
 #[derive(Clone, Debug, PartialEq)]
@@ -15,6 +16,13 @@ pub struct EngineConfig {
     pub max_model_len: u32,
     /// Adapters whose requests run at once at most.
     pub max_loras: u32,
+    /// Each step is put together as soon as the one before it is launched, not when it ends, as
+    /// vLLM does by default since 0.14: what arrives meanwhile waits for the step after it.
+    pub async_scheduling: bool,
+    /// Find the heads of prompts in the cache; without it every prompt is computed in full.
+    pub prefix_caching: bool,
+    /// What fetching a prompt's KV from another engine costs.
+    pub transfer: KvTransfer,
     /// Emit an event for every token, not only the first of a request.
     pub token_events: bool,
     pub cost: CostModel,
@@ -35,24 +43,13 @@ pub enum ConfigError {
     CacheBelowModelLen { model_len: u32, capacity: u64 },
     #[error("speed must be a number above 0, not {0}")]
     Speed(String),
+    #[error("{0} must be a finite number that is not below 0")]
+    Duration(&'static str),
+    #[error("decode_step_ns must hold batch sizes in ascending order, the first of them 1")]
+    DecodeSteps,
 }
 
 impl EngineConfig {
-    /// The server that the profile was measured on; `None` where there is no such profile.
-    pub fn profile(name: &str) -> Option<Self> {
-        let cost = CostModel::profile(name)?;
-        Some(Self {
-            block_size: 16,
-            num_blocks: 748_976 / 16,
-            max_num_seqs: 256,
-            max_num_batched_tokens: 8192,
-            max_model_len: 32_000,
-            max_loras: 1,
-            token_events: false,
-            cost,
-        })
-    }
-
     /// The same engine, `speed` times as fast.
     pub fn at_speed(mut self, speed: f64) -> Result<Self, ConfigError> {
         if !speed.is_finite() || speed <= 0.0 {
@@ -88,6 +85,7 @@ impl EngineConfig {
                 capacity,
             });
         }
-        Ok(())
+        self.cost.validate()?;
+        self.transfer.validate()
     }
 }

@@ -37,6 +37,8 @@ pub enum EventKind {
 pub struct Summary {
     pub prompt_tokens: u32,
     pub cached_tokens: u32,
+    /// Tokens of the prompt whose KV came from another engine.
+    pub received_tokens: u32,
     pub output_tokens: u32,
     pub preemptions: u32,
     pub submitted_at: Nanos,
@@ -61,10 +63,15 @@ pub struct Totals {
     /// Tokens of the prompts whose first token came.
     pub prompt_tokens: u64,
     pub generated_tokens: u64,
-    /// Prompt tokens looked up in the prefix cache.
+    /// Prompt tokens looked up in the prefix cache. As in vLLM a prompt that waits for blocks is
+    /// looked up, and counted, again in every step; one that was preempted is not counted.
     pub prefix_queries: u64,
-    /// Prompt tokens found there.
+    /// Prompt tokens found there, counted likewise.
     pub prefix_hits: u64,
+    /// Prompt tokens found in the cache, once for each prompt whose first token came.
+    pub cached_tokens: u64,
+    /// Prompt tokens whose KV came from another engine, likewise.
+    pub received_tokens: u64,
     pub preemptions: u64,
     pub finished: u64,
 }
@@ -90,7 +97,7 @@ pub enum SubmitError {
 ///
 /// let mut engine = Engine::new(EngineConfig::profile("h200-qwen7b").unwrap()).unwrap();
 /// let prompt = Prompt::from_text("a".repeat(4096).as_bytes(), b"", 0, 16);
-/// engine.submit(0, RequestSpec { prompt, output_tokens: 8, adapter: None }).unwrap();
+/// engine.submit(0, RequestSpec { prompt, output_tokens: 8, ..Default::default() }).unwrap();
 /// let mut finished_at = None;
 /// while let Some(now) = engine.next_event_at() {
 ///     engine.advance(now, &mut |event| {
@@ -110,17 +117,27 @@ pub struct Engine {
     /// Submitted, not yet in the queue: when they get there, and in which order they were sent.
     arriving: BinaryHeap<Reverse<(Nanos, u64, RequestId)>>,
     submissions: u64,
+    /// How many times as long as its costs say everything takes.
+    pace: f64,
+    /// When the API server is free for the next request: it reads them one by one.
+    frontend_free_at: Nanos,
+    /// Requests whose prompts are on the way from another engine, with the time they are here.
+    pub(super) receiving: BinaryHeap<Reverse<(Nanos, RequestId)>>,
     pub(super) waiting: VecDeque<RequestId>,
     pub(super) running: Running,
     /// Steps done.
     pub(super) steps: u64,
     /// When the step being executed ends.
     pub(super) step_end: Option<Nanos>,
+    /// When it was launched, and the next one could be put together.
+    pub(super) launched_at: Nanos,
     /// Prompts in the step being executed, with how many of their tokens are computed in it.
     pub(super) chunks: Vec<(RequestId, u32)>,
     pub(super) prefill: PrefillWork,
     /// The first of the queue did not fit, and nothing has changed since that could help it.
     pub(super) admission_blocked: bool,
+    /// The tokens looked up and found for the first of the queue, while it waits for blocks.
+    pub(super) blocked_lookup: Option<(u32, u32)>,
     pub(super) totals: Totals,
     pub(super) found: Vec<BlockId>,
 }
@@ -134,13 +151,18 @@ impl Engine {
             sequences: Sequences::default(),
             arriving: BinaryHeap::new(),
             submissions: 0,
+            pace: 1.0,
+            frontend_free_at: 0,
+            receiving: BinaryHeap::new(),
             waiting: VecDeque::new(),
             running: Running::new(config.block_size),
             steps: 0,
             step_end: None,
+            launched_at: 0,
             chunks: Vec::new(),
             prefill: PrefillWork::default(),
             admission_blocked: false,
+            blocked_lookup: None,
             totals: Totals::default(),
             found: Vec::new(),
             config,
@@ -164,7 +186,9 @@ impl Engine {
         }
         spec.output_tokens = spec.output_tokens.clamp(1, max - tokens);
         let id = self.sequences.insert(spec, now);
-        let arrives = now + self.cost.frontend(tokens);
+        // One process reads, checks and hashes what all clients send.
+        let arrives = self.frontend_free_at.max(now) + self.paced(self.cost.frontend(tokens));
+        self.frontend_free_at = arrives;
         self.arriving.push(Reverse((arrives, self.submissions, id)));
         self.submissions += 1;
         Ok(id)
@@ -176,7 +200,11 @@ impl Engine {
         let Some(mut sequence) = self.sequences.remove(id) else { return false };
         match sequence.phase {
             Phase::Arriving => {}
-            Phase::Waiting => self.waiting.retain(|&other| other != id),
+            Phase::Waiting | Phase::Receiving => {
+                self.waiting.retain(|&other| other != id);
+                // Where its prompt came from another engine it holds the blocks for it.
+                self.blocks.release(&sequence.blocks);
+            }
             Phase::Prefill | Phase::Decode => {
                 self.running.remove(&mut sequence, self.steps);
                 self.blocks.release(&sequence.blocks);
@@ -189,14 +217,21 @@ impl Engine {
     /// When to call [`Engine::advance`] next: nothing is emitted before, though perhaps nothing
     /// at that time either. `None` while there is nothing to do.
     pub fn next_event_at(&self) -> Option<Nanos> {
-        let arrival = self.arriving.peek().map(|&Reverse((at, ..))| at);
+        let arrival = self.next_arrival();
         let Some(end) = self.step_end else { return arrival };
         let can_admit = !self.waiting.is_empty() && !self.admission_blocked;
         if self.config.token_events || !self.chunks.is_empty() || can_admit {
             return Some(end);
         }
-        let quiet = end + (self.steps_to_change() - 1) * self.cost.shortest_step();
+        let quiet = end + (self.steps_to_change() - 1) * self.paced(self.cost.shortest_step());
         Some(arrival.map_or(quiet, |at| quiet.min(at.max(end))))
+    }
+
+    /// When the next request, or the next prompt of one, gets here.
+    fn next_arrival(&self) -> Option<Nanos> {
+        let request = self.arriving.peek().map(|&Reverse((at, ..))| at);
+        let prompt = self.receiving.peek().map(|&Reverse((at, _))| at);
+        request.into_iter().chain(prompt).min()
     }
 
     /// The number of steps, the one being executed included, of which none but the last can do
@@ -211,19 +246,24 @@ impl Engine {
     /// Lets time pass until `now`, handing each event to `sink` in order of time.
     pub fn advance(&mut self, now: Nanos, sink: &mut impl FnMut(Event)) {
         loop {
-            let next = match (self.step_end, self.arriving.peek()) {
-                (Some(end), _) => end,
-                (None, Some(&Reverse((at, ..)))) => at,
-                (None, None) => return,
-            };
+            let Some(next) = self.step_end.or_else(|| self.next_arrival()) else { return };
             self.enqueue_arrived(next.min(now));
+            self.enqueue_received(next.min(now));
             if next > now {
                 return;
             }
-            if self.step_end.take().is_some() {
+            let follows = self.step_end.take().is_some();
+            if follows {
                 self.finish_step(next, sink);
             }
-            self.start_step(next);
+            // Of what came after the step before was launched, this one does not know.
+            let known_until =
+                if follows && self.config.async_scheduling { self.launched_at } else { next };
+            self.start_step(next, known_until);
+            if self.step_end.is_none() && known_until < next {
+                // Nothing to do but what came meanwhile: no step to wait for.
+                self.start_step(next, next);
+            }
         }
     }
 
@@ -235,16 +275,43 @@ impl Engine {
             // A cancelled one is gone by now.
             if let Some(sequence) = self.sequences.get_mut(id) {
                 sequence.phase = Phase::Waiting;
+                sequence.queued_at = at;
                 self.waiting.push_back(id);
                 self.admission_blocked = false;
             }
         }
     }
 
+    /// Puts the requests whose prompts have come back to the head of the queue.
+    fn enqueue_received(&mut self, now: Nanos) {
+        while let Some(&Reverse((at, id))) = self.receiving.peek()
+            && at <= now
+        {
+            self.receiving.pop();
+            self.received(id, at);
+        }
+    }
+
+    /// Has everything that begins from now on take `pace` times as long as the costs say; 1 is
+    /// the pace of a new engine. What was said to be the time of the next event may be too late.
+    pub fn set_pace(&mut self, pace: f64) {
+        self.pace = pace;
+    }
+
+    pub(super) fn paced(&self, ns: Nanos) -> Nanos {
+        if self.pace == 1.0 { ns } else { (ns as f64 * self.pace).round() as Nanos }
+    }
+
+    /// Makes no prompt findable in the cache any more, as vLLM's `/reset_prefix_cache`. False,
+    /// and nothing changed, while a request holds blocks.
+    pub fn reset_prefix_cache(&mut self) -> bool {
+        self.blocks.forget_all()
+    }
+
     pub fn stats(&self) -> Stats {
         Stats {
             running: self.running.len() as u32,
-            waiting: self.waiting.len() as u32,
+            waiting: (self.waiting.len() + self.receiving.len()) as u32,
             kv_usage: self.blocks.usage(),
             totals: self.totals,
         }
@@ -267,6 +334,9 @@ impl Engine {
 
     /// Tokens of `prompt` that would be found in the cache if it were admitted now.
     pub fn cached_prefix_tokens(&self, prompt: &Prompt) -> u32 {
+        if !self.config.prefix_caching {
+            return 0;
+        }
         let usable = self.cacheable_blocks(prompt.len_tokens).min(prompt.block_hashes.len());
         let blocks = self.blocks.cached_prefix(&prompt.block_hashes[..usable]);
         blocks as u32 * self.config.block_size

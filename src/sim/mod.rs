@@ -11,16 +11,21 @@ mod blocks;
 mod config;
 mod cost;
 mod engine;
+mod profile;
 mod prompt;
+mod remote;
 mod running;
 mod sequence;
 mod step;
 #[cfg(test)]
 mod tests;
+mod transfer;
 pub mod worker;
 
 pub use config::{ConfigError, EngineConfig};
-pub use cost::{CostModel, PROFILES};
+pub use cost::CostModel;
 pub use engine::{Engine, Event, EventKind, Stats, SubmitError, Summary, Totals};
+pub use profile::{EngineProfile, PROFILES, ProfileError};
 pub use prompt::{BYTES_PER_TOKEN, Prompt};
-pub use sequence::{RequestId, RequestSpec};
+pub use sequence::{PrefillState, RequestId, RequestSpec};
+pub use transfer::{DEFAULT_GBPS, DEFAULT_LATENCY_MS, KvTransfer};

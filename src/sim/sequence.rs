@@ -18,6 +18,18 @@ impl RequestId {
     }
 }
 
+/// Where the KV of a prompt comes from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PrefillState {
+    /// The engine computes it, but for what it has cached.
+    #[default]
+    Local,
+    /// Another engine computes it and has it from `ready_at` on. What is not cached here is
+    /// fetched from there once the request is admitted; only the last token of the prompt is
+    /// computed, since the first of the answer follows from it (vLLM's NIXL connector).
+    Remote { ready_at: Nanos },
+}
+
 /// A request to an engine.
 #[derive(Clone, Debug, Default)]
 pub struct RequestSpec {
@@ -26,6 +38,7 @@ pub struct RequestSpec {
     pub output_tokens: u32,
     /// The LoRA adapter it needs, numbered by the caller.
     pub adapter: Option<u32>,
+    pub prefill: PrefillState,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -33,6 +46,8 @@ pub(super) enum Phase {
     /// On the way to the engine's queue.
     Arriving,
     Waiting,
+    /// Its prompt's KV is on the way from another engine; it holds the blocks for it.
+    Receiving,
     Prefill,
     Decode,
 }
@@ -44,6 +59,8 @@ pub(super) struct Sequence {
     pub(super) prompt_tokens: u32,
     pub(super) output_tokens: u32,
     pub(super) adapter: Option<u32>,
+    /// Where it will get its prompt from; `Local` once it has it.
+    pub(super) prefill: PrefillState,
     block_hashes: Vec<u64>,
     /// Place among the running: those admitted later are preempted first.
     pub(super) order: u64,
@@ -56,8 +73,12 @@ pub(super) struct Sequence {
     /// How many of `blocks`, from the first on, have their names.
     pub(super) named: usize,
     pub(super) cached_tokens: u32,
+    /// Tokens of the prompt that came from another engine.
+    pub(super) received_tokens: u32,
     pub(super) preemptions: u32,
     pub(super) submitted_at: Nanos,
+    /// When it got into the queue last; nothing at all after a preemption.
+    pub(super) queued_at: Nanos,
     pub(super) admitted_at: Option<Nanos>,
     pub(super) first_token_at: Option<Nanos>,
 }
@@ -74,6 +95,11 @@ impl Sequence {
     /// Prompt and generated tokens when `steps` steps are done.
     pub(super) fn tokens_at(&self, steps: u64) -> u32 {
         self.prompt_tokens + self.generated_at(steps)
+    }
+
+    /// True where the KV of its prompt was received and has not been lost since.
+    pub(super) fn has_received(&self) -> bool {
+        self.received_tokens > 0 && self.phase == Phase::Waiting && !self.blocks.is_empty()
     }
 
     /// The name of block `index`. Blocks of the answer that the caller has no name for get one
@@ -117,6 +143,7 @@ impl Sequences {
             prompt_tokens: spec.prompt.len_tokens,
             output_tokens: spec.output_tokens,
             adapter: spec.adapter,
+            prefill: spec.prefill,
             block_hashes: spec.prompt.block_hashes,
             order: 0,
             computed: 0,
@@ -125,8 +152,10 @@ impl Sequences {
             blocks: Vec::new(),
             named: 0,
             cached_tokens: 0,
+            received_tokens: 0,
             preemptions: 0,
             submitted_at: now,
+            queued_at: now,
             admitted_at: None,
             first_token_at: None,
         });

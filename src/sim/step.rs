@@ -5,12 +5,13 @@
 
 use super::cost::PrefillWork;
 use super::engine::{Engine, Event, EventKind, Summary};
-use super::sequence::{RequestId, Sequence};
+use super::sequence::{PrefillState, RequestId, Sequence};
 use crate::sim::Nanos;
 
 impl Engine {
     /// Starts a step at `at`, or leaves the engine idle where there is nothing to compute.
-    pub(super) fn start_step(&mut self, at: Nanos) {
+    /// Requests that got into the queue after `known_until` are not in it.
+    pub(super) fn start_step(&mut self, at: Nanos, known_until: Nanos) {
         self.chunks.clear();
         self.prefill = PrefillWork::default();
         let preemptions = self.totals.preemptions;
@@ -21,12 +22,14 @@ impl Engine {
         }
         // After a preemption blocks are short: nobody is let in, vLLM waits a step as well.
         if self.totals.preemptions == preemptions {
-            self.admit(at, &mut budget);
+            self.admit(at, known_until, &mut budget);
         }
         let decoding = self.running.decoding();
         if decoding > 0 || !self.chunks.is_empty() {
             let ns = self.cost.step(&self.prefill, decoding, self.running.kv_tokens);
-            self.step_end = Some(at + ns);
+            let launch = self.cost.launch(&self.prefill, decoding).min(ns);
+            self.step_end = Some(at + self.paced(ns));
+            self.launched_at = at + self.paced(launch);
         }
     }
 
@@ -48,6 +51,9 @@ impl Engine {
         }
         needing.retain(|&(order, _)| self.running.contains(order));
         self.running.put_back(self.steps, needing);
+        if !self.config.prefix_caching {
+            return;
+        }
         for &(_, id) in self.running.filling_block(self.steps) {
             if let Some(sequence) = self.sequences.get_mut(id) {
                 let full = sequence.tokens_at(self.steps) / self.config.block_size;
@@ -74,11 +80,19 @@ impl Engine {
     }
 
     /// Lets requests in from the queue while there are tokens, seats, adapters and blocks.
-    fn admit(&mut self, at: Nanos, budget: &mut u32) {
+    fn admit(&mut self, at: Nanos, known_until: Nanos, budget: &mut u32) {
         if self.admission_blocked {
+            // vLLM looks it up again, which its counters show.
+            if let Some((tokens, found)) = self.blocked_lookup
+                && *budget > 0
+            {
+                self.count_lookup(tokens, found);
+            }
             return;
         }
+        self.blocked_lookup = None;
         let mut place = 0;
+        let mut unknown = false;
         while *budget > 0
             && let Some(&id) = self.waiting.get(place)
         {
@@ -87,23 +101,41 @@ impl Engine {
                 return;
             }
             let Some(sequence) = self.sequences.get(id) else { return };
+            if sequence.queued_at > known_until {
+                unknown = true;
+                place += 1;
+                continue;
+            }
             if !self.running.has_room_for(sequence.adapter, self.config.max_loras) {
                 place += 1;
                 continue;
             }
+            if sequence.has_received() {
+                self.waiting.remove(place);
+                self.seat_received(id, budget);
+                continue;
+            }
             let tokens = sequence.tokens_at(self.steps);
-            let names = (0..self.cacheable_blocks(tokens)).map(|i| sequence.block_name(i));
-            self.found.clear();
-            let found_free = self.blocks.find_prefix(names, &mut self.found);
+            let lookup = self.config.prefix_caching && sequence.preemptions == 0;
+            let remote = sequence.prefill;
+            let found_free = self.find_cached(id);
             let found = self.found.len() as u32;
             let blocks = tokens.div_ceil(self.config.block_size);
+            if lookup {
+                self.count_lookup(tokens, found * self.config.block_size);
+            }
             // The whole sequence must fit, though only its first chunk is given blocks now
             // (vLLM's scheduler_reserve_full_isl).
             if blocks - found + found_free > self.blocks.free() {
                 self.admission_blocked = true;
+                self.blocked_lookup = lookup.then_some((tokens, found * self.config.block_size));
                 return;
             }
             self.waiting.remove(place);
+            if let PrefillState::Remote { ready_at } = remote {
+                self.receive(id, at, ready_at);
+                continue;
+            }
             self.seat(id, at);
             let computed = found * self.config.block_size;
             let chunk = (tokens - computed).min(*budget);
@@ -111,7 +143,25 @@ impl Engine {
             self.schedule_chunk(id, chunk, missing as usize, budget);
         }
         // Those passed over wait for an adapter to become free.
-        self.admission_blocked = *budget > 0 && place > 0;
+        self.admission_blocked = *budget > 0 && place > 0 && !unknown;
+    }
+
+    /// Puts into `found` the cached blocks that a request can begin with, and says how many of
+    /// them nobody holds.
+    fn find_cached(&mut self, id: RequestId) -> u32 {
+        self.found.clear();
+        let Some(sequence) = self.sequences.get(id) else { return 0 };
+        if !self.config.prefix_caching {
+            return 0;
+        }
+        let tokens = sequence.tokens_at(self.steps);
+        let names = (0..self.cacheable_blocks(tokens)).map(|i| sequence.block_name(i));
+        self.blocks.find_prefix(names, &mut self.found)
+    }
+
+    fn count_lookup(&mut self, tokens: u32, found: u32) {
+        self.totals.prefix_queries += u64::from(tokens);
+        self.totals.prefix_hits += u64::from(found);
     }
 
     /// Moves a request from the queue into the batch, holding the cached blocks in `found`.
@@ -126,21 +176,27 @@ impl Engine {
         if sequence.admitted_at.is_none() {
             sequence.admitted_at = Some(at);
             sequence.cached_tokens = sequence.computed;
-            self.totals.prefix_queries += u64::from(sequence.prompt_tokens);
-            self.totals.prefix_hits += u64::from(sequence.cached_tokens);
         }
         self.prefill.resumed |= sequence.computed > 0;
         self.running.admit(sequence);
     }
 
     /// Schedules `chunk` tokens of a prompt, giving it `missing` blocks, which must be free.
-    fn schedule_chunk(&mut self, id: RequestId, chunk: u32, missing: usize, budget: &mut u32) {
+    pub(super) fn schedule_chunk(
+        &mut self,
+        id: RequestId,
+        chunk: u32,
+        missing: usize,
+        budget: &mut u32,
+    ) {
         let Some(sequence) = self.sequences.get_mut(id) else { return };
         let taken = std::iter::from_fn(|| self.blocks.take()).take(missing);
         sequence.blocks.extend(taken);
         let end = sequence.computed + chunk;
         // Named as they are scheduled: a request admitted behind this one finds them already.
-        name_blocks(&mut self.blocks, sequence, end / self.config.block_size);
+        if self.config.prefix_caching {
+            name_blocks(&mut self.blocks, sequence, end / self.config.block_size);
+        }
         self.prefill.add(sequence.computed, chunk);
         self.running.partial = (end < sequence.tokens_at(self.steps)).then_some(id);
         self.chunks.push((id, chunk));
@@ -158,6 +214,7 @@ impl Engine {
         sequence.named = 0;
         sequence.computed = 0;
         sequence.preemptions += 1;
+        sequence.queued_at = 0;
         self.totals.preemptions += 1;
         self.waiting.push_front(id);
         self.admission_blocked = false;
@@ -206,6 +263,8 @@ impl Engine {
         if sequence.first_token_at.is_none() {
             sequence.first_token_at = Some(at);
             self.totals.prompt_tokens += u64::from(sequence.prompt_tokens);
+            self.totals.cached_tokens += u64::from(sequence.cached_tokens);
+            self.totals.received_tokens += u64::from(sequence.received_tokens);
             let cached_tokens = sequence.cached_tokens;
             sink(Event { id, at, kind: EventKind::FirstToken { cached_tokens } });
         } else if self.config.token_events {
@@ -226,6 +285,7 @@ impl Engine {
         let summary = Summary {
             prompt_tokens: sequence.prompt_tokens,
             cached_tokens: sequence.cached_tokens,
+            received_tokens: sequence.received_tokens,
             output_tokens: sequence.generated,
             preemptions: sequence.preemptions,
             submitted_at: sequence.submitted_at,
@@ -237,7 +297,11 @@ impl Engine {
 }
 
 /// Makes the first `full` blocks of a sequence findable, those that are not yet.
-fn name_blocks(blocks: &mut super::blocks::BlockCache, sequence: &mut Sequence, full: u32) {
+pub(super) fn name_blocks(
+    blocks: &mut super::blocks::BlockCache,
+    sequence: &mut Sequence,
+    full: u32,
+) {
     while sequence.named < full as usize
         && let Some(&block) = sequence.blocks.get(sequence.named)
     {

@@ -46,6 +46,7 @@ async fn a_chat_is_answered_whole() {
             "prompt_tokens_details": {"cached_tokens": 0},
         })
     );
+    assert_eq!(body["kv_transfer_params"], Value::Null);
 }
 
 #[tokio::test]
@@ -314,7 +315,8 @@ async fn errors_are_vllms() {
         ("bad JSON", "/v1/chat/completions", "{".into(), 400, Value::Null),
         ("no messages", "/v1/chat/completions", r#"{"model":"base"}"#.into(), 400, Value::Null),
         ("too long", "/v1/chat/completions", long, 400, json!("input_tokens")),
-        ("n = 2", "/v1/chat/completions", chat(json!({"n": 2})), 400, json!("n")),
+        ("n = 0", "/v1/chat/completions", chat(json!({"n": 0})), 400, json!("n")),
+        ("n = 129", "/v1/chat/completions", chat(json!({"n": 129})), 400, json!("n")),
         (
             "no tokens wanted",
             "/v1/chat/completions",
@@ -330,7 +332,14 @@ async fn errors_are_vllms() {
             json!("max_tokens"),
         ),
         ("empty", "/v1/completions", r#"{"prompt":""}"#.into(), 400, json!("prompt")),
-        ("two prompts", "/v1/completions", r#"{"prompt":["a","b"]}"#.into(), 400, json!("prompt")),
+        ("no prompt", "/v1/completions", r#"{"prompt":[]}"#.into(), 400, json!("prompt")),
+        (
+            "one of two empty",
+            "/v1/completions",
+            r#"{"prompt":["a",""]}"#.into(),
+            400,
+            json!("prompt"),
+        ),
         ("a strange prompt", "/v1/completions", r#"{"prompt":{}}"#.into(), 400, json!("prompt")),
     ] {
         let reply = client.post(path, &body).await;

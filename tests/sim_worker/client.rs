@@ -22,9 +22,15 @@ pub struct Reply {
     pub worker: String,
     pub content_type: String,
     pub text: String,
+    headers: hyper::HeaderMap,
 }
 
 impl Reply {
+    /// The value of a header, empty where there is none.
+    pub fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map_or("", |value| value.to_str().expect("text"))
+    }
+
     pub fn json(&self) -> Value {
         serde_json::from_str(&self.text).unwrap_or_else(|e| panic!("{e}: {}", self.text))
     }
@@ -76,6 +82,11 @@ impl Stream {
 impl Client {
     /// Sends a request and returns the head of its response; an empty body makes it a GET.
     pub async fn open(&self, path: &str, body: &str) -> Stream {
+        self.open_with(path, body, &[]).await
+    }
+
+    /// [`Client::open`] with headers beside the usual ones.
+    pub async fn open_with(&self, path: &str, body: &str, headers: &[(&str, &str)]) -> Stream {
         let socket = TcpStream::connect(&self.address).await.expect("a listening worker");
         let (mut sender, connection) =
             hyper::client::conn::http1::handshake(TokioIo::new(socket)).await.expect("HTTP");
@@ -83,7 +94,11 @@ impl Client {
             // Ends with an error where the test hangs up.
             let _ = connection.await;
         });
-        let request = hyper::Request::builder()
+        let mut request = hyper::Request::builder();
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let request = request
             .method(if body.is_empty() { "GET" } else { "POST" })
             .uri(path)
             .header("host", &self.address)
@@ -96,16 +111,22 @@ impl Client {
     }
 
     pub async fn post(&self, path: &str, body: &str) -> Reply {
-        let mut stream = self.open(path, body).await;
+        self.post_with(path, body, &[]).await
+    }
+
+    /// [`Client::post`] with headers beside the usual ones.
+    pub async fn post_with(&self, path: &str, body: &str, headers: &[(&str, &str)]) -> Reply {
+        let mut stream = self.open_with(path, body, headers).await;
+        let headers = stream.response.headers().clone();
         let header = |name: &str| {
-            let value = stream.response.headers().get(name);
+            let value = headers.get(name);
             value.map_or("", |v| v.to_str().expect("text")).to_owned()
         };
         let (worker, content_type) = (header("x-sim-worker"), header("content-type"));
         let status = stream.response.status().as_u16();
         let body = stream.response.body_mut().collect().await.expect("a body").to_bytes();
         let text = String::from_utf8(body.to_vec()).expect("UTF-8");
-        Reply { status, worker, content_type, text }
+        Reply { status, worker, content_type, text, headers }
     }
 
     pub async fn get(&self, path: &str) -> Reply {

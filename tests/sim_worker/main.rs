@@ -1,13 +1,16 @@
 //! The simulated worker over real sockets, as a client or a router meets it.
 
 mod apis;
+mod batches;
 mod client;
+mod disaggregation;
+mod faults;
 mod load;
 mod program;
 
 use client::{Client, worker};
 use epp::sim::EngineConfig;
-use epp::sim::worker::WorkerConfig;
+use epp::sim::worker::{Fault, Role, WorkerConfig};
 
 /// A worker at `speed` times the pace of the measured server.
 fn config(speed: f64) -> WorkerConfig {
@@ -19,6 +22,9 @@ fn config(speed: f64) -> WorkerConfig {
         engine: engine.at_speed(speed).expect("a speed"),
         answer: "one two three four".into(),
         metrics_padding: 0,
+        role: Role::Both,
+        prefill_fallback: false,
+        fault: Fault::default(),
     }
 }
 

@@ -5,6 +5,8 @@ use std::process::{Child, Command, Stdio};
 
 use serde_json::json;
 
+use epp::sim::EngineProfile;
+
 use super::*;
 
 /// A running program, killed if the test ends before it does.
@@ -117,7 +119,11 @@ fn mistakes_are_errors_at_start() {
         (["--num-blocks", "0"], "num_blocks must be at least 1"),
         (["--block-size", "0"], "block_size must be at least 1"),
         (["--workers", "0"], "--workers"),
-        (["--profile", "a100"], "h200-qwen7b"),
+        (["--profile", "a100"], "h200-qwen7b, h100-qwen3b"),
+        (["--fault", "{\"slow\":0}"], "slow must be a number above 0"),
+        (["--fault", "broken"], "--fault"),
+        (["--role", "encode"], "prefill, decode, both"),
+        (["--kv-transfer-gbps", "0"], "time of a KV transfer per token"),
         (["--name", "a\nb"], "cannot stand in a header"),
         (["--port", taken.as_str()], "cannot listen on 127.0.0.1"),
     ] {
@@ -128,4 +134,62 @@ fn mistakes_are_errors_at_start() {
         assert!(!output.status.success(), "{args:?}");
         assert!(stderr.contains(says), "{args:?} says {stderr}");
     }
+}
+
+#[tokio::test]
+async fn a_profile_comes_from_a_file() {
+    let mut profile = EngineProfile::builtin("h100-qwen3b").expect("built in");
+    profile.num_blocks = 4321;
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("mine.json");
+    std::fs::write(&file, serde_json::to_string(&profile).expect("JSON")).expect("written");
+    let program =
+        start(1, &["--profile", file.to_str().expect("a path"), "--no-enable-prefix-caching"]);
+    let page = program.clients[0].get("/metrics").await.text;
+    assert!(page.contains("num_gpu_blocks=\"4321\""), "{page}");
+    assert!(page.contains("enable_prefix_caching=\"False\""), "{page}");
+}
+
+#[tokio::test]
+async fn a_worker_told_to_die_ends_without_a_word() {
+    let mut program = start(1, &["--fault", r#"{"slow":1000}"#, "--role", "decode"]);
+    let client = program.clients[0].clone();
+    let asking = tokio::spawn({
+        let client = client.clone();
+        async move {
+            let body = r#"{"prompt":"hi","stream":true}"#;
+            let socket = tokio::net::TcpStream::connect(&client.address).await.expect("a worker");
+            let request = format!(
+                "POST /v1/completions HTTP/1.1\r\nhost: w\r\ncontent-length: {}\r\n\r\n{body}",
+                body.len()
+            );
+            read_to_end(socket, &request).await
+        }
+    });
+    client.wait_for_load(1.0, 0.0).await;
+    let socket = tokio::net::TcpStream::connect(&client.address).await.expect("a worker");
+    let body = r#"{"die":true}"#;
+    let request = format!(
+        "POST /sim/fault HTTP/1.1\r\nhost: w\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    );
+    assert_eq!(read_to_end(socket, &request).await, "", "not even an answer to that");
+    let stream = asking.await.expect("no panic");
+    assert!(!stream.contains("[DONE]"), "{stream}");
+    assert_eq!(program.child.wait().expect("an end").code(), Some(1));
+}
+
+/// Sends bytes and returns all that comes until the connection ends, however it does.
+async fn read_to_end(mut socket: tokio::net::TcpStream, request: &str) -> String {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    socket.write_all(request.as_bytes()).await.expect("sent");
+    let mut received = Vec::new();
+    let reading = async {
+        let mut buffer = [0; 4096];
+        while let Ok(n @ 1..) = socket.read(&mut buffer).await {
+            received.extend_from_slice(&buffer[..n]);
+        }
+    };
+    tokio::time::timeout(client::PATIENCE, reading).await.expect("an end in time");
+    String::from_utf8_lossy(&received).into_owned()
 }

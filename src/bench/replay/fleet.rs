@@ -3,9 +3,35 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
+use super::faults::MetricsFault;
 use crate::clock::Timestamp;
 use crate::endpoints::{Endpoint, EndpointSpec, Pool, SignalValues};
 use crate::sim::{Engine, EngineConfig, Nanos};
+
+/// The label by which a worker says what it is for (llm-d).
+pub const ROLE_LABEL: &str = "llm-d.ai/role";
+/// Its value for workers that compute prompts for others ...
+pub const PREFILL_ROLE: &str = "prefill";
+/// ... and for those that have them computed.
+pub const DECODE_ROLE: &str = "decode";
+
+/// How many workers there are, and what for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Layout {
+    pub workers: usize,
+    /// So many, from the first on, compute prompts for the others; 0: all do both.
+    pub prefill: usize,
+}
+
+impl Layout {
+    fn role(self, worker: usize) -> Option<&'static str> {
+        match self.prefill {
+            0 => None,
+            prefill if worker < prefill => Some(PREFILL_ROLE),
+            _ => Some(DECODE_ROLE),
+        }
+    }
+}
 
 /// How the workers' metrics reach the router.
 #[derive(Clone, Copy, Debug)]
@@ -24,7 +50,35 @@ pub struct Worker {
     pub engine: Engine,
     /// Counts deaths, so that what belongs to an earlier life is told apart.
     pub life: u32,
+    /// Discovery lists it.
     pub alive: bool,
+    /// Counts its returns to the list: each is another instance to the router.
+    listed: u32,
+    pub trouble: Trouble,
+}
+
+/// What is wrong with a worker now.
+#[derive(Debug, Default)]
+pub struct Trouble {
+    /// It refuses connections.
+    pub down: bool,
+    /// It takes requests and never answers.
+    pub hangs: bool,
+    /// One in so many requests fails at once.
+    pub fails_one_in: Option<u64>,
+    /// Requests it got while it fails some.
+    asked: u64,
+    metrics: Option<MetricsFault>,
+    frozen: Option<SignalValues>,
+}
+
+impl Trouble {
+    /// True where the request that comes now is one of those that fail.
+    pub fn fails_now(&mut self) -> bool {
+        let Some(n) = self.fails_one_in else { return false };
+        self.asked += 1;
+        self.asked.is_multiple_of(n.max(1))
+    }
 }
 
 /// All workers, and the router's pool of them.
@@ -33,6 +87,7 @@ pub struct Fleet {
     pub workers: Vec<Worker>,
     pub pool: Arc<Pool>,
     config: EngineConfig,
+    layout: Layout,
     signalling: Signalling,
     /// Worker by endpoint instance.
     by_instance: HashMap<u64, usize>,
@@ -46,16 +101,22 @@ type Readings = Vec<(Arc<Endpoint>, SignalValues)>;
 impl Fleet {
     /// # Errors
     /// Where no engine can run with the configuration.
-    pub fn new(config: EngineConfig, n: usize, signalling: Signalling) -> Result<Self, String> {
-        let mut workers = Vec::with_capacity(n);
-        for _ in 0..n {
+    pub fn new(
+        config: EngineConfig,
+        layout: Layout,
+        signalling: Signalling,
+    ) -> Result<Self, String> {
+        let mut workers = Vec::with_capacity(layout.workers);
+        for _ in 0..layout.workers {
             let engine = Engine::new(config.clone()).map_err(|e| e.to_string())?;
-            workers.push(Worker { engine, life: 0, alive: true });
+            let trouble = Trouble::default();
+            workers.push(Worker { engine, life: 0, alive: true, listed: 0, trouble });
         }
         let mut fleet = Self {
             workers,
             pool: Arc::new(Pool::new()),
             config,
+            layout,
             signalling,
             by_instance: HashMap::new(),
             under_way: VecDeque::new(),
@@ -67,7 +128,7 @@ impl Fleet {
     /// Makes the pool hold the workers that are alive.
     fn publish(&mut self) {
         let alive = self.workers.iter().enumerate().filter(|(_, w)| w.alive);
-        self.pool.replace(alive.map(|(i, w)| spec(i, w.life)).collect());
+        self.pool.replace(alive.map(|(i, w)| spec(i, w.listed, self.layout.role(i))).collect());
         self.pool.set_synced(true);
         self.by_instance = self
             .pool
@@ -83,19 +144,49 @@ impl Fleet {
         self.by_instance.get(&endpoint.instance).copied()
     }
 
-    /// Kills a worker; its engine is replaced by an empty one.
+    /// Kills a worker and takes it off the list; its engine is replaced by an empty one.
     ///
     /// # Errors
     /// Where no engine can run with the configuration.
     pub fn kill(&mut self, worker: usize) -> Result<(), String> {
+        self.empty(worker)?;
+        if let Some(worker) = self.workers.get_mut(worker) {
+            worker.alive = false;
+            worker.listed += 1;
+        }
+        self.publish();
+        Ok(())
+    }
+
+    /// Kills a worker that stays on the list and refuses connections.
+    ///
+    /// # Errors
+    /// Where no engine can run with the configuration.
+    pub fn crash(&mut self, worker: usize) -> Result<(), String> {
+        self.empty(worker)?;
+        if let Some(worker) = self.workers.get_mut(worker) {
+            worker.trouble.down = true;
+        }
+        Ok(())
+    }
+
+    fn empty(&mut self, worker: usize) -> Result<(), String> {
         let engine = Engine::new(self.config.clone()).map_err(|e| e.to_string())?;
         if let Some(worker) = self.workers.get_mut(worker) {
             worker.engine = engine;
             worker.life += 1;
-            worker.alive = false;
         }
-        self.publish();
         Ok(())
+    }
+
+    /// Has a worker's metrics show something else than the truth, or the truth again.
+    pub fn mislead(&mut self, worker: usize, fault: Option<MetricsFault>, now: Nanos) {
+        let Some(state) = self.workers.get(worker) else { return };
+        let frozen = self.reading(&state.engine, now);
+        if let Some(state) = self.workers.get_mut(worker) {
+            state.trouble.metrics = fault;
+            state.trouble.frozen = Some(frozen);
+        }
     }
 
     pub fn revive(&mut self, worker: usize) {
@@ -115,7 +206,7 @@ impl Fleet {
             .filter(|e| usize::from(e.spec.rank) < sighted)
             .filter_map(|e| {
                 let worker = self.workers.get(usize::from(e.spec.rank))?;
-                Some((Arc::clone(e), self.reading(&worker.engine, now)))
+                Some((Arc::clone(e), self.shown(worker, now)?))
             })
             .collect();
         self.under_way.push_back((now.saturating_add(self.signalling.delay), readings));
@@ -124,6 +215,25 @@ impl Fleet {
         {
             for (endpoint, values) in self.under_way.pop_front().into_iter().flat_map(|(_, r)| r) {
                 endpoint.signals.store(values);
+            }
+        }
+    }
+
+    /// What a worker's metrics show; `None` where they do not answer.
+    fn shown(&self, worker: &Worker, now: Nanos) -> Option<SignalValues> {
+        if worker.trouble.down {
+            return None;
+        }
+        let truth = self.reading(&worker.engine, now);
+        match worker.trouble.metrics {
+            None => Some(truth),
+            Some(MetricsFault::Missing) => None,
+            Some(MetricsFault::Idle) => {
+                Some(SignalValues { waiting: 0, running: 0, kv_usage: 0.0, ..truth })
+            }
+            Some(MetricsFault::Frozen) => {
+                let frozen = worker.trouble.frozen.clone().unwrap_or_else(|| truth.clone());
+                Some(SignalValues { updated_at: truth.updated_at, ..frozen })
             }
         }
     }
@@ -141,8 +251,8 @@ impl Fleet {
     }
 }
 
-/// Worker `i` in its `life`-th life. The rank carries the number back.
-fn spec(i: usize, life: u32) -> EndpointSpec {
+/// Worker `i`, listed for the `listed`-th time. The rank carries the number back.
+fn spec(i: usize, listed: u32, role: Option<&str>) -> EndpointSpec {
     let [high, low] = (i as u16).to_be_bytes();
     let name = format!("worker-{i}");
     EndpointSpec {
@@ -152,7 +262,7 @@ fn spec(i: usize, life: u32) -> EndpointSpec {
         ip: [10, 0, high, low].into(),
         port: 8000,
         rank: i as u16,
-        uid: life.to_string(),
-        labels: Default::default(),
+        uid: listed.to_string(),
+        labels: role.map(|role| (ROLE_LABEL.to_owned(), role.to_owned())).into_iter().collect(),
     }
 }

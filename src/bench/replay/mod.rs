@@ -1,7 +1,8 @@
 //! `epp-bench replay`: a workload through the real pipeline against simulated engines, in
 //! virtual time.
 //!
-//! [`simulation`] is the loop of events; [`fleet`] holds the engines and shows the router what
+//! [`simulation`] is the loop of events, [`requests`] a request's way through it and [`trouble`]
+//! what goes wrong; [`fleet`] holds the engines and shows the router what
 //! workers would show it; [`policy`] decides where a request goes: the pipeline of a
 //! configuration, or a baseline; [`outcome`] counts, [`summary`] tells. Every pair of policy and
 //! rate is a simulation of its own, so they run on all cores.
@@ -10,26 +11,29 @@ mod faults;
 mod fleet;
 mod outcome;
 mod policy;
+mod requests;
+mod routed;
 mod simulation;
 mod summary;
 #[cfg(test)]
 mod tests;
+mod trouble;
 
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use clap::builder::PossibleValuesParser;
-
 use super::args::{OutputArgs, duration};
 use super::trace::{self, Trace, TraceArgs};
 use super::{process, progress};
 use crate::endpoints::Pool;
 use crate::loader::{self, LoadOptions};
-use crate::sim::{EngineConfig, PROFILES};
-use faults::{Faults, Loss};
-use fleet::Signalling;
+use crate::sim::{
+    DEFAULT_GBPS, DEFAULT_LATENCY_MS, EngineConfig, EngineProfile, KvTransfer, PROFILES,
+};
+use faults::{Fault, Faults, Loss};
+use fleet::{Layout, Signalling};
 use outcome::{Outcome, Slo};
 use policy::{Baseline, Policy};
 use simulation::Simulation;
@@ -80,8 +84,25 @@ pub struct FleetArgs {
     /// Number of workers.
     #[arg(long, default_value_t = 8, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
     pub workers: u16,
-    /// The measured server they behave like.
-    #[arg(long, default_value = PROFILES[0], value_parser = PossibleValuesParser::new(PROFILES))]
+    /// So many workers compute prompts alone, and hand their KV to one of the decode workers.
+    /// Every configuration is replayed on these and on as many workers that do both; baselines
+    /// likewise.
+    #[arg(long, value_name = "N", requires = "decode_workers", conflicts_with = "workers",
+          value_parser = clap::value_parser!(u16).range(1..))]
+    pub prefill_workers: Option<u16>,
+    /// So many workers give answers, and have their prompts computed where the router says so.
+    #[arg(long, value_name = "N", requires = "prefill_workers",
+          value_parser = clap::value_parser!(u16).range(1..))]
+    pub decode_workers: Option<u16>,
+    /// Bandwidth between workers for KV, in gigabits per second.
+    #[arg(long, default_value_t = DEFAULT_GBPS, value_name = "GBPS")]
+    pub kv_transfer_gbps: f64,
+    /// From the start of a KV transfer to its first byte, in milliseconds.
+    #[arg(long, default_value_t = DEFAULT_LATENCY_MS, value_name = "MS")]
+    pub kv_transfer_latency: f64,
+    /// The measured server they behave like: a built-in profile, or a file with one.
+    #[arg(long, default_value = PROFILES[0], value_name = "NAME|FILE",
+          long_help = format!("The measured server they behave like: {}, or a YAML or JSON file with a profile", PROFILES.join(", ")))]
     pub profile: String,
     /// How many times as fast as that they are.
     #[arg(long, default_value_t = 1.0, value_name = "FACTOR")]
@@ -100,6 +121,21 @@ pub struct FleetArgs {
     pub metrics_interval: Duration,
 }
 
+impl FleetArgs {
+    /// Prefill workers, then decode workers, where they are asked for.
+    fn divided(&self) -> Option<Layout> {
+        let (prefill, decode) = (self.prefill_workers?, self.decode_workers?);
+        let workers = usize::from(prefill) + usize::from(decode);
+        Some(Layout { workers, prefill: usize::from(prefill) })
+    }
+
+    /// As many workers that do both.
+    fn undivided(&self) -> Layout {
+        let workers = self.divided().map_or(usize::from(self.workers), |d| d.workers);
+        Layout { workers, prefill: 0 }
+    }
+}
+
 /// What goes wrong.
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Trouble")]
@@ -113,6 +149,14 @@ pub struct TroubleArgs {
     /// A worker dies at START and is back, empty, after DOWN; repeatable, each takes the next worker.
     #[arg(long, value_name = "START,DOWN", value_parser = faults::loss)]
     pub lose_worker: Vec<Loss>,
+    /// A worker goes wrong, which discovery does not notice: KIND@START+DURATION, or KIND@START
+    /// for the rest; repeatable, each takes the next worker. KIND is dies, flaps=PERIOD, fails,
+    /// fails=N (one in N), slow=FACTOR, hangs, metrics=idle, metrics=frozen, metrics=missing.
+    #[arg(long, value_name = "FAULT", value_parser = faults::fault)]
+    pub fault: Vec<Fault>,
+    /// When a client gives up that gets no answer from a worker that hangs.
+    #[arg(long, default_value = "60s", value_parser = duration, value_name = "TIME")]
+    pub patience: Duration,
     /// Sessions that start within this time of each other start at once.
     #[arg(long, default_value = "0", value_parser = duration, value_name = "TIME")]
     pub waves: Duration,
@@ -182,7 +226,10 @@ fn simulate(
         trace,
         rate,
         engine: engine.clone(),
-        workers: usize::from(args.fleet.workers),
+        layout: match contestant.divided {
+            true => args.fleet.divided().unwrap_or(args.fleet.undivided()),
+            false => args.fleet.undivided(),
+        },
         signalling: Signalling {
             interval: nanos(args.fleet.metrics_interval).max(1),
             delay: nanos(args.trouble.metrics_delay),
@@ -190,7 +237,9 @@ fn simulate(
         },
         faults: Faults {
             losses: args.trouble.lose_worker.clone(),
+            faults: args.trouble.fault.clone(),
             waves: nanos(args.trouble.waves),
+            patience: nanos(args.trouble.patience),
         },
         slo: Slo { ttft: nanos(args.slo_ttft), itl: nanos(args.slo_itl) },
     };
@@ -202,10 +251,13 @@ fn nanos(time: Duration) -> u64 {
 }
 
 fn engine(args: &FleetArgs) -> Result<EngineConfig, String> {
-    let mut config = EngineConfig::profile(&args.profile)
-        .ok_or_else(|| format!("no profile '{}'", args.profile))?
-        .at_speed(args.speed)
-        .map_err(|e| e.to_string())?;
+    let profile = EngineProfile::load(&args.profile).map_err(|e| e.to_string())?;
+    let mut config = profile.config().at_speed(args.speed).map_err(|e| e.to_string())?;
+    config.transfer = KvTransfer::new(
+        profile.kv_bytes_per_token,
+        args.kv_transfer_gbps,
+        args.kv_transfer_latency,
+    );
     if let Some(n) = args.num_blocks {
         config.num_blocks = n;
     }
@@ -223,9 +275,11 @@ fn engine(args: &FleetArgs) -> Result<EngineConfig, String> {
 struct Contestant {
     name: String,
     kind: ContestantKind,
+    /// Prompts and answers are for different workers.
+    divided: bool,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 enum ContestantKind {
     Baseline(Baseline),
     Config { file: String, text: Option<String> },
@@ -262,19 +316,26 @@ fn contestants(args: &ReplayArgs) -> Result<Vec<Contestant>, String> {
         };
         let text = std::fs::read_to_string(file).map_err(|e| format!("cannot read {file}: {e}"))?;
         let kind = ContestantKind::Config { file: file.to_owned(), text: Some(text) };
-        all.push(Contestant { name, kind });
+        all.push(Contestant { name, kind, divided: false });
     }
     if args.config.is_empty() {
         let kind = ContestantKind::Config { file: "the default configuration".into(), text: None };
-        all.push(Contestant { name: "default".into(), kind });
+        all.push(Contestant { name: "default".into(), kind, divided: false });
     }
     if !args.no_baselines {
-        all.extend(
-            args.baselines.iter().map(|&b| Contestant {
-                name: b.name().to_owned(),
-                kind: ContestantKind::Baseline(b),
-            }),
-        );
+        all.extend(args.baselines.iter().map(|&b| Contestant {
+            name: b.name().to_owned(),
+            kind: ContestantKind::Baseline(b),
+            divided: false,
+        }));
+    }
+    if args.fleet.divided().is_some() {
+        let divided = |c: &Contestant| Contestant {
+            name: format!("{}, divided", c.name),
+            kind: c.kind.clone(),
+            divided: true,
+        };
+        all = all.into_iter().flat_map(|c| [divided(&c), c]).collect();
     }
     // What cannot be loaded is told before anything runs.
     for contestant in &all {

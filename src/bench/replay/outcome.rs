@@ -35,17 +35,29 @@ pub struct Counts {
     pub believed_tokens: f64,
     pub has_belief: bool,
     pub last_end: Nanos,
+    prefilled_elsewhere: u64,
+    received_tokens: u64,
+    /// Requests asked while a fault was in force that the router had time to notice.
+    asked_in_fault: u64,
+    failed_in_fault: u64,
+    /// The longest from the end of a fault until the worker was asked again.
+    back_after: Option<Nanos>,
 }
 
 /// One finished request.
 #[derive(Clone, Copy, Debug)]
 pub struct Finished {
+    /// The one that answered.
     pub worker: usize,
+    /// The one that computed the prompt.
+    pub computed_by: usize,
     pub asked_at: Nanos,
     pub first_token_at: Nanos,
     pub at: Nanos,
     pub prompt_tokens: u32,
     pub cached_tokens: u32,
+    /// Tokens of the prompt whose KV came from another worker.
+    pub received_tokens: u32,
     pub output_tokens: u32,
     pub preemptions: u32,
 }
@@ -70,12 +82,26 @@ impl Counts {
         self.cached_tokens += u64::from(f.cached_tokens);
         self.output_tokens += u64::from(f.output_tokens);
         self.preemptions += u64::from(f.preemptions);
-        self.computed[f.worker] += u64::from(f.prompt_tokens.saturating_sub(f.cached_tokens));
+        self.prefilled_elsewhere += u64::from(f.computed_by != f.worker);
+        self.received_tokens += u64::from(f.received_tokens);
+        self.computed[f.computed_by] += u64::from(f.prompt_tokens.saturating_sub(f.cached_tokens));
         self.requests[f.worker] += 1;
         self.last_end = self.last_end.max(f.at);
     }
 
-    pub fn failed(&mut self, kind: &str) {
+    /// A request is asked, perhaps while a fault is in force.
+    pub fn asked(&mut self, in_fault: bool) {
+        self.asked_in_fault += u64::from(in_fault);
+    }
+
+    /// A worker in trouble was asked again so long after its trouble was over.
+    pub fn back_after(&mut self, time: Nanos) {
+        self.back_after = self.back_after.max(Some(time));
+    }
+
+    /// A request failed that was asked while a fault was in force, or was not.
+    pub fn failed(&mut self, kind: &str, in_fault: bool) {
+        self.failed_in_fault += u64::from(in_fault);
         match self.errors.get_mut(kind) {
             Some(n) => *n += 1,
             None => drop(self.errors.insert(kind.to_owned(), 1)),
@@ -103,6 +129,12 @@ impl Counts {
             computed_imbalance: imbalance(&self.computed),
             request_imbalance: imbalance(&self.requests),
             errors: self.errors,
+            prefilled_elsewhere: self.prefilled_elsewhere as f64 / (self.finished as f64).max(1.0),
+            received_tokens: self.received_tokens,
+            lost_share: failed as f64 / ((self.finished + failed) as f64).max(1.0),
+            lost_in_fault: (self.asked_in_fault > 0)
+                .then(|| self.failed_in_fault as f64 / self.asked_in_fault as f64),
+            back_after_seconds: self.back_after.map(|time| time as f64 / 1e9),
         }
     }
 }
@@ -141,4 +173,16 @@ pub struct Outcome {
     /// Prompt tokens computed: the busiest worker over the mean.
     pub computed_imbalance: f64,
     pub request_imbalance: f64,
+    /// Share of the finished requests whose prompt another worker computed.
+    pub prefilled_elsewhere: f64,
+    /// Prompt tokens whose KV went from one worker to another.
+    pub received_tokens: u64,
+    /// Share of all requests that failed.
+    pub lost_share: f64,
+    /// Share of the requests that failed, of those asked while a fault was in force for a second
+    /// or longer; `None` where none was.
+    pub lost_in_fault: Option<f64>,
+    /// The longest time from the end of a fault until its worker was asked again; `None` where
+    /// none was.
+    pub back_after_seconds: Option<f64>,
 }

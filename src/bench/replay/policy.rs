@@ -4,8 +4,10 @@ use std::cell::RefCell;
 use std::sync::Arc;
 
 use bytes::Bytes;
+use smallvec::SmallVec;
 
-use super::fleet::Fleet;
+use super::fleet::{Fleet, PREFILL_ROLE, ROLE_LABEL};
+use super::routed::{Audience, Held, Routed};
 use crate::bench::trace::Spans;
 use crate::clock::Timestamp;
 use crate::endpoints::{Endpoint, Pool, Reservation, ReservationTerms};
@@ -13,9 +15,11 @@ use crate::error::RequestError;
 use crate::exchange::{Director, Randomness, ShedWhenSaturated};
 use crate::loader::Pipeline;
 use crate::scheduling::{Decision, DecisionOptions, InferenceRequest, PromptBuilder, RequestData};
+use crate::sim::worker::PREFILLER_HEADER;
 use crate::sim::{Nanos, Prompt};
 
-/// Policies to compare with.
+/// Policies to compare with. Where prompts and answers are for different workers, each chooses
+/// one of either kind in its way.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum Baseline {
     /// Any worker.
@@ -54,7 +58,7 @@ pub struct Policy {
 #[derive(Debug)]
 enum Kind {
     Baseline { baseline: Baseline, turn: usize },
-    Pipeline { director: Box<Director>, wants_prompt: bool },
+    Pipeline { director: Box<Director>, audience: Audience, wants_prompt: bool },
 }
 
 /// A request on its way to a policy.
@@ -72,26 +76,11 @@ pub struct Ask<'a> {
 #[derive(Debug)]
 pub struct Pick {
     pub endpoint: Arc<Endpoint>,
+    /// The one that computes the prompt for it, where another does.
+    pub prefill: Option<Arc<Endpoint>>,
     pub held: Held,
     /// Share of the prompt that the policy believes cached there, if it has a belief.
     pub believed_cached: Option<f64>,
-}
-
-/// What a request holds until it ends.
-#[derive(Debug)]
-pub enum Held {
-    Decision(Box<Decision>),
-    Reservation(Reservation),
-}
-
-impl Held {
-    /// The answer begins.
-    pub fn answer_begins(&mut self) {
-        match self {
-            Held::Decision(decision) => decision.answer_begins(),
-            Held::Reservation(reservation) => reservation.answer_begins(),
-        }
-    }
 }
 
 impl Policy {
@@ -110,7 +99,11 @@ impl Policy {
             options: DecisionOptions::default(),
             randomness: Randomness::seeded(seed),
         });
-        let kind = Kind::Pipeline { director, wants_prompt: pipeline.wants_prompt };
+        let audience = Audience {
+            listeners: pipeline.hooks.outcomes.into(),
+            hooks: pipeline.hooks.response.into(),
+        };
+        let kind = Kind::Pipeline { director, audience, wants_prompt: pipeline.wants_prompt };
         Self { kind, rng: rng(seed) }
     }
 
@@ -127,40 +120,62 @@ impl Policy {
         let snapshot = fleet.pool.snapshot();
         let endpoints = &snapshot.endpoints;
         match &mut self.kind {
-            Kind::Pipeline { director, wants_prompt } => {
-                let request = request(ask, *wants_prompt);
+            Kind::Pipeline { director, audience, wants_prompt } => {
+                let mut request = request(ask, *wants_prompt);
                 let now = Timestamp::from_nanos(ask.now);
                 let decision = director
                     .schedule(&request, RequestData::default(), None, now)
                     .map_err(|refusal| refusal.error)?;
                 let endpoint =
                     decision.target().cloned().ok_or_else(RequestError::no_candidates)?;
+                let prefill = prefill_of(&decision, endpoints);
                 let believed_cached = decision
                     .prefix_blocks
                     .filter(|(_, all)| *all > 0)
                     .map(|(cached, all)| f64::from(cached) / f64::from(all));
-                Ok(Pick { endpoint, held: Held::Decision(Box::new(decision)), believed_cached })
+                // Held until the end: it may be long.
+                request.prompt = Default::default();
+                let routed = Routed::new(decision, request, audience.clone(), now);
+                let held = Held::Routed(Box::new(routed));
+                Ok(Pick { endpoint, prefill, held, believed_cached })
             }
             Kind::Baseline { baseline, turn } => {
                 *turn += 1;
                 let rng = &mut *self.rng.borrow_mut();
-                let endpoint = match baseline {
-                    Baseline::Random => rng.choice(endpoints),
-                    Baseline::RoundRobin => endpoints.get((*turn - 1) % endpoints.len().max(1)),
+                let (for_prompts, for_answers): (Vec<_>, Vec<_>) =
+                    endpoints.iter().cloned().partition(|e| is_prefill_worker(e));
+                let mut choose = |among: &[Arc<Endpoint>]| match baseline {
+                    Baseline::Random => rng.choice(among).cloned(),
+                    Baseline::RoundRobin => among.get((*turn - 1) % among.len().max(1)).cloned(),
                     Baseline::LeastRequests => {
-                        least(endpoints, rng, |e| e.in_flight.requests().unsigned_abs())
+                        least(among, rng, |e| e.in_flight.requests().unsigned_abs())
                     }
                     Baseline::Oracle => {
-                        least(endpoints, rng, |e| true_cost(e, ask.blocks, fleet, pending))
+                        least(among, rng, |e| true_cost(e, ask.blocks, fleet, pending))
                     }
                 };
-                let endpoint = endpoint.cloned().ok_or_else(RequestError::no_candidates)?;
-                let terms = ReservationTerms::default();
-                let held = Held::Reservation(Reservation::new(endpoint.clone(), terms));
-                Ok(Pick { endpoint, held, believed_cached: None })
+                let endpoint = choose(&for_answers).ok_or_else(RequestError::no_candidates)?;
+                let prefill = choose(&for_prompts);
+                let mut all = SmallVec::new();
+                all.push(Reservation::new(endpoint.clone(), ReservationTerms::default()));
+                let terms = ReservationTerms { until_answer: true, ..Default::default() };
+                all.extend(prefill.iter().map(|e| Reservation::new(e.clone(), terms)));
+                let held = Held::Reservations(all);
+                Ok(Pick { endpoint, prefill, held, believed_cached: None })
             }
         }
     }
+}
+
+/// Where the endpoint that a request goes to is told to have the prompt computed.
+fn prefill_of(decision: &Decision, endpoints: &[Arc<Endpoint>]) -> Option<Arc<Endpoint>> {
+    let headers = decision.directions.headers();
+    let (_, address) = headers.iter().find(|(key, _)| key == PREFILLER_HEADER.as_str())?;
+    endpoints.iter().find(|e| e.host_port.as_bytes() == &**address).cloned()
+}
+
+fn is_prefill_worker(endpoint: &Endpoint) -> bool {
+    endpoint.labels().get(ROLE_LABEL).is_some_and(|role| role == PREFILL_ROLE)
 }
 
 fn rng(seed: u64) -> RefCell<fastrand::Rng> {
@@ -168,12 +183,12 @@ fn rng(seed: u64) -> RefCell<fastrand::Rng> {
 }
 
 /// The endpoint with the least `cost`, any of several.
-fn least<'e>(
-    endpoints: &'e [Arc<Endpoint>],
+fn least(
+    endpoints: &[Arc<Endpoint>],
     rng: &mut fastrand::Rng,
     cost: impl Fn(&Endpoint) -> u64,
-) -> Option<&'e Arc<Endpoint>> {
-    endpoints.iter().min_by_key(|e| (cost(e), rng.u32(..)))
+) -> Option<Arc<Endpoint>> {
+    endpoints.iter().min_by_key(|e| (cost(e), rng.u32(..))).cloned()
 }
 
 /// Prompt tokens until the request's first token would come, and the weight of those that run.

@@ -26,7 +26,8 @@ struct Data<'a> {
     input_tokens: u64,
     output_tokens: u64,
     ceiling: Ceiling,
-    workers: u16,
+    workers: usize,
+    prefill_workers: usize,
     seed: u64,
     simulations: &'a [Row],
 }
@@ -38,7 +39,8 @@ pub fn report(args: &ReplayArgs, trace: &Trace, ceiling: Ceiling, rows: &[Row]) 
         input_tokens: trace.input_tokens(),
         output_tokens: trace.output_tokens(),
         ceiling,
-        workers: args.fleet.workers,
+        workers: args.fleet.undivided().workers,
+        prefill_workers: args.fleet.divided().map_or(0, |layout| layout.prefill),
         seed: args.trace.seed,
         simulations: rows,
     };
@@ -51,6 +53,8 @@ pub fn report(args: &ReplayArgs, trace: &Trace, ceiling: Ceiling, rows: &[Row]) 
         let of_rate: Vec<&Row> = rows.iter().filter(|r| r.rate == rate).collect();
         report.tables.push(table(rate, &of_rate, ceiling));
     }
+    report.tables.extend(division_table(args, rows));
+    report.tables.extend(fault_table(args, rows));
     report.tables.extend(error_table(rows));
     report.plots = plots(rows);
     report
@@ -113,6 +117,61 @@ fn table(rate: f64, rows: &[&Row], ceiling: Ceiling) -> Table {
         ]);
     }
     table
+}
+
+/// How prompts were divided from answers, where there were workers for each.
+fn division_table(args: &ReplayArgs, rows: &[Row]) -> Option<Table> {
+    let layout = args.fleet.divided()?;
+    let title = format!(
+        "Prompts computed by other workers, {} of {} for prompts alone (the last columns: against \
+         the same policy on {} workers that do both)",
+        layout.prefill, layout.workers, layout.workers
+    );
+    let columns =
+        ["policy", "rate", "prompts", "KV tokens moved", "TTFT p50", "p90", "ITL p50", "p99"];
+    let mut table = Table::new(title, &columns);
+    for row in rows {
+        let Some(name) = row.policy.strip_suffix(", divided") else { continue };
+        let Some(both) = rows.iter().find(|r| r.policy == name && r.rate == row.rate) else {
+            continue;
+        };
+        let (o, b) = (&row.outcome, &both.outcome);
+        let change = |now: f64, before: f64| {
+            optional((before > 0.0).then(|| now / before - 1.0), |x| format!("{:+.0} %", x * 100.0))
+        };
+        table.rows.push(vec![
+            row.policy.clone(),
+            format!("x {}", row.rate),
+            percent(o.prefilled_elsewhere),
+            count(o.received_tokens as f64),
+            change(o.ttft.p50_ms, b.ttft.p50_ms),
+            change(o.ttft.p90_ms, b.ttft.p90_ms),
+            change(o.itl.p50_ms, b.itl.p50_ms),
+            change(o.itl.p99_ms, b.itl.p99_ms),
+        ]);
+    }
+    Some(table)
+}
+
+/// What the faults cost, where there were any.
+fn fault_table(args: &ReplayArgs, rows: &[Row]) -> Option<Table> {
+    let columns =
+        ["policy", "rate", "lost", "share", "after the first second", "back in service after s"];
+    let title = "Requests lost to faults; after the first second: of those asked while a fault had \
+                 been in force so long";
+    let mut table = Table::new(title, &columns);
+    for row in rows {
+        let o = &row.outcome;
+        table.rows.push(vec![
+            row.policy.clone(),
+            format!("x {}", row.rate),
+            o.failed.to_string(),
+            percent(o.lost_share),
+            optional(o.lost_in_fault, percent),
+            optional(o.back_after_seconds, |s| format!("{s:.1}")),
+        ]);
+    }
+    (!args.trouble.fault.is_empty()).then_some(table)
 }
 
 fn error_table(rows: &[Row]) -> Option<Table> {

@@ -1,6 +1,5 @@
-use super::faults::{Faults, Loss};
-use super::fleet::Fleet;
-use super::fleet::Signalling;
+use super::faults::{self, Faults, Loss};
+use super::fleet::{Fleet, Layout, Signalling};
 use super::outcome::{Outcome, Slo};
 use super::policy::{Baseline, Policy};
 use super::simulation::Simulation;
@@ -22,7 +21,7 @@ fn simulation(trace: &Trace, rate: f64) -> Simulation<'_> {
         trace,
         rate,
         engine: engine(),
-        workers: 4,
+        layout: Layout { workers: 4, prefill: 0 },
         signalling: Signalling { interval: SECOND / 20, delay: 0, blind: 0 },
         faults: Faults::default(),
         slo: Slo { ttft: 2 * SECOND, itl: SECOND / 20 },
@@ -49,6 +48,17 @@ fn default_pipeline(fleet: &Fleet) -> Policy {
     let (pipeline, diagnostics) = loader::load("default", None, &options, fleet.pool.ids());
     let pipeline = pipeline.unwrap_or_else(|| panic!("{diagnostics}"));
     Policy::pipeline(pipeline, fleet.pool.clone(), 1)
+}
+
+fn pipeline(config: &str, fleet: &Fleet) -> Policy {
+    let options = LoadOptions::default();
+    let (pipeline, diagnostics) = loader::load("test", Some(config), &options, fleet.pool.ids());
+    let pipeline = pipeline.unwrap_or_else(|| panic!("{diagnostics}"));
+    Policy::pipeline(pipeline, fleet.pool.clone(), 1)
+}
+
+fn round_robin(_: &Fleet) -> Policy {
+    Policy::baseline(Baseline::RoundRobin, 1)
 }
 
 fn same(a: &Outcome, b: &Outcome) -> bool {
@@ -156,7 +166,7 @@ fn a_lost_worker_returns_empty() {
         .into();
     let trace = Trace { name: "same".into(), sessions };
     let mut simulation = simulation(&trace, 1.0);
-    simulation.workers = 1;
+    simulation.layout.workers = 1;
     let policy: Make<'_> = &|_| Policy::baseline(Baseline::RoundRobin, 1);
     // The last block of a prompt that is cached in full is computed again.
     let hits = |n: f64| n * 1584.0 / 4800.0;
@@ -169,7 +179,7 @@ fn a_lost_worker_returns_empty() {
 fn with_no_worker_alive_requests_fail_and_the_replay_still_ends() {
     let trace = generated(Kind::Shared, 100);
     let mut simulation = simulation(&trace, 1.0);
-    simulation.workers = 1;
+    simulation.layout.workers = 1;
     simulation.faults.losses = vec![Loss { start: 0, down: 3600 * SECOND }];
     let least: Make<'_> = &|_| Policy::baseline(Baseline::LeastRequests, 1);
     for policy in [&default_pipeline as Make<'_>, least] {
@@ -195,4 +205,118 @@ fn late_metrics_do_not_stop_the_pipeline() {
     simulation.faults.waves = 2 * SECOND;
     let outcome = run(&simulation, &default_pipeline);
     assert_eq!(outcome.failed, 0, "{:?}", outcome.errors);
+}
+
+/// Four workers, the first of which goes wrong from 10 s to 20 s: what round robin loses.
+#[test]
+fn what_a_fault_costs_round_robin() {
+    let trace = generated(Kind::Shared, 800);
+    for (fault, kinds, lost) in [
+        // Every fourth request of ten seconds, and those that it held.
+        ("dies@10s+10s", &["worker down", "worker lost"][..], 0.20..0.35),
+        ("fails@10s+10s", &["worker: error 500"], 0.20..0.30),
+        ("fails=2@10s+10s", &["worker: error 500"], 0.10..0.15),
+        ("hangs@10s+10s", &["no answer"], 0.20..0.30),
+        ("flaps=1s@10s+10s", &["worker down", "worker lost"], 0.10..0.30),
+        ("slow=3@10s+10s", &[], 0.0..0.0),
+        ("metrics=idle@10s+10s", &[], 0.0..0.0),
+        ("metrics=frozen@10s+10s", &[], 0.0..0.0),
+        ("metrics=missing@10s+10s", &[], 0.0..0.0),
+    ] {
+        let mut simulation = simulation(&trace, 1.0);
+        simulation.faults.faults = vec![faults::fault(fault).unwrap()];
+        simulation.faults.patience = 3 * SECOND;
+        let outcome = run(&simulation, &round_robin);
+        assert_eq!(outcome.errors.keys().collect::<Vec<_>>(), kinds, "{fault}");
+        let share = outcome.lost_in_fault.expect("some were asked meanwhile");
+        assert!(lost.contains(&share) || share == lost.start, "{fault}: {share}");
+        let back = outcome.back_after_seconds.expect("it is asked again");
+        assert!(back < 1.0, "{fault}: {back}");
+    }
+}
+
+#[test]
+fn a_slow_worker_makes_its_requests_slow() {
+    let trace = generated(Kind::Shared, 400);
+    let mut simulation = simulation(&trace, 1.0);
+    let e2e = |s: &Simulation<'_>| run(s, &round_robin).e2e.p99_ms;
+    let before = e2e(&simulation);
+    simulation.faults.faults = vec![faults::fault("slow=5@0").unwrap()];
+    let after = e2e(&simulation);
+    assert!(after > 3.0 * before, "{after} after {before}");
+}
+
+/// A worker that shows no work draws those who believe it.
+#[test]
+fn a_worker_that_looks_idle_draws_requests() {
+    let trace = generated(Kind::Bursts, 400);
+    let mut simulation = simulation(&trace, 4.0);
+    let text = "
+apiVersion: inference.networking.x-k8s.io/v1alpha1
+kind: EndpointPickerConfig
+plugins: [{type: queue-scorer}, {type: kv-cache-utilization-scorer}]
+schedulingProfiles:
+- name: default
+  plugins: [{pluginRef: queue-scorer}, {pluginRef: kv-cache-utilization-scorer}]
+";
+    let policy = |fleet: &Fleet| pipeline(text, fleet);
+    let honest = run(&simulation, &policy).request_imbalance;
+    simulation.faults.faults = vec![faults::fault("metrics=idle@0").unwrap()];
+    let lying = run(&simulation, &policy).request_imbalance;
+    assert!(lying > honest + 0.5, "{lying} after {honest}");
+}
+
+/// Long prompts with long answers, at a rate that keeps the workers busy.
+fn documents() -> Trace {
+    let request = |i: u64| {
+        let mut prompt = Spans::default();
+        prompt.push_stream(i, 8000);
+        TraceRequest { prompt, output_tokens: 200, ..Default::default() }
+    };
+    let session = |i: u64| Session { starts: i * SECOND / 8, requests: vec![request(i)] };
+    Trace { name: "documents".into(), sessions: (0..300).map(session).collect() }
+}
+
+#[test]
+fn divided_workers_keep_prompts_from_disturbing_answers() {
+    let trace = documents();
+    let mut simulation = simulation(&trace, 1.0);
+    let both = run(&simulation, &round_robin);
+    assert_eq!((both.prefilled_elsewhere, both.received_tokens), (0.0, 0));
+    simulation.layout.prefill = 2;
+    let divided = run(&simulation, &round_robin);
+    assert_eq!((divided.finished, divided.failed), (300, 0));
+    assert!((divided.prefilled_elsewhere - 1.0).abs() < 1e-9);
+    // Every prompt is another one, so all of each is moved.
+    assert_eq!(divided.received_tokens, 300 * 8000);
+    assert_eq!(divided.hit_rate, 0.0);
+    assert!(
+        divided.itl.p99_ms < both.itl.p99_ms * 0.7,
+        "{} {}",
+        divided.itl.p99_ms,
+        both.itl.p99_ms
+    );
+    assert!((divided.computed_imbalance - 2.0).abs() < 0.1, "two of four compute");
+}
+
+#[test]
+fn where_a_worker_of_a_pair_dies_its_requests_are_lost() {
+    let trace = documents();
+    let mut simulation = simulation(&trace, 1.0);
+    simulation.layout.prefill = 2;
+    // Workers 0 and 1 compute prompts, 2 and 3 answer; each fault takes the next worker.
+    let fault = |text: &str| faults::fault(text).unwrap();
+    let never = fault("slow=1@0");
+    for (faults, kinds) in [
+        (vec![fault("dies@5100ms+5s")], &["prefill worker down", "prefill worker lost"][..]),
+        (vec![fault("fails@5s+5s")], &["prefill worker: error 500"]),
+        (vec![fault("hangs@5s+5s")], &["no answer"]),
+        (vec![never, never, fault("dies@5s+5s")], &["worker down", "worker lost"]),
+        (vec![never, never, fault("fails@5s+5s")], &["worker: error 500"]),
+    ] {
+        simulation.faults.faults = faults;
+        let outcome = run(&simulation, &round_robin);
+        assert_eq!(outcome.errors.keys().collect::<Vec<_>>(), kinds);
+        assert!(outcome.failed > 10 && outcome.failed < 60, "{:?}", outcome.errors);
+    }
 }

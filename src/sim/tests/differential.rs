@@ -19,14 +19,19 @@ fn requests() -> impl Strategy<Value = Vec<(Nanos, RequestSpec)>> {
 
 fn config() -> impl Strategy<Value = EngineConfig> {
     // From room for hardly more than one request to room for all.
-    (24_u32..120, 1_u32..12, 16_u32..200).prop_map(|(num_blocks, max_num_seqs, budget)| {
+    let sizes = (24_u32..120, 1_u32..12, 16_u32..200, any::<bool>(), 1_usize..3);
+    sizes.prop_map(|(num_blocks, max_num_seqs, budget, async_scheduling, profile)| {
+        let measured = EngineConfig::profile(PROFILES[profile - 1]).expect("a built-in profile");
         let mut config = EngineConfig {
             num_blocks,
+            async_scheduling,
             max_num_seqs,
             max_num_batched_tokens: budget,
             max_model_len: 16 * 24,
-            ..measured()
+            ..measured
         };
+        // So that some of the steps are replayed from graphs and some are not.
+        config.cost.graph_tokens = 40;
         config.cost.frontend_token_ns = 0.0;
         config
     })

@@ -1,6 +1,8 @@
 mod differential;
 mod fit;
 mod naive;
+mod profiles;
+mod remote;
 mod scheduling;
 
 use super::*;
@@ -24,7 +26,7 @@ fn request(content: u64, prompt_tokens: u32, output_tokens: u32) -> RequestSpec 
     RequestSpec {
         prompt: Prompt::from_trace(&ids, 16, prompt_tokens, content, 16),
         output_tokens,
-        adapter: None,
+        ..Default::default()
     }
 }
 

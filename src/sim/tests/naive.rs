@@ -40,6 +40,7 @@ pub(super) struct Outcome {
 
 /// Plays requests, each with its time of arrival, in that order.
 pub(super) fn play(config: &EngineConfig, requests: &[(Nanos, RequestSpec)]) -> Vec<Outcome> {
+    assert!(config.prefix_caching, "it knows no engine without");
     let bs = config.block_size;
     let cost = StepCost::new(config.cost.clone(), config.max_num_seqs);
     let mut cache = BlockCache::new(config.num_blocks);
@@ -47,6 +48,8 @@ pub(super) fn play(config: &EngineConfig, requests: &[(Nanos, RequestSpec)]) -> 
     let mut waiting: VecDeque<Seq> = VecDeque::new();
     let mut running: Vec<Seq> = Vec::new();
     let (mut now, mut arrived) = (0, 0);
+    // When the step before was launched, where there was one.
+    let mut launched = None;
     loop {
         while arrived < requests.len() && requests[arrived].0 <= now {
             let spec = requests[arrived].1.clone();
@@ -97,6 +100,10 @@ pub(super) fn play(config: &EngineConfig, requests: &[(Nanos, RequestSpec)]) -> 
         }
         while !preempted && budget > 0 && running.len() < config.max_num_seqs as usize {
             let Some(mut seq) = waiting.pop_front() else { break };
+            if seq.preemptions == 0 && launched.is_some_and(|at| requests[seq.index].0 > at) {
+                waiting.push_front(seq);
+                break;
+            }
             let mut found = Vec::new();
             let names: Vec<u64> =
                 (0..((seq.tokens() - 1) / bs) as usize).map(|i| seq.name(i)).collect();
@@ -118,13 +125,18 @@ pub(super) fn play(config: &EngineConfig, requests: &[(Nanos, RequestSpec)]) -> 
             running.push(seq);
         }
         if running.is_empty() {
+            if launched.take().is_some() && !waiting.is_empty() {
+                continue;
+            }
             match requests.get(arrived) {
                 Some(&(at, _)) => now = at,
                 None => return outcome,
             }
             continue;
         }
-        now += cost.step(&work, decoding, kv_tokens);
+        let ns = cost.step(&work, decoding, kv_tokens);
+        launched = config.async_scheduling.then(|| now + cost.launch(&work, decoding).min(ns));
+        now += ns;
         for (seq, n) in running.iter_mut().zip(scheduled) {
             seq.computed += n;
             if seq.computed == seq.tokens() {

@@ -1,7 +1,7 @@
 use super::*;
 
 /// A small engine whose every step takes one millisecond, whatever is in it.
-fn unit(num_blocks: u32) -> EngineConfig {
+pub(super) fn unit(num_blocks: u32) -> EngineConfig {
     EngineConfig {
         block_size: 16,
         num_blocks,
@@ -9,24 +9,24 @@ fn unit(num_blocks: u32) -> EngineConfig {
         max_num_batched_tokens: 64,
         max_model_len: 16 * num_blocks,
         max_loras: 1,
+        async_scheduling: false,
+        prefix_caching: true,
+        // 10 ms, and 1 ms for each block of 16 tokens.
+        transfer: KvTransfer { latency_ns: 1e7, token_ns: 1e6 / 16.0 },
         token_events: false,
         cost: CostModel {
-            frontend_token_ns: 0.0,
             prefill_step_ns: 1e6,
-            prefill_token_ns: 0.0,
-            attention_pair_ns: 0.0,
-            resume_ns: 0.0,
             decode_step_ns: vec![(1, 1e6), (2, 1e6)],
-            kv_token_ns: 0.0,
+            ..CostModel::instant()
         },
     }
 }
 
-fn engine(num_blocks: u32) -> Engine {
+pub(super) fn engine(num_blocks: u32) -> Engine {
     Engine::new(unit(num_blocks)).expect("valid")
 }
 
-fn summaries(events: &[Event]) -> Vec<(Nanos, Summary)> {
+pub(super) fn summaries(events: &[Event]) -> Vec<(Nanos, Summary)> {
     let finished = |e: &Event| match e.kind {
         EventKind::Finished(summary) => Some((e.at / 1_000_000, summary)),
         _ => None,
@@ -34,7 +34,7 @@ fn summaries(events: &[Event]) -> Vec<(Nanos, Summary)> {
     events.iter().filter_map(finished).collect()
 }
 
-fn settle(engine: &mut Engine, now_ms: Nanos) -> Vec<Event> {
+pub(super) fn settle(engine: &mut Engine, now_ms: Nanos) -> Vec<Event> {
     let mut events = Vec::new();
     engine.advance(now_ms * 1_000_000, &mut |e| events.push(e));
     events

@@ -1,14 +1,14 @@
-//! `/v1/messages`, whole and streamed.
+//! `/v1/messages`, whole and streamed, and `/v1/messages/count_tokens`.
 
 use std::borrow::Cow;
 use std::convert::Infallible;
 use std::sync::Arc;
 
-use axum::Json;
 use axum::body::Bytes;
 use axum::extract::State;
 use axum::response::sse::{Event, Sse};
 use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
@@ -17,8 +17,10 @@ use super::Worker;
 use super::answer::FinishReason;
 use super::chat::{Conversation, Message};
 use super::error::ApiError;
-use super::generation::{Generation, Input, Job, Limits, Usage};
+use super::generation::{Generation, Input, Job, Limits, Transfer, Usage};
 use super::openai::parse;
+use super::sidecar::Prefilled;
+use crate::sim::BYTES_PER_TOKEN;
 
 #[derive(Deserialize)]
 struct Body<'a> {
@@ -30,27 +32,58 @@ struct Body<'a> {
     system: Option<&'a RawValue>,
     #[serde(borrow, default)]
     tools: Option<&'a RawValue>,
-    max_tokens: i64,
+    #[serde(default)]
+    max_tokens: Option<i64>,
     #[serde(default)]
     stream: Option<bool>,
+    #[serde(default)]
+    kv_transfer_params: Option<Transfer>,
 }
 
-pub(super) async fn messages(State(worker): State<Arc<Worker>>, body: Bytes) -> Response {
-    answer(worker, &body).await.unwrap_or_else(ApiError::into_anthropic)
+impl Body<'_> {
+    fn prompt(&self) -> String {
+        Conversation::new(self.tools, self.system).with(&self.messages).into_prompt()
+    }
 }
 
-async fn answer(worker: Arc<Worker>, body: &[u8]) -> Result<Response, ApiError> {
+pub(super) async fn messages(
+    State(worker): State<Arc<Worker>>,
+    prefilled: Option<Extension<Prefilled>>,
+    body: Bytes,
+) -> Response {
+    let prefilled = prefilled.map(|Extension(prefilled)| prefilled);
+    answer(worker, prefilled, &body).await.unwrap_or_else(ApiError::into_anthropic)
+}
+
+/// `/v1/messages/count_tokens`: how many tokens the prompt would have.
+pub(super) async fn count_tokens(State(worker): State<Arc<Worker>>, body: Bytes) -> Response {
+    let count = || {
+        let body: Body = parse(&body)?;
+        worker.resolve_model(Some(&body.model))?;
+        Ok(Json(json!({"input_tokens": body.prompt().len().div_ceil(BYTES_PER_TOKEN)})))
+    };
+    count().map_or_else(ApiError::into_anthropic, IntoResponse::into_response)
+}
+
+async fn answer(
+    worker: Arc<Worker>,
+    prefilled: Option<Prefilled>,
+    body: &[u8],
+) -> Result<Response, ApiError> {
     let body: Body = parse(body)?;
     let stream = body.stream.unwrap_or_default();
-    let conversation = Conversation::new(body.tools, body.system).with(&body.messages);
+    let Some(max_tokens) = body.max_tokens else {
+        return Err(ApiError::bad_request("max_tokens is needed", Some("max_tokens")));
+    };
     let job = Job {
         model: Some(&body.model),
-        input: Input::Text(conversation.into_prompt()),
-        limits: Limits { max_tokens: Some(body.max_tokens), ..Limits::default() },
+        limits: Limits { max_tokens: Some(max_tokens), ..Limits::default() },
         cache_salt: None,
         stream,
+        transfer: body.kv_transfer_params.unwrap_or_default(),
+        prefilled,
     };
-    let mut generation = Generation::start(worker, job).await?;
+    let mut generation = Generation::start(worker, &Input::Text(body.prompt()), &job).await?;
     if stream {
         return Ok(streamed(generation));
     }
@@ -58,6 +91,9 @@ async fn answer(worker: Arc<Worker>, body: &[u8]) -> Result<Response, ApiError> 
     let mut message = message_json(&generation);
     message["content"] = json!([{"type": "text", "text": text}]);
     message["stop_reason"] = stop_reason(reason).into();
+    if let Some(params) = generation.kv_transfer_params() {
+        message["kv_transfer_params"] = params;
+    }
     Ok(Json(message).into_response())
 }
 
@@ -85,7 +121,7 @@ fn message_json(generation: &Generation) -> Value {
 /// Anthropic counts cached tokens beside the input tokens, not among them.
 fn usage_json(usage: Usage) -> Value {
     json!({
-        "input_tokens": usage.prompt - usage.cached,
+        "input_tokens": usage.prompt.saturating_sub(usage.cached),
         "cache_read_input_tokens": usage.cached,
         "cache_creation_input_tokens": 0,
         "output_tokens": usage.completion,

@@ -5,6 +5,8 @@ use std::borrow::Cow;
 use serde::Deserialize;
 use serde_json::value::RawValue;
 
+use super::media;
+
 /// One message of a conversation; fields that are not text go into the prompt as they stand.
 #[derive(Debug, Deserialize)]
 pub(super) struct Message<'a> {
@@ -16,13 +18,8 @@ pub(super) struct Message<'a> {
     tool_calls: Option<&'a RawValue>,
 }
 
-#[derive(Deserialize)]
-struct TextPart<'a> {
-    #[serde(borrow)]
-    text: Cow<'a, str>,
-}
-
-/// The text of a field that is a string or a list of parts, each with a `text` or kept as JSON.
+/// The text of a field that is a string or a list of parts, each with a `text`, of a media type
+/// that becomes as many tokens as it costs, or kept as JSON.
 fn content_text(content: &RawValue) -> String {
     let json = content.get();
     if let Ok(text) = serde_json::from_str::<String>(json) {
@@ -31,11 +28,7 @@ fn content_text(content: &RawValue) -> String {
     let Ok(parts) = serde_json::from_str::<Vec<&RawValue>>(json) else {
         return json.to_owned();
     };
-    let part_text = |part: &RawValue| match serde_json::from_str::<TextPart>(part.get()) {
-        Ok(part) => part.text.into_owned(),
-        Err(_) => part.get().to_owned(),
-    };
-    parts.into_iter().map(part_text).collect()
+    parts.into_iter().map(|part| media::part_text(part.get())).collect()
 }
 
 /// A conversation becoming a prompt. One that goes on has this prompt, the answer and the new
@@ -94,10 +87,7 @@ mod tests {
         for (content, text) in [
             (r#""hi \"you\"""#, "hi \"you\""),
             (r#"[{"type":"text","text":"a"},{"text":"b\n"}]"#, "ab\n"),
-            (
-                r#"[{"type":"image_url","image_url":{"url":"u"}}]"#,
-                r#"{"type":"image_url","image_url":{"url":"u"}}"#,
-            ),
+            (r#"[{"type":"tool_result","id":7}]"#, r#"{"type":"tool_result","id":7}"#),
             ("null", ""),
             ("7", "7"),
         ] {

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
@@ -20,8 +21,16 @@ pub(super) struct EngineHandle {
 
 #[derive(Debug)]
 enum Command {
-    Submit { spec: RequestSpec, reason: FinishReason, every_token: bool, reply: Reply },
+    Submit {
+        spec: RequestSpec,
+        reason: FinishReason,
+        every_token: bool,
+        reply: Reply,
+    },
     Cancel(RequestId),
+    /// Take so many times as long for everything from now on.
+    Pace(f64),
+    ResetPrefixCache(oneshot::Sender<bool>),
 }
 
 type Reply = oneshot::Sender<Result<Answer, SubmitError>>;
@@ -38,9 +47,19 @@ pub(super) struct Answer {
 impl Answer {
     /// The next event; `None` after the last, or if the engine is gone.
     pub(super) async fn next(&mut self) -> Option<EventKind> {
-        let event = self.events.recv().await;
+        std::future::poll_fn(|context| self.poll_next(context)).await
+    }
+
+    /// [`Answer::next`] for those who wait for several.
+    pub(super) fn poll_next(&mut self, context: &mut Context<'_>) -> Poll<Option<EventKind>> {
+        let event = std::task::ready!(self.events.poll_recv(context));
         self.finished |= matches!(event, None | Some(EventKind::Finished(_)));
-        event
+        Poll::Ready(event)
+    }
+
+    /// True after the last event.
+    pub(super) fn is_finished(&self) -> bool {
+        self.finished
     }
 }
 
@@ -79,6 +98,18 @@ impl EngineHandle {
         let (reply, answer) = oneshot::channel();
         self.commands.send(Command::Submit { spec, reason, every_token, reply }).ok()?;
         answer.await.ok()
+    }
+
+    /// Has the engine take `pace` times as long for everything.
+    pub(super) fn set_pace(&self, pace: f64) {
+        // An engine that is gone takes no time at all.
+        let _ = self.commands.send(Command::Pace(pace));
+    }
+
+    /// Empties the prefix cache; false where requests hold blocks, or the engine is gone.
+    pub(super) async fn reset_prefix_cache(&self) -> bool {
+        let (reply, done) = oneshot::channel();
+        self.commands.send(Command::ResetPrefixCache(reply)).is_ok() && done.await.unwrap_or(false)
     }
 }
 
@@ -151,6 +182,15 @@ impl Driver {
                     self.metrics.aborted();
                 }
                 self.listeners.remove(&id);
+            }
+            Command::Pace(pace) => {
+                self.advance(now);
+                self.engine.set_pace(pace);
+            }
+            Command::ResetPrefixCache(reply) => {
+                self.advance(now);
+                // Nobody waits any more: it is done all the same.
+                let _ = reply.send(self.engine.reset_prefix_cache());
             }
         }
     }

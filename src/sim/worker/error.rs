@@ -33,6 +33,16 @@ impl ApiError {
         }
     }
 
+    /// The worker was told to fail, see `fault.rs`.
+    pub(super) fn told_to_fail(status: StatusCode) -> Self {
+        Self { status, message: "the worker was told to fail".into(), param: None }
+    }
+
+    /// Another worker that had to do its part did not.
+    pub(super) fn bad_gateway(message: String) -> Self {
+        Self { status: StatusCode::BAD_GATEWAY, message, param: None }
+    }
+
     /// The engine's task is gone: the server is going down.
     pub(super) fn engine_gone() -> Self {
         Self {

@@ -10,6 +10,7 @@ use prometheus::{
     Registry, TextEncoder,
 };
 
+use super::fault::MetricsFault;
 use crate::sim::Nanos;
 use crate::sim::{Engine, EngineConfig};
 
@@ -37,6 +38,10 @@ pub(super) struct Metrics {
     prefix_queries: IntCounter,
     prefix_hits: IntCounter,
     cached_tokens: IntCounter,
+    external_queries: IntCounter,
+    external_hits: IntCounter,
+    by_source: [IntCounter; 3],
+    remote_prefills: IntCounterVec,
     preemptions: IntCounter,
     prompt_tokens: IntCounter,
     generation_tokens: IntCounter,
@@ -45,6 +50,8 @@ pub(super) struct Metrics {
     itl: Histogram,
     e2e: Histogram,
     lora: Option<Lora>,
+    /// The page shown in the place of the true one.
+    misled: Mutex<Option<String>>,
 }
 
 #[derive(Debug)]
@@ -107,12 +114,25 @@ impl Metrics {
         let cache = cache
             .const_label("block_size", config.block_size.to_string())
             .const_label("num_gpu_blocks", config.num_blocks.to_string())
-            .const_label("enable_prefix_caching", "True");
+            .const_label(
+                "enable_prefix_caching",
+                if config.prefix_caching { "True" } else { "False" },
+            );
         make.add(Gauge::with_opts(cache))?.set(1.0);
         let success = Opts { ..make.opts("request_success_total", "Requests that ended") };
         let success = make.add(IntCounterVec::new(success, &["finished_reason"]))?;
-        for reason in ["stop", "length", "abort"] {
+        for reason in ["stop", "length", "abort", "error", "repetition"] {
             success.with_label_values(&[reason]);
+        }
+        let by_source = make.opts("prompt_tokens_by_source_total", "Prompt tokens by source");
+        let by_source = make.add(IntCounterVec::new(by_source, &["source"]))?;
+        let by_source = ["local_compute", "local_cache_hit", "external_kv_transfer"]
+            .map(|source| by_source.with_label_values(&[source]));
+        // No real server has this one.
+        let remote = Opts::new("sim:remote_prefill_total", "Prompts asked of prefill workers");
+        let remote_prefills = make.add(IntCounterVec::new(remote, &["result"]))?;
+        for result in ["ok", "error", "unreachable"] {
+            remote_prefills.with_label_values(&[result]);
         }
         let lora = if loras.is_empty() {
             None
@@ -136,6 +156,17 @@ impl Metrics {
                 .counter("prefix_cache_queries_total", "Prompt tokens looked up in the cache")?,
             prefix_hits: make
                 .counter("prefix_cache_hits_total", "Prompt tokens found in the cache")?,
+            external_queries: make.counter(
+                "external_prefix_cache_queries_total",
+                "Prompt tokens asked of other engines",
+            )?,
+            external_hits: make.counter(
+                "external_prefix_cache_hits_total",
+                "Prompt tokens received from other engines",
+            )?,
+            by_source,
+            remote_prefills,
+            misled: Mutex::new(None),
             cached_tokens: make.counter("prompt_tokens_cached_total", "Cached prompt tokens")?,
             preemptions: make.counter("num_preemptions_total", "Preemptions")?,
             prompt_tokens: make.counter("prompt_tokens_total", "Prefill tokens processed")?,
@@ -166,8 +197,28 @@ impl Metrics {
         Ok(metrics)
     }
 
-    /// The page in Prometheus' text format.
+    /// The page in Prometheus' text format, or what is shown in its place.
     pub(super) fn page(&self) -> prometheus::Result<String> {
+        let misled = self.misled.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone();
+        misled.map_or_else(|| self.true_page(), Ok)
+    }
+
+    /// Shows something else than the truth from now on, or the truth again.
+    pub(super) fn mislead(&self, fault: Option<MetricsFault>) {
+        let page = match fault {
+            Some(MetricsFault::Frozen) => self.true_page().ok(),
+            Some(MetricsFault::Idle) => self.true_page().ok().map(|page| idle(&page)),
+            Some(MetricsFault::Missing | MetricsFault::Hang) | None => None,
+        };
+        *self.misled.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = page;
+    }
+
+    /// Counts a prompt that a prefill worker was asked for.
+    pub(super) fn remote_prefill(&self, result: &str) {
+        self.remote_prefills.with_label_values(&[result]).inc();
+    }
+
+    fn true_page(&self) -> prometheus::Result<String> {
         let mut page = Vec::with_capacity(self.padding.len() + 16 * 1024);
         TextEncoder::new().encode(&self.registry.gather(), &mut page)?;
         let page = String::from_utf8(page).map_err(|e| prometheus::Error::Msg(e.to_string()))?;
@@ -198,10 +249,16 @@ impl Metrics {
         self.waiting.set(i64::from(stats.waiting));
         self.kv_usage.set(stats.kv_usage);
         let totals = stats.totals;
+        let [local_compute, local_cache_hit, external_transfer] = &self.by_source;
         for (counter, total) in [
             (&self.prefix_queries, totals.prefix_queries),
             (&self.prefix_hits, totals.prefix_hits),
-            (&self.cached_tokens, totals.prefix_hits),
+            (&self.cached_tokens, totals.cached_tokens),
+            (&self.external_queries, totals.received_tokens),
+            (&self.external_hits, totals.received_tokens),
+            (local_compute, totals.prompt_tokens - totals.cached_tokens - totals.received_tokens),
+            (local_cache_hit, totals.cached_tokens),
+            (external_transfer, totals.received_tokens),
             (&self.preemptions, totals.preemptions),
             (&self.prompt_tokens, totals.prompt_tokens),
             (&self.generation_tokens, totals.generated_tokens),
@@ -234,6 +291,22 @@ impl Lora {
             *shown = Some(now);
         }
     }
+}
+
+/// The page of an engine without work: the gauges of load say 0.
+fn idle(page: &str) -> String {
+    let load = ["num_requests_running{", "num_requests_waiting{", "kv_cache_usage_perc{"];
+    let mut idle = String::with_capacity(page.len());
+    for line in page.lines() {
+        let is_load =
+            line.strip_prefix("vllm:").is_some_and(|l| load.iter().any(|g| l.starts_with(g)));
+        match line.rsplit_once(' ') {
+            Some((series, _)) if is_load => idle.extend([series, " 0"]),
+            _ => idle.push_str(line),
+        }
+        idle.push('\n');
+    }
+    idle
 }
 
 fn seconds(nanos: Nanos) -> f64 {

@@ -6,14 +6,18 @@
 
 mod answer;
 mod anthropic;
+mod batch;
 mod chat;
 mod driver;
 mod error;
+mod fault;
 mod generation;
+mod media;
 mod metrics;
 mod openai;
 mod other;
 mod responses;
+mod sidecar;
 
 use std::future::Future;
 use std::sync::Arc;
@@ -22,6 +26,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::http::{HeaderName, HeaderValue};
+use axum::middleware::from_fn_with_state;
 use axum::response::Response;
 use axum::routing::{get, post};
 use axum::serve::ListenerExt;
@@ -30,7 +35,11 @@ use tokio::net::TcpListener;
 use self::answer::AnswerText;
 use self::driver::EngineHandle;
 use self::error::ApiError;
+use self::fault::Faults;
+pub use self::fault::{Fail, Fault, FaultError, MetricsFault};
 use self::metrics::Metrics;
+use self::sidecar::Sidecar;
+pub use self::sidecar::{PREFILL_HEADER, PREFILLER_HEADER, Role};
 use super::{ConfigError, Engine, EngineConfig};
 
 /// The header by which every response says who sent it.
@@ -50,6 +59,13 @@ pub struct WorkerConfig {
     pub answer: String,
     /// Size in bytes up to which the page of metrics is filled; 0 for none.
     pub metrics_padding: usize,
+    /// What it does where prompts and answers are computed by different workers.
+    pub role: Role,
+    /// Compute a prompt here where the prefill worker that should fails; otherwise its error is
+    /// the answer, as llm-d's sidecar has it.
+    pub prefill_fallback: bool,
+    /// What is wrong with it from the start.
+    pub fault: Fault,
 }
 
 /// Why a worker cannot start.
@@ -61,6 +77,8 @@ pub enum WorkerError {
     NoModel,
     #[error("{0:?} cannot stand in a header")]
     Name(String),
+    #[error("the fault: {0}")]
+    Fault(#[from] FaultError),
     #[error("metrics: {0}")]
     Metrics(#[from] prometheus::Error),
 }
@@ -68,12 +86,17 @@ pub enum WorkerError {
 /// What the handlers of a worker share.
 #[derive(Debug)]
 struct Worker {
+    name: String,
+    /// The address it listens on, for other workers.
+    host: String,
     models: Vec<String>,
     loras: Vec<String>,
     engine: EngineConfig,
     text: AnswerText,
     metrics: Arc<Metrics>,
     handle: EngineHandle,
+    faults: Faults,
+    sidecar: Sidecar,
 }
 
 /// A worker whose engine runs, and which answers once it is given a socket.
@@ -86,8 +109,9 @@ pub struct Server {
 impl Server {
     /// Checks the configuration and starts the engine, on the tokio runtime this is called on.
     pub fn start(config: WorkerConfig) -> Result<Self, WorkerError> {
-        let name =
-            HeaderValue::from_str(&config.name).map_err(|_| WorkerError::Name(config.name))?;
+        config.fault.validate()?;
+        let name = HeaderValue::from_str(&config.name)
+            .map_err(|_| WorkerError::Name(config.name.clone()))?;
         let model = config.models.first().ok_or(WorkerError::NoModel)?;
         let engine_config = EngineConfig { token_events: true, ..config.engine };
         let engine = Engine::new(engine_config.clone())?;
@@ -101,16 +125,22 @@ impl Server {
             models: config.models,
             loras: config.loras,
             metrics,
+            name: config.name,
+            host: String::new(),
+            faults: Faults::default(),
+            sidecar: Sidecar::new(config.role, config.prefill_fallback),
         };
+        worker.set_fault(config.fault);
         Ok(Self { name, worker })
     }
 
     /// Serves on `listener` until `shutdown` completes; then lets what is in progress finish.
     pub async fn serve(
-        self,
+        mut self,
         listener: TcpListener,
         shutdown: impl Future<Output = ()> + Send + 'static,
     ) -> std::io::Result<()> {
+        self.worker.host = listener.local_addr()?.ip().to_string();
         let name = self.name;
         let sign = move |mut response: Response| {
             response.headers_mut().insert(WORKER_HEADER, name.clone());
@@ -127,12 +157,20 @@ impl Server {
 }
 
 fn router(worker: Worker) -> Router {
-    Router::new()
+    let worker = Arc::new(worker);
+    // What llm-d's sidecar intercepts; the last layer added sees a request first.
+    let answers = Router::new()
         .route("/v1/chat/completions", post(openai::chat))
         .route("/v1/completions", post(openai::completions))
         .route("/v1/responses", post(responses::responses))
         .route("/v1/messages", post(anthropic::messages))
+        .route_layer(from_fn_with_state(worker.clone(), sidecar::prefill_elsewhere));
+    answers
         .route("/v1/embeddings", post(other::embeddings))
+        .route_layer(from_fn_with_state(worker.clone(), fault::strike))
+        .route("/v1/messages/count_tokens", post(anthropic::count_tokens))
+        .route("/reset_prefix_cache", post(other::reset_prefix_cache))
+        .route("/sim/fault", get(fault::show).post(fault::set))
         .route("/v1/models", get(other::models))
         .route("/tokenize", post(other::tokenize))
         .route("/health", get(other::health))
@@ -141,7 +179,7 @@ fn router(worker: Worker) -> Router {
         .fallback(other::not_found)
         // The model's length is the limit, as in vLLM.
         .layer(DefaultBodyLimit::disable())
-        .with_state(Arc::new(worker))
+        .with_state(worker)
 }
 
 impl Worker {

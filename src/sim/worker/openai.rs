@@ -1,9 +1,11 @@
 //! `/v1/chat/completions` and `/v1/completions`, whole and streamed.
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 use std::convert::Infallible;
 use std::sync::Arc;
 
+use axum::Extension;
 use axum::Json;
 use axum::body::Bytes;
 use axum::extract::State;
@@ -13,9 +15,12 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
+use super::answer::FinishReason;
+use super::batch::Batch;
 use super::chat::{Conversation, Message};
 use super::error::ApiError;
-use super::generation::{Generation, Input, Job, Limits, Usage};
+use super::generation::{Input, Job, Limits, Transfer, Usage};
+use super::sidecar::Prefilled;
 use super::{Worker, unix_time};
 
 /// OpenAI's default for `/v1/completions`; chats have none.
@@ -41,6 +46,8 @@ struct Common<'a> {
     n: Option<i64>,
     #[serde(borrow, default)]
     cache_salt: Option<Cow<'a, str>>,
+    #[serde(default)]
+    kv_transfer_params: Option<Transfer>,
 }
 
 #[derive(Deserialize)]
@@ -72,33 +79,35 @@ enum Api {
 
 pub(super) async fn chat(
     State(worker): State<Arc<Worker>>,
+    prefilled: Option<Extension<Prefilled>>,
     body: Bytes,
 ) -> Result<Response, ApiError> {
     let common: Common = parse(&body)?;
     let chat: ChatBody = parse(&body)?;
     let conversation = Conversation::new(chat.tools, None).with(&chat.messages);
-    let input = Input::Text(conversation.into_prompt());
+    let inputs = vec![Input::Text(conversation.into_prompt())];
     let max_tokens = common.max_completion_tokens.or(common.max_tokens);
-    answer(Api::Chat, worker, common, input, max_tokens).await
+    answer(Api::Chat, worker, common, inputs, max_tokens, prefilled).await
 }
 
 pub(super) async fn completions(
     State(worker): State<Arc<Worker>>,
+    prefilled: Option<Extension<Prefilled>>,
     body: Bytes,
 ) -> Result<Response, ApiError> {
     let common: Common = parse(&body)?;
     let completion: CompletionBody = parse(&body)?;
-    let input = prompt(completion.prompt, "prompt")?;
+    let inputs = prompts(completion.prompt, "prompt")?;
     let max_tokens = common.max_tokens.or(Some(COMPLETION_MAX_TOKENS));
-    answer(Api::Completions, worker, common, input, max_tokens).await
+    answer(Api::Completions, worker, common, inputs, max_tokens, prefilled).await
 }
 
 pub(super) fn parse<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, ApiError> {
     serde_json::from_slice(body).map_err(|error| ApiError::bad_json(&error))
 }
 
-/// A prompt in any of the API's forms: text, token ids, or a list of one of these.
-pub(super) fn prompt(value: &RawValue, param: &'static str) -> Result<Input, ApiError> {
+/// The prompts of a field in any of the API's forms: text, token ids, or a list of either.
+pub(super) fn prompts(value: &RawValue, param: &'static str) -> Result<Vec<Input>, ApiError> {
     #[derive(Deserialize)]
     #[serde(untagged)]
     enum Forms {
@@ -107,39 +116,34 @@ pub(super) fn prompt(value: &RawValue, param: &'static str) -> Result<Input, Api
         Tokens(Vec<u32>),
         TokenLists(Vec<Vec<u32>>),
     }
-    let several = || ApiError::bad_request("one prompt per request, please", Some(param));
     let forms = serde_json::from_str(value.get()).map_err(|_| {
-        let message = format!("{param} must be a text, a list of token ids, or a list of one");
+        let message = format!("{param} must be a text, a list of token ids, or a list of either");
         ApiError::bad_request(message, Some(param))
     })?;
-    match forms {
-        Forms::Text(text) => Ok(Input::Text(text)),
-        Forms::Tokens(tokens) => Ok(Input::Tokens(tokens)),
-        Forms::Texts(texts) => {
-            let [text] = <[String; 1]>::try_from(texts).map_err(|_| several())?;
-            Ok(Input::Text(text))
-        }
-        Forms::TokenLists(lists) => {
-            let [tokens] = <[Vec<u32>; 1]>::try_from(lists).map_err(|_| several())?;
-            Ok(Input::Tokens(tokens))
-        }
+    let prompts: Vec<Input> = match forms {
+        Forms::Text(text) => vec![Input::Text(text)],
+        Forms::Texts(texts) => texts.into_iter().map(Input::Text).collect(),
+        Forms::Tokens(tokens) if tokens.is_empty() => Vec::new(),
+        Forms::Tokens(tokens) => vec![Input::Tokens(tokens)],
+        Forms::TokenLists(lists) => lists.into_iter().map(Input::Tokens).collect(),
+    };
+    if prompts.is_empty() {
+        return Err(ApiError::bad_request(format!("{param} is empty"), Some(param)));
     }
+    Ok(prompts)
 }
 
 async fn answer(
     api: Api,
     worker: Arc<Worker>,
     common: Common<'_>,
-    input: Input,
+    inputs: Vec<Input>,
     max_tokens: Option<i64>,
+    prefilled: Option<Extension<Prefilled>>,
 ) -> Result<Response, ApiError> {
-    if common.n.is_some_and(|n| n != 1) {
-        return Err(ApiError::bad_request("only n = 1 is served", Some("n")));
-    }
     let stream = common.stream.unwrap_or_default();
     let job = Job {
         model: common.model.as_deref(),
-        input,
         limits: Limits {
             max_tokens,
             min_tokens: common.min_tokens,
@@ -147,34 +151,38 @@ async fn answer(
         },
         cache_salt: common.cache_salt.as_deref(),
         stream,
+        transfer: common.kv_transfer_params.unwrap_or_default(),
+        prefilled: prefilled.map(|Extension(prefilled)| prefilled),
     };
-    let generation = Generation::start(worker, job).await?;
+    let batch = Batch::start(&worker, inputs, common.n, &job).await?;
     if stream {
         let with_usage = common.stream_options.and_then(|o| o.include_usage).unwrap_or_default();
-        Ok(streamed(api, generation, with_usage))
+        Ok(streamed(api, batch, with_usage))
     } else {
-        whole(api, generation).await
+        whole(api, batch).await
     }
 }
 
-async fn whole(api: Api, mut generation: Generation) -> Result<Response, ApiError> {
-    let (text, reason) = generation.complete().await?;
-    let choice = match api {
-        Api::Chat => json!({
-            "index": 0,
-            "message": {"role": "assistant", "content": text, "refusal": null, "tool_calls": []},
+async fn whole(api: Api, mut batch: Batch) -> Result<Response, ApiError> {
+    let answers = batch.complete().await?;
+    let choice = |(index, (text, reason)): (usize, (String, FinishReason))| {
+        let mut choice = json!({
+            "index": index,
             "logprobs": null,
             "finish_reason": reason.as_str(),
             "stop_reason": null,
-        }),
-        Api::Completions => json!({
-            "index": 0,
-            "text": text,
-            "logprobs": null,
-            "finish_reason": reason.as_str(),
-            "stop_reason": null,
-        }),
+        });
+        match api {
+            Api::Chat => {
+                choice["message"] = json!({
+                    "role": "assistant", "content": text, "refusal": null, "tool_calls": [],
+                });
+            }
+            Api::Completions => choice["text"] = text.into(),
+        }
+        choice
     };
+    let choices: Vec<Value> = answers.into_iter().enumerate().map(choice).collect();
     let object = match api {
         Api::Chat => "chat.completion",
         Api::Completions => "text_completion",
@@ -183,9 +191,10 @@ async fn whole(api: Api, mut generation: Generation) -> Result<Response, ApiErro
         "id": api.new_id(),
         "object": object,
         "created": unix_time(),
-        "model": generation.model,
-        "choices": [choice],
-        "usage": usage_json(generation.usage()),
+        "model": batch.model(),
+        "choices": choices,
+        "usage": usage_json(batch.usage()),
+        "kv_transfer_params": batch.kv_transfer_params(),
     });
     Ok(Json(body).into_response())
 }
@@ -213,7 +222,7 @@ struct Chunk<'a> {
 
 #[derive(Serialize)]
 struct Choice<'a> {
-    index: u32,
+    index: usize,
     #[serde(flatten)]
     content: Content<'a>,
     logprobs: Option<()>,
@@ -234,9 +243,9 @@ struct Delta<'a> {
     content: &'a str,
 }
 
-fn streamed(api: Api, mut generation: Generation, with_usage: bool) -> Response {
+fn streamed(api: Api, mut batch: Batch, with_usage: bool) -> Response {
     let (id, created) = (api.new_id(), unix_time());
-    let model = generation.model.clone();
+    let model = batch.model().to_owned();
     let chunk = move |choices: &[Choice], usage: Option<Usage>| {
         let object = match api {
             Api::Chat => "chat.completion.chunk",
@@ -248,36 +257,41 @@ fn streamed(api: Api, mut generation: Generation, with_usage: bool) -> Response 
         Event::default().data(serde_json::to_string(&chunk).unwrap_or_default())
     };
     let events = async_stream::stream! {
-        let mut first = true;
+        // Answers whose role was sent.
+        let mut begun = HashSet::new();
         loop {
-            let piece = match generation.next().await {
+            let (index, piece) = match batch.next().await {
                 Ok(Some(piece)) => piece,
                 Ok(None) => break,
                 // The connection ends without [DONE], as where a server dies.
                 Err(_) => return,
             };
-            if std::mem::take(&mut first) && matches!(api, Api::Chat) {
+            if matches!(api, Api::Chat) && begun.insert(index) {
                 let role = Delta { role: Some("assistant"), content: "" };
-                yield Ok(chunk(&[choice(Content::Delta(role), None)], None));
+                yield Ok(chunk(&[choice(index, Content::Delta(role), None)], None));
             }
             let content = match api {
                 Api::Chat => Content::Delta(Delta { role: None, content: piece.text }),
                 Api::Completions => Content::Text(piece.text),
             };
             let finish = piece.finish.map(|reason| reason.as_str());
-            let event = chunk(&[choice(content, finish)], None);
+            let event = chunk(&[choice(index, content, finish)], None);
             yield Ok::<_, Infallible>(event);
         }
         if with_usage {
-            yield Ok(chunk(&[], Some(generation.usage())));
+            yield Ok(chunk(&[], Some(batch.usage())));
         }
         yield Ok(Event::default().data("[DONE]"));
     };
     Sse::new(events).into_response()
 }
 
-fn choice<'a>(content: Content<'a>, finish_reason: Option<&'static str>) -> Choice<'a> {
-    Choice { index: 0, content, logprobs: None, finish_reason }
+fn choice<'a>(
+    index: usize,
+    content: Content<'a>,
+    finish_reason: Option<&'static str>,
+) -> Choice<'a> {
+    Choice { index, content, logprobs: None, finish_reason }
 }
 
 fn usage_json(usage: Usage) -> Value {

@@ -13,10 +13,12 @@ use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use xxhash_rust::xxh64::xxh64;
 
+use super::batch::Batch;
 use super::chat::{Conversation, Message};
 use super::error::ApiError;
-use super::generation::{Generation, Job, Limits};
-use super::openai::{parse, prompt};
+use super::fault::MetricsFault;
+use super::generation::{Input, Job, Limits};
+use super::openai::{parse, prompts};
 use super::{Worker, unix_time};
 use crate::sim::BYTES_PER_TOKEN;
 
@@ -36,6 +38,11 @@ pub(super) async fn not_found() -> (StatusCode, Json<Value>) {
 }
 
 pub(super) async fn metrics(State(worker): State<Arc<Worker>>) -> Response {
+    match worker.faults.now().metrics {
+        Some(MetricsFault::Missing) => return not_found().await.into_response(),
+        Some(MetricsFault::Hang) => return std::future::pending().await,
+        Some(MetricsFault::Idle | MetricsFault::Frozen) | None => {}
+    }
     match worker.metrics.page() {
         Ok(page) => ([(header::CONTENT_TYPE, "text/plain; version=1.0.0; charset=utf-8")], page)
             .into_response(),
@@ -106,31 +113,52 @@ struct EmbeddingsBody<'a> {
     input: &'a RawValue,
 }
 
-/// An embedding takes the time of its prompt; equal inputs have equal embeddings.
+/// An embedding for each input. It takes the time of its prompt; equal inputs have equal ones.
 pub(super) async fn embeddings(
     State(worker): State<Arc<Worker>>,
     body: Bytes,
 ) -> Result<Json<Value>, ApiError> {
     let body: EmbeddingsBody = parse(&body)?;
-    let seed = xxh64(body.input.get().as_bytes(), 0);
     let job = Job {
         model: body.model.as_deref(),
-        input: prompt(body.input, "input")?,
         limits: Limits { max_tokens: Some(1), ..Limits::default() },
-        cache_salt: None,
-        stream: false,
+        ..Job::default()
     };
-    let mut generation = Generation::start(worker, job).await?;
-    generation.complete().await?;
-    let component = |i: u64| xxh64(&i.to_le_bytes(), seed) as f64 / u64::MAX as f64 - 0.5;
-    let embedding: Vec<f64> = (0..EMBEDDING_DIMENSIONS).map(component).collect();
-    let tokens = generation.usage().prompt;
+    let inputs = prompts(body.input, "input")?;
+    let seeds: Vec<u64> = inputs.iter().map(seed).collect();
+    let mut batch = Batch::start(&worker, inputs, None, &job).await?;
+    batch.complete().await?;
+    let data: Vec<Value> = seeds
+        .into_iter()
+        .enumerate()
+        .map(|(i, seed)| json!({"index": i, "object": "embedding", "embedding": embedding(seed)}))
+        .collect();
+    let tokens = batch.usage().prompt;
     Ok(Json(json!({
         "id": format!("embd-{}", uuid::Uuid::new_v4().simple()),
         "object": "list",
         "created": unix_time(),
-        "model": generation.model,
-        "data": [{"index": 0, "object": "embedding", "embedding": embedding}],
+        "model": batch.model(),
+        "data": data,
         "usage": {"prompt_tokens": tokens, "completion_tokens": 0, "total_tokens": tokens},
     })))
+}
+
+/// What an embedding depends on.
+fn seed(input: &Input) -> u64 {
+    match input {
+        Input::Text(text) => xxh64(text.as_bytes(), 0),
+        Input::Tokens(ids) => ids.iter().fold(1, |seed, id| xxh64(&id.to_le_bytes(), seed)),
+    }
+}
+
+fn embedding(seed: u64) -> Vec<f64> {
+    let component = |i: u64| xxh64(&i.to_le_bytes(), seed) as f64 / u64::MAX as f64 - 0.5;
+    (0..EMBEDDING_DIMENSIONS).map(component).collect()
+}
+
+/// `POST /reset_prefix_cache`: as in vLLM the status is 200 even where requests hold blocks and
+/// nothing was reset; here the body says which.
+pub(super) async fn reset_prefix_cache(State(worker): State<Arc<Worker>>) -> Json<Value> {
+    Json(json!({"reset": worker.handle.reset_prefix_cache().await}))
 }

@@ -4,11 +4,11 @@ use std::borrow::Cow;
 use std::convert::Infallible;
 use std::sync::Arc;
 
-use axum::Json;
 use axum::body::Bytes;
 use axum::extract::State;
 use axum::response::sse::{Event, Sse};
 use axum::response::{IntoResponse, Response};
+use axum::{Extension, Json};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
@@ -16,8 +16,9 @@ use serde_json::{Value, json};
 use super::answer::FinishReason;
 use super::chat::{Conversation, Message};
 use super::error::ApiError;
-use super::generation::{Generation, Input, Job, Limits, Usage};
+use super::generation::{Generation, Input, Job, Limits, Transfer, Usage};
 use super::openai::parse;
+use super::sidecar::Prefilled;
 use super::{Worker, unix_time};
 
 #[derive(Deserialize)]
@@ -34,28 +35,37 @@ struct Body<'a> {
     max_output_tokens: Option<i64>,
     #[serde(default)]
     stream: Option<bool>,
+    #[serde(default)]
+    kv_transfer_params: Option<Transfer>,
 }
 
 pub(super) async fn responses(
     State(worker): State<Arc<Worker>>,
+    prefilled: Option<Extension<Prefilled>>,
     body: Bytes,
 ) -> Result<Response, ApiError> {
     let body: Body = parse(&body)?;
     let stream = body.stream.unwrap_or_default();
     let job = Job {
         model: body.model.as_deref(),
-        input: Input::Text(prompt(&body)?),
         limits: Limits { max_tokens: body.max_output_tokens, ..Limits::default() },
         cache_salt: None,
         stream,
+        transfer: body.kv_transfer_params.unwrap_or_default(),
+        prefilled: prefilled.map(|Extension(prefilled)| prefilled),
     };
-    let mut generation = Generation::start(worker, job).await?;
+    let input = Input::Text(prompt(&body)?);
+    let mut generation = Generation::start(worker, &input, &job).await?;
     let response = ResponseObject::new(&generation);
     if stream {
         return Ok(streamed(generation, response));
     }
     let (text, reason) = generation.complete().await?;
-    Ok(Json(response.ended(&text, reason, generation.usage())).into_response())
+    let mut ended = response.ended(&text, reason, generation.usage());
+    if let Some(params) = generation.kv_transfer_params() {
+        ended["kv_transfer_params"] = params;
+    }
+    Ok(Json(ended).into_response())
 }
 
 /// The input is a text, which is a user's message, or a list of messages and other items; items
