@@ -5,7 +5,7 @@ use parking_lot::Mutex;
 
 use super::failures::Memory;
 use super::machine::{Machine, State};
-use super::outcome::{Change, Standing};
+use super::observation::{Change, Standing};
 use super::policy::HealthPolicy;
 use super::speed;
 use crate::clock::Timestamp;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::failures::Failures;
-use super::outcome::{Attempt, Change, Failure, Outcome, Reason, Scrape, Stage, Standing};
+use super::observation::{Attempt, Change, Failure, Observation, Reason, Scrape, Stage, Standing};
 use super::policy::HealthPolicy;
 use super::silence::Silence;
 use super::speed::Speed;
@@ -55,14 +55,22 @@ pub(super) enum State {
     Returning { since: Timestamp },
 }
 
+/// The request that tries whether an endpoint is back; one at a time.
+#[derive(Clone, Copy, Debug, PartialEq)]
+enum Probe {
+    None,
+    /// A request was told to try; it has not left yet.
+    Claimed(Timestamp),
+    Sent(Timestamp),
+}
+
 #[derive(Debug)]
 pub(super) struct Machine {
     pub state: State,
     pub failures: Failures,
     pub silence: Silence,
     pub speed: Speed,
-    /// When the probe in flight was sent.
-    probe: Option<Timestamp>,
+    probe: Probe,
     /// What was sent before its last ejection does not count any more.
     counts_from: Timestamp,
     /// How often in a row it was ejected, counted from 0, and when it was last well again.
@@ -82,7 +90,7 @@ impl Default for Machine {
             failures: Failures::default(),
             silence: Silence::default(),
             speed: Speed::default(),
-            probe: None,
+            probe: Probe::None,
             counts_from: Timestamp::START,
             repetition: None,
             metrics_were_read: false,
@@ -94,7 +102,7 @@ impl Default for Machine {
     }
 }
 
-/// What an outcome says about the endpoint.
+/// What an observation says about the endpoint.
 enum Evidence {
     Good,
     Bad(Failure),
@@ -140,52 +148,75 @@ impl Machine {
         };
         // One in flight. One that is stuck, as behind a gateway without time-outs, is not waited
         // for until the end of time.
-        let stuck = self.probe.map_or(Timestamp::START, |sent| sent + policy.refused_probe_wait);
+        let stuck = match self.probe {
+            Probe::None => Timestamp::START,
+            Probe::Claimed(at) | Probe::Sent(at) => at + policy.refused_probe_wait,
+        };
         Some((from.max(stuck), requests, latest.max(stuck)))
     }
 
     /// Claims the one probe that may be in flight, if one is due.
-    pub fn take_probe(&mut self, around: &Surroundings<'_>) -> bool {
+    pub fn claim_probe(&mut self, around: &Surroundings<'_>) -> bool {
         let due = self.probe_due(around.policy).is_some_and(|(from, requests, latest)| {
             let soon = around.now >= from && around.requests >= requests;
             soon || around.now >= latest
         });
         if due {
-            self.probe = Some(around.now);
+            self.probe = Probe::Claimed(around.now);
         }
         due
     }
 
-    /// The probe claimed at `sent_at` is no longer in flight, if it was one. True where it was.
-    pub fn end_probe(&mut self, sent_at: Timestamp) -> bool {
-        self.probe.take_if(|probe| *probe == sent_at).is_some()
+    /// The request that claimed the probe went elsewhere.
+    pub fn unclaim_probe(&mut self) {
+        if let Probe::Claimed(_) = self.probe {
+            self.probe = Probe::None;
+        }
+    }
+
+    /// A request is sent; where a probe was claimed, this is it.
+    pub fn sent(&mut self, now: Timestamp) {
+        self.silence.sent(now);
+        if let Probe::Claimed(_) = self.probe {
+            self.probe = Probe::Sent(now);
+        }
+    }
+
+    /// A request has come to something. True where it was the probe.
+    fn end_probe(&mut self, sent_at: Timestamp) -> bool {
+        let was_probe = self.probe == Probe::Sent(sent_at);
+        if was_probe {
+            self.probe = Probe::None;
+        }
+        was_probe
     }
 
     /// Takes in what became of a request.
     pub fn observe(
         &mut self,
         attempt: &mut Attempt,
-        outcome: Outcome,
+        observation: Observation,
         around: &Surroundings<'_>,
     ) -> Option<Change> {
-        let before = attempt.advance(outcome)?;
+        let before = attempt.advance(observation)?;
         if before == Stage::Waiting {
-            let is_alive = matches!(outcome, Outcome::Answered { .. } | Outcome::Rejected);
+            let is_alive =
+                matches!(observation, Observation::Answered { .. } | Observation::Rejected);
             self.silence.over(is_alive, around.now);
         }
-        if let Outcome::Answered { work } = outcome {
+        if let Observation::Answered { work } = observation {
             self.speed.note(around.now.since(attempt.sent_at), work, around.now);
         }
         self.settle(around);
         let sent_at = attempt.sent_at;
         let probe = self.end_probe(sent_at);
-        let evidence = match outcome {
-            Outcome::Answered { .. } => Evidence::Good,
-            Outcome::Failed(failure) => Evidence::Bad(failure),
-            Outcome::Abandoned if probe && around.now.since(sent_at) >= around.hang_limit => {
+        let evidence = match observation {
+            Observation::Answered { .. } => Evidence::Good,
+            Observation::Failed(failure) => Evidence::Bad(failure),
+            Observation::Abandoned if probe && around.now.since(sent_at) >= around.hang_limit => {
                 Evidence::Bad(Failure::NoResponse)
             }
-            Outcome::Rejected | Outcome::Abandoned => Evidence::None,
+            Observation::Rejected | Observation::Abandoned => Evidence::None,
         };
         self.weigh(&evidence, sent_at, probe, around)
     }

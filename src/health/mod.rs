@@ -31,7 +31,7 @@
 //! Beside that: how fast an endpoint is ([`Health::speed_factor`]), and what to take for the
 //! signals of one whose metrics are dead or lie ([`substitute`]).
 //!
-//! An exchange calls [`Health::admit`] with its candidates, [`Health::sent`] once one is picked,
+//! An exchange calls [`Health::screen`] with its candidates, [`Health::sent`] once one is picked,
 //! and [`Health::observe`] at the first byte and at the end; the data layer calls
 //! [`Health::scraped`]. Time and randomness are handed in.
 
@@ -39,7 +39,7 @@ mod endpoint;
 mod failures;
 mod first_byte;
 mod machine;
-mod outcome;
+mod observation;
 mod policy;
 mod pool;
 mod silence;
@@ -49,7 +49,7 @@ mod stale;
 mod tests;
 
 pub use endpoint::EndpointHealth;
-pub use outcome::{Attempt, Change, Failure, Outcome, Reason, Scrape, Standing};
+pub use observation::{Attempt, Change, Failure, Observation, Reason, Scrape, Standing};
 pub use policy::HealthPolicy;
-pub use pool::{Admission, Admitted, Health};
+pub use pool::{Health, Screening, Selection};
 pub use stale::{PoolLoad, substitute};

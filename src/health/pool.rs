@@ -7,7 +7,7 @@ use super::endpoint::EndpointHealth;
 use super::failures::share_of;
 use super::first_byte::FirstBytes;
 use super::machine::Surroundings;
-use super::outcome::{Attempt, Change, Outcome, Scrape, Standing};
+use super::observation::{Attempt, Change, Observation, Scrape, Standing};
 use super::policy::HealthPolicy;
 use super::speed;
 use crate::clock::{Timestamp, nanos};
@@ -22,7 +22,7 @@ pub struct Health {
     policy: HealthPolicy,
     first_bytes: FirstBytes,
     answers: AtomicU64,
-    /// Requests admitted while an endpoint was out of service.
+    /// Requests screened while an endpoint was out of service.
     requests: AtomicU64,
     /// Nanoseconds of silence that count as hanging; `u64::MAX` while that is not known.
     hang_limit: AtomicU64,
@@ -32,7 +32,7 @@ pub struct Health {
 
 /// Whom a request may be sent to.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Admission {
+pub enum Selection {
     /// Everyone.
     All,
     /// Everyone but these candidates, by index in ascending order.
@@ -44,17 +44,17 @@ pub enum Admission {
     Panic(u32),
 }
 
-/// What [`Health::admit`] decided.
+/// What [`Health::screen`] decided.
 #[derive(Clone, Debug, PartialEq)]
-pub struct Admitted {
-    pub admission: Admission,
+pub struct Screening {
+    pub selection: Selection,
     /// Endpoints that were found to hang, by candidate index.
     pub changes: SmallVec<[(u32, Change); 1]>,
 }
 
-impl Admitted {
-    fn plain(admission: Admission) -> Self {
-        Self { admission, changes: SmallVec::new() }
+impl Screening {
+    fn plain(selection: Selection) -> Self {
+        Self { selection, changes: SmallVec::new() }
     }
 }
 
@@ -76,15 +76,15 @@ impl Health {
 
     /// Decides whom a request may be sent to. `may_probe` is false for requests that cannot try
     /// an endpoint. Lock-free while nobody is ill.
-    pub fn admit<'e>(
+    pub fn screen<'e>(
         &self,
         candidates: impl Iterator<Item = &'e EndpointHealth> + Clone,
         may_probe: bool,
         now: Timestamp,
         rng: &mut fastrand::Rng,
-    ) -> Admitted {
+    ) -> Screening {
         if !self.policy.enabled {
-            return Admitted::plain(Admission::All);
+            return Screening::plain(Selection::All);
         }
         let limit = self.hang_limit();
         let mut count = 0;
@@ -96,10 +96,10 @@ impl Health {
                 || endpoint.silent_since().is_some_and(silent);
         }
         if !is_any_ill || count < 2 {
-            return Admitted::plain(Admission::All);
+            return Screening::plain(Selection::All);
         }
         let changes = self.find_silent(candidates.clone(), now, rng);
-        Admitted { admission: self.choose(candidates, count, may_probe, now, rng), changes }
+        Screening { selection: self.choose(candidates, count, may_probe, now, rng), changes }
     }
 
     fn choose<'e>(
@@ -109,24 +109,24 @@ impl Health {
         may_probe: bool,
         now: Timestamp,
         rng: &mut fastrand::Rng,
-    ) -> Admission {
+    ) -> Selection {
         let requests = self.requests.fetch_add(1, Relaxed);
         let mut out: SmallVec<[u32; 8]> = SmallVec::new();
         for (i, endpoint) in (0..).zip(candidates.clone()).filter(|(_, e)| e.is_out()) {
             if may_probe && endpoint.is_probe_due(requests, now) && self.probe(endpoint, now) {
-                return Admission::Probe(i);
+                return Selection::Probe(i);
             }
             out.push(i);
         }
         let may_leave_out = self.policy.may_leave_out(count);
         if out.len() == count {
-            return Admission::All;
+            return Selection::All;
         }
         // More are out than may be: each request goes with such a chance to one of them that
         // those in excess get what round robin would give them, and no more, however fast they
         // fail. A pool that wrongly thinks most of itself ill finds out at once.
         if rng.usize(..count) < out.len().saturating_sub(may_leave_out) {
-            return rng.choice(&out).map_or(Admission::All, |&i| Admission::Panic(i));
+            return rng.choice(&out).map_or(Selection::All, |&i| Selection::Panic(i));
         }
         for (i, endpoint) in (0..).zip(candidates) {
             if out.len() < may_leave_out && endpoint.standing() == Standing::Returning {
@@ -137,26 +137,26 @@ impl Health {
             }
         }
         if out.is_empty() {
-            return Admission::All;
+            return Selection::All;
         }
         out.sort_unstable();
-        Admission::Without(out)
+        Selection::Without(out)
     }
 
     fn probe(&self, endpoint: &EndpointHealth, now: Timestamp) -> bool {
         let around = self.surroundings(now, 0.0, 0.0);
         let mut taken = false;
         endpoint.step(&self.policy, |machine| {
-            taken = machine.take_probe(&around);
+            taken = machine.claim_probe(&around);
             None
         });
         taken
     }
 
-    /// The claim of an [`Admission::Probe`] made at `now` is given back.
-    pub fn probe_not_sent(&self, endpoint: &EndpointHealth, now: Timestamp) {
+    /// The request that [`Selection::Probe`] was told to was not sent there.
+    pub fn probe_not_sent(&self, endpoint: &EndpointHealth) {
         endpoint.step(&self.policy, |machine| {
-            machine.end_probe(now);
+            machine.unclaim_probe();
             None
         });
     }
@@ -194,10 +194,10 @@ impl Health {
         changes
     }
 
-    /// A request is sent to `endpoint`; `now` is the moment that its admission was asked with.
+    /// A request is sent to `endpoint`.
     pub fn sent(&self, endpoint: &EndpointHealth, now: Timestamp) -> Attempt {
         endpoint.step(&self.policy, |machine| {
-            machine.silence.sent(now);
+            machine.sent(now);
             None
         });
         Attempt::new(now)
@@ -208,12 +208,12 @@ impl Health {
         &self,
         endpoint: &EndpointHealth,
         attempt: &mut Attempt,
-        outcome: Outcome,
+        observation: Observation,
         pool: impl Iterator<Item = &'e EndpointHealth> + Clone,
         now: Timestamp,
         rng: &mut fastrand::Rng,
     ) -> Option<Change> {
-        if let (Outcome::Answered { .. }, true) = (outcome, attempt.is_waiting()) {
+        if let (Observation::Answered { .. }, true) = (observation, attempt.is_waiting()) {
             endpoint.alive(now);
             self.first_bytes.note(now.since(attempt.sent_at));
             let answers = self.answers.fetch_add(1, Relaxed) + 1;
@@ -221,13 +221,13 @@ impl Health {
                 self.review(pool.clone());
             }
         }
-        let others = match outcome {
-            Outcome::Failed(_) | Outcome::Abandoned => others_fail(endpoint, pool),
-            Outcome::Answered { .. } | Outcome::Rejected => 0.0,
+        let others = match observation {
+            Observation::Failed(_) | Observation::Abandoned => others_fail(endpoint, pool),
+            Observation::Answered { .. } | Observation::Rejected => 0.0,
         };
         let around = self.surroundings(now, others, rng.f64());
         let change =
-            endpoint.step(&self.policy, |machine| machine.observe(attempt, outcome, &around));
+            endpoint.step(&self.policy, |machine| machine.observe(attempt, observation, &around));
         change.filter(|_| self.policy.enabled)
     }
 

@@ -6,34 +6,34 @@ use super::*;
 
 const READ: Scrape = Scrape::Read { busy: None };
 
-fn without(indices: &[u32]) -> Admission {
-    Admission::Without(indices.iter().copied().collect())
+fn without(indices: &[u32]) -> Selection {
+    Selection::Without(indices.iter().copied().collect())
 }
 
 #[test]
 fn a_run_of_failures_ejects_and_the_last_one_says_so() {
     let mut pool = Driven::new(4);
-    assert_eq!(pool.admit(at(0)), Admission::All);
+    assert_eq!(pool.screen(at(0)), Selection::All);
     assert_eq!(pool.exchange(0, BAD, at(1)), None);
     assert_eq!(pool.exchange(0, BAD, at(2)), None);
     let reason = Reason::InARow { failures: 3, last: Failure::Status(500) };
     let change = Change { from: Healthy, to: Ejected, reason };
     assert_eq!(pool.exchange(0, BAD, at(3)), Some(change));
-    assert_eq!(pool.admit(at(4)), without(&[0]));
+    assert_eq!(pool.screen(at(4)), without(&[0]));
     assert_eq!(change.reason.to_string(), "3 failures in a row, the last one status 500");
 }
 
 #[test]
 fn what_does_not_count() {
     let cases = [
-        (Outcome::Rejected, "client errors, 429 among them"),
-        (Outcome::Abandoned, "clients that go away"),
+        (Observation::Rejected, "client errors, 429 among them"),
+        (Observation::Abandoned, "clients that go away"),
         (GOOD, "answers"),
     ];
     for (outcome, why) in cases {
         let mut pool = Driven::new(4);
         (0..1000).for_each(|i| assert_eq!(pool.exchange(0, outcome, at(i)), None, "{why}"));
-        assert_eq!(pool.admit(at(1000)), Admission::All, "{why}");
+        assert_eq!(pool.screen(at(1000)), Selection::All, "{why}");
     }
     assert_eq!(Failure::of_status(429), None);
     assert_eq!(Failure::of_status(404), None);
@@ -45,7 +45,7 @@ fn one_endpoint_alone_stays_in_service() {
     let mut pool = Driven::new(1);
     for i in 0..100 {
         pool.exchange(0, BAD, at(i));
-        assert_eq!(pool.admit(at(i)), Admission::All);
+        assert_eq!(pool.screen(at(i)), Selection::All);
     }
 }
 
@@ -58,24 +58,24 @@ fn a_burst_of_failures_is_one_ejection() {
     }
     assert_eq!(pool.endpoints[0].ejections(), 1);
     // The wait is that of a first ejection: 0.75 s to 1.25 s, and 25 requests elsewhere.
-    (0..25).for_each(|_| assert_eq!(pool.admit(at(700)), without(&[0])));
-    assert_eq!(pool.admit(at(1300)), Admission::Probe(0));
+    (0..25).for_each(|_| assert_eq!(pool.screen(at(700)), without(&[0])));
+    assert_eq!(pool.screen(at(1300)), Selection::Probe(0));
 }
 
 #[test]
 fn probes_are_single_and_an_answer_brings_it_back_gradually() {
     let mut pool = Driven::new(4);
     (0..3).for_each(|i| _ = pool.exchange(0, BAD, at(i)));
-    (0..25).for_each(|_| _ = pool.admit(at(10)));
-    assert_eq!(pool.admit(at(2000)), Admission::Probe(0));
+    (0..25).for_each(|_| _ = pool.screen(at(10)));
+    assert_eq!(pool.screen(at(2000)), Selection::Probe(0));
     let mut probe = pool.sent(0, at(2000));
-    (0..50).for_each(|i| assert_eq!(pool.admit(at(2001 + i)), without(&[0]), "one in flight"));
+    (0..50).for_each(|i| assert_eq!(pool.screen(at(2001 + i)), without(&[0]), "one in flight"));
     let change = pool.observe(0, &mut probe, GOOD, at(2100));
     assert_eq!(change.map(|c| (c.to, c.reason)), Some((Returning, Reason::Served)));
-    let mut admitted = |ms| (0..1000).filter(|_| pool.admit(at(ms)) == Admission::All).count();
-    assert!((70..130).contains(&admitted(2100)), "a tenth at first");
-    assert!((500..600).contains(&admitted(3600)), "half after half the time");
-    assert_eq!(admitted(5100), 1000, "everything in the end");
+    let mut all_admitted = |ms| (0..1000).filter(|_| pool.screen(at(ms)) == Selection::All).count();
+    assert!((70..130).contains(&all_admitted(2100)), "a tenth at first");
+    assert!((500..600).contains(&all_admitted(3600)), "half after half the time");
+    assert_eq!(all_admitted(5100), 1000, "everything in the end");
     pool.exchange(0, GOOD, at(5200));
     assert_eq!(pool.standings(), [Healthy; 4]);
 }
@@ -84,11 +84,11 @@ fn probes_are_single_and_an_answer_brings_it_back_gradually() {
 fn a_failing_probe_doubles_the_wait_and_an_early_failure_ejects_again() {
     let mut pool = Driven::new(4);
     (0..3).for_each(|i| _ = pool.exchange(0, BAD, at(i)));
-    (0..500).for_each(|_| _ = pool.admit(at(10)));
-    assert_eq!(pool.admit(at(1300)), Admission::Probe(0));
+    (0..500).for_each(|_| _ = pool.screen(at(10)));
+    assert_eq!(pool.screen(at(1300)), Selection::Probe(0));
     assert_eq!(pool.exchange(0, BAD, at(1300)), None, "still ejected: no news");
-    (0..500).for_each(|_| assert_eq!(pool.admit(at(2700)), without(&[0]), "2 s at least 1.5 s"));
-    assert_eq!(pool.admit(at(3900)), Admission::Probe(0));
+    (0..500).for_each(|_| assert_eq!(pool.screen(at(2700)), without(&[0]), "2 s at least 1.5 s"));
+    assert_eq!(pool.screen(at(3900)), Selection::Probe(0));
     assert_eq!(pool.exchange(0, GOOD, at(3900)).map(|c| c.to), Some(Returning));
     let change = pool.exchange(0, BAD, at(4000));
     let again = Reason::FailedAgain(Failure::Status(500));
@@ -98,15 +98,15 @@ fn a_failing_probe_doubles_the_wait_and_an_early_failure_ejects_again() {
 
 #[test]
 fn a_probe_that_tells_nothing_is_followed_by_another() {
-    for outcome in [Outcome::Rejected, Outcome::Abandoned] {
+    for outcome in [Observation::Rejected, Observation::Abandoned] {
         let mut pool = Driven::new(4);
         (0..3).for_each(|i| _ = pool.exchange(0, BAD, at(i)));
-        (0..25).for_each(|_| _ = pool.admit(at(10)));
-        assert_eq!(pool.admit(at(2000)), Admission::Probe(0));
+        (0..25).for_each(|_| _ = pool.screen(at(10)));
+        assert_eq!(pool.screen(at(2000)), Selection::Probe(0));
         pool.exchange(0, outcome, at(2000));
-        assert_eq!(pool.admit(at(2010)), Admission::Probe(0));
-        pool.health.probe_not_sent(&pool.endpoints[0], at(2010));
-        assert_eq!(pool.admit(at(2020)), Admission::Probe(0), "the claim was given back");
+        assert_eq!(pool.screen(at(2010)), Selection::Probe(0));
+        pool.health.probe_not_sent(&pool.endpoints[0]);
+        assert_eq!(pool.screen(at(2020)), Selection::Probe(0), "the claim was given back");
     }
 }
 
@@ -114,8 +114,8 @@ fn a_probe_that_tells_nothing_is_followed_by_another() {
 fn few_requests_do_not_make_a_probe_wait_for_ever() {
     let mut pool = Driven::new(4);
     (0..3).for_each(|i| _ = pool.exchange(0, BAD, at(i)));
-    assert_eq!(pool.admit(at(9_000)), without(&[0]), "nothing went elsewhere");
-    assert_eq!(pool.admit(at(10_010)), Admission::Probe(0));
+    assert_eq!(pool.screen(at(9_000)), without(&[0]), "nothing went elsewhere");
+    assert_eq!(pool.screen(at(10_010)), Selection::Probe(0));
 }
 
 #[test]
@@ -127,13 +127,13 @@ fn refused_metrics_are_a_hint_that_one_request_settles() {
     assert_eq!(pool.scraped(0, Scrape::Refused, at(100)), None, "once is chance");
     let change = pool.scraped(0, Scrape::Refused, at(150));
     assert_eq!(change.map(|c| (c.to, c.reason)), Some((Suspect, Reason::MetricsRefused)));
-    assert_eq!(pool.admit(at(160)), Admission::Probe(0));
+    assert_eq!(pool.screen(at(160)), Selection::Probe(0));
     let mut probe = pool.sent(0, at(160));
-    assert_eq!(pool.admit(at(161)), without(&[0]));
+    assert_eq!(pool.screen(at(161)), without(&[0]));
     let change = pool.observe(0, &mut probe, GOOD, at(170));
     assert_eq!(change.map(|c| (c.to, c.reason)), Some((Healthy, Reason::Served)));
     assert_eq!(pool.scraped(0, Scrape::Refused, at(200)), None, "it serves without metrics");
-    assert_eq!(pool.admit(at(201)), Admission::All);
+    assert_eq!(pool.screen(at(201)), Selection::All);
 }
 
 #[test]
@@ -141,14 +141,14 @@ fn a_dead_endpoint_is_ejected_by_one_failure_and_back_with_its_metrics() {
     let mut pool = Driven::new(4);
     pool.scraped(0, READ, at(0));
     (0..2).for_each(|i| _ = pool.scraped(0, Scrape::Refused, at(50 + i)));
-    assert_eq!(pool.admit(at(60)), Admission::Probe(0));
+    assert_eq!(pool.screen(at(60)), Selection::Probe(0));
     assert_eq!(pool.exchange(0, BAD, at(60)).map(|c| c.to), Some(Ejected));
     for ms in (100..30_000).step_by(50) {
         pool.scraped(0, Scrape::Refused, at(ms));
-        assert_eq!(pool.admit(at(ms)), without(&[0]), "refused: no request is wasted");
+        assert_eq!(pool.screen(at(ms)), without(&[0]), "refused: no request is wasted");
     }
     pool.scraped(0, READ, at(30_000));
-    assert_eq!(pool.admit(at(30_001)), Admission::Probe(0), "at once");
+    assert_eq!(pool.screen(at(30_001)), Selection::Probe(0), "at once");
 }
 
 #[test]
@@ -159,7 +159,7 @@ fn metrics_that_are_back_end_a_mere_suspicion() {
     let change = pool.scraped(0, READ, at(100));
     assert_eq!(change.map(|c| (c.to, c.reason)), Some((Healthy, Reason::MetricsBack)));
     (0..10).for_each(|i| _ = pool.scraped(0, Scrape::Failed, at(200 + i)));
-    assert_eq!(pool.admit(at(300)), Admission::All, "other failures say nothing");
+    assert_eq!(pool.screen(at(300)), Selection::All, "other failures say nothing");
 }
 
 #[test]
@@ -171,14 +171,14 @@ fn silence_ejects_where_others_answer() {
     let mut stuck: Vec<Attempt> = (0..3).map(|_| pool.sent(0, at(1000))).collect();
     for ms in (1000..2000).step_by(10) {
         pool.exchange(1 + (ms as usize / 10) % 3, GOOD, at(ms));
-        assert_eq!(pool.admit(at(ms)), Admission::All, "a second is nothing");
+        assert_eq!(pool.screen(at(ms)), Selection::All, "a second is nothing");
     }
-    let admitted = {
+    let screening = {
         let Driven { health, endpoints, rng } = &mut pool;
-        health.admit(endpoints.iter(), true, at(2010), rng)
+        health.screen(endpoints.iter(), true, at(2010), rng)
     };
-    assert_eq!(admitted.admission, without(&[0]));
-    let reasons: Vec<_> = admitted.changes.iter().map(|(i, c)| (*i, c.to)).collect();
+    assert_eq!(screening.selection, without(&[0]));
+    let reasons: Vec<_> = screening.changes.iter().map(|(i, c)| (*i, c.to)).collect();
     assert_eq!(reasons, [(0, Ejected)]);
     let change = pool.observe(0, &mut stuck[0], GOOD, at(2500));
     assert_eq!(change.map(|c| c.to), Some(Returning), "any answer, of an old request too");
@@ -191,7 +191,7 @@ fn silence_of_all_is_the_fault_of_none() {
         pool.exchange(i % 4, GOOD, at(i as u64));
     }
     let _stuck: Vec<Attempt> = (0..4).map(|i| pool.sent(i, at(1000))).collect();
-    assert_eq!(pool.admit(at(60_000)), Admission::All);
+    assert_eq!(pool.screen(at(60_000)), Selection::All);
 }
 
 #[test]
@@ -202,7 +202,7 @@ fn what_befalls_all_ejects_none() {
     }
     for i in 400..4000 {
         pool.exchange(i % 4, BAD, at(i as u64));
-        assert_eq!(pool.admit(at(i as u64)), Admission::All, "request {i}");
+        assert_eq!(pool.screen(at(i as u64)), Selection::All, "request {i}");
     }
     assert!(pool.endpoints.iter().all(|e| e.ejections() == 0));
 }
@@ -227,17 +227,17 @@ fn beyond_the_bound_all_are_used() {
     assert_eq!(pool.standings(), [Ejected, Ejected, Ejected, Healthy]);
     let mut forced = [0; 4];
     for _ in 0..10_000 {
-        match pool.admit(at(10)) {
-            Admission::Panic(i) => forced[i as usize] += 1,
-            admission => assert_eq!(admission, without(&[0, 1, 2])),
+        match pool.screen(at(10)) {
+            Selection::Panic(i) => forced[i as usize] += 1,
+            selection => assert_eq!(selection, without(&[0, 1, 2])),
         }
     }
     // One more than the two that may be left out: a quarter of the requests, among the three.
     assert!(forced[..3].iter().all(|n| (700..970).contains(n)), "{forced:?}");
     assert_eq!(forced[3], 0);
     (0..3).for_each(|n| _ = pool.exchange(3, BAD, at(20 + n)));
-    let last = pool.admit(at(30));
-    assert!(matches!(last, Admission::All | Admission::Panic(_) | Admission::Without(_)));
+    let last = pool.screen(at(30));
+    assert!(matches!(last, Selection::All | Selection::Panic(_) | Selection::Without(_)));
 }
 
 #[test]
@@ -246,7 +246,7 @@ fn switched_off_nothing_is_left_out() {
     let mut pool = Driven::with(4, policy);
     for i in 0..10 {
         assert_eq!(pool.exchange(0, BAD, at(i)), None);
-        assert_eq!(pool.admit(at(i)), Admission::All);
+        assert_eq!(pool.screen(at(i)), Selection::All);
     }
 }
 
@@ -257,7 +257,7 @@ fn speed_is_relative_to_the_pool() {
         let e = (i % 4) as usize;
         let took = if e == 0 { 200 } else { 100 };
         let mut attempt = pool.sent(e, at(i * 10));
-        pool.observe(e, &mut attempt, Outcome::Answered { work: 50.0 }, at(i * 10 + took));
+        pool.observe(e, &mut attempt, Observation::Answered { work: 50.0 }, at(i * 10 + took));
     }
     let factors: Vec<f64> =
         pool.endpoints.iter().map(|e| pool.health.speed_factor(e, at(4000))).collect();

@@ -35,8 +35,8 @@ impl Driven {
         }
     }
 
-    fn admit(&mut self, now: Timestamp) -> Admission {
-        self.health.admit(self.endpoints.iter(), true, now, &mut self.rng).admission
+    fn screen(&mut self, now: Timestamp) -> Selection {
+        self.health.screen(self.endpoints.iter(), true, now, &mut self.rng).selection
     }
 
     fn sent(&self, i: usize, now: Timestamp) -> Attempt {
@@ -47,7 +47,7 @@ impl Driven {
         &mut self,
         i: usize,
         attempt: &mut Attempt,
-        outcome: Outcome,
+        outcome: Observation,
         now: Timestamp,
     ) -> Option<Change> {
         let all = self.endpoints.iter();
@@ -55,7 +55,7 @@ impl Driven {
     }
 
     /// A request from its start to its outcome.
-    fn exchange(&mut self, i: usize, outcome: Outcome, now: Timestamp) -> Option<Change> {
+    fn exchange(&mut self, i: usize, outcome: Observation, now: Timestamp) -> Option<Change> {
         let mut attempt = self.sent(i, now);
         self.observe(i, &mut attempt, outcome, now + Duration::from_millis(1))
     }
@@ -69,5 +69,5 @@ impl Driven {
     }
 }
 
-const GOOD: Outcome = Outcome::Answered { work: 1.0 };
-const BAD: Outcome = Outcome::Failed(Failure::Status(500));
+const GOOD: Observation = Observation::Answered { work: 1.0 };
+const BAD: Observation = Observation::Failed(Failure::Status(500));

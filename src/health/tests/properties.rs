@@ -6,22 +6,22 @@ use super::*;
 
 #[derive(Clone, Debug)]
 enum Event {
-    /// A request: asks for admission, goes to one of the admitted.
+    /// A request: is screened, and goes to one of those left.
     Request(u8),
     /// One of the open requests comes to this.
-    Outcome(u8, Outcome),
+    Outcome(u8, Observation),
     Scrape(u8, Scrape, u8),
     Pause(u16),
 }
 
-fn outcome() -> impl Strategy<Value = Outcome> {
+fn outcome() -> impl Strategy<Value = Observation> {
     prop_oneof![
         4 => Just(GOOD),
         4 => Just(BAD),
-        1 => Just(Outcome::Failed(Failure::NoResponse)),
-        1 => Just(Outcome::Failed(Failure::CutShort)),
-        1 => Just(Outcome::Rejected),
-        2 => Just(Outcome::Abandoned),
+        1 => Just(Observation::Failed(Failure::NoResponse)),
+        1 => Just(Observation::Failed(Failure::CutShort)),
+        1 => Just(Observation::Rejected),
+        2 => Just(Observation::Abandoned),
     ]
 }
 
@@ -57,9 +57,9 @@ impl Model {
         let count = self.pool.endpoints.len();
         let out = self.pool.endpoints.iter().filter(|e| e.is_out()).count();
         let may_leave_out = self.pool.health.policy().may_leave_out(count);
-        let target = match self.pool.admit(self.now) {
-            Admission::All => choice % count,
-            Admission::Without(left_out) => {
+        let target = match self.pool.screen(self.now) {
+            Selection::All => choice % count,
+            Selection::Without(left_out) => {
                 // Endpoints may have gone out for silence within this call.
                 let now_out = self.pool.endpoints.iter().filter(|e| e.is_out()).count();
                 assert!(left_out.len() <= may_leave_out.max(now_out), "{left_out:?}");
@@ -68,7 +68,7 @@ impl Model {
                     (0..count).filter(|&i| !left_out.contains(&(i as u32))).collect();
                 rest[choice % rest.len()]
             }
-            Admission::Probe(i) => {
+            Selection::Probe(i) => {
                 let i = i as usize;
                 assert!(self.pool.endpoints[i].is_out(), "only one that is out is probed");
                 let policy = self.pool.health.policy();
@@ -77,7 +77,7 @@ impl Model {
                 self.probing[i] = Some(self.now);
                 i
             }
-            Admission::Panic(i) => {
+            Selection::Panic(i) => {
                 assert!(out >= may_leave_out, "no panic without need");
                 i as usize
             }
@@ -97,7 +97,7 @@ impl Model {
                 let (i, mut attempt) = self.open.swap_remove(usize::from(which) % self.open.len());
                 let sent_at = attempt.sent_at;
                 self.pool.observe(i, &mut attempt, outcome, self.now);
-                if attempt.is_waiting() || matches!(outcome, Outcome::Answered { .. }) {
+                if attempt.is_waiting() || matches!(outcome, Observation::Answered { .. }) {
                     // It goes on after its first byte.
                     self.open.push((i, attempt));
                 }
@@ -136,7 +136,7 @@ proptest! {
         events.iter().for_each(|event| model.apply(event));
         // Every request ends some day; then nothing waits.
         for (i, mut attempt) in std::mem::take(&mut model.open) {
-            model.pool.observe(i, &mut attempt, Outcome::Abandoned, model.now);
+            model.pool.observe(i, &mut attempt, Observation::Abandoned, model.now);
             model.pool.observe(i, &mut attempt, BAD, model.now);
         }
         model.check();
@@ -157,7 +157,7 @@ proptest! {
         let mut model = Model::new(count);
         events.iter().for_each(|event| model.apply(event));
         for (i, mut attempt) in std::mem::take(&mut model.open) {
-            model.pool.observe(i, &mut attempt, Outcome::Abandoned, model.now);
+            model.pool.observe(i, &mut attempt, Observation::Abandoned, model.now);
             model.probing[i] = None;
         }
         let policy = model.pool.health.policy().clone();
@@ -172,11 +172,11 @@ proptest! {
             let now = model.now + Duration::from_millis(10);
             if let Some((i, mut attempt)) = model.open.pop() {
                 model.pool.observe(i, &mut attempt, GOOD, now);
-                model.pool.observe(i, &mut attempt, Outcome::Abandoned, now);
+                model.pool.observe(i, &mut attempt, Observation::Abandoned, now);
                 model.probing[i] = None;
             }
         }
-        prop_assert_eq!(model.pool.admit(model.now), Admission::All);
+        prop_assert_eq!(model.pool.screen(model.now), Selection::All);
     }
 
     /// Endpoints that fail alike, whatever the pattern, stay in service.
@@ -205,10 +205,10 @@ proptest! {
     ) {
         let mut pool = Driven::new(4);
         for (n, (i, what)) in events.into_iter().enumerate() {
-            let outcome = [GOOD, Outcome::Rejected, Outcome::Abandoned][usize::from(what)];
+            let outcome = [GOOD, Observation::Rejected, Observation::Abandoned][usize::from(what)];
             prop_assert_eq!(pool.exchange(i, outcome, at(n as u64)), None);
         }
-        prop_assert_eq!(pool.admit(at(1000)), Admission::All);
+        prop_assert_eq!(pool.screen(at(1000)), Selection::All);
     }
 
     /// However it flaps, an endpoint goes out no more often than the shortest waits allow, and
@@ -220,10 +220,10 @@ proptest! {
         let mut picks = fastrand::Rng::with_seed(period_ms);
         while now < 120_000 {
             now += 5;
-            let i = match pool.admit(at(now)) {
-                Admission::All => picks.usize(..4),
-                Admission::Without(out) if out.as_slice() == [0] => picks.usize(1..4),
-                Admission::Probe(i) | Admission::Panic(i) => i as usize,
+            let i = match pool.screen(at(now)) {
+                Selection::All => picks.usize(..4),
+                Selection::Without(out) if out.as_slice() == [0] => picks.usize(1..4),
+                Selection::Probe(i) | Selection::Panic(i) => i as usize,
                 other => panic!("nobody else is ill: {other:?}"),
             };
             let down = (now % period_ms) as f64 >= share * period_ms as f64;

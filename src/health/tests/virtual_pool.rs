@@ -31,7 +31,7 @@ pub(super) enum Fault {
     MetricsDie,
 }
 
-/// How a request's endpoint is chosen among the admitted.
+/// How a request's endpoint is chosen among those left.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub(super) enum Picker {
     RoundRobin,
@@ -150,7 +150,7 @@ impl VirtualPool {
             Event::End(id) => self.end(id, false, None),
             Event::GiveUp(id) => {
                 if self.open.iter().any(|r| r.id == id && r.attempt.is_waiting()) {
-                    self.end(id, true, Some(Outcome::Abandoned));
+                    self.end(id, true, Some(Observation::Abandoned));
                 }
             }
         }
@@ -177,19 +177,19 @@ impl VirtualPool {
             let lost: Vec<u64> =
                 self.open.iter().filter(|r| r.endpoint == 0 && !r.fails).map(|r| r.id).collect();
             for id in lost {
-                self.end(id, true, Some(Outcome::Failed(Failure::Status(503))));
+                self.end(id, true, Some(Observation::Failed(Failure::Status(503))));
             }
         }
         self.push(TICK, Event::Scrape);
     }
 
     fn begin(&mut self, client: usize) {
-        let admitted: Vec<usize> = match self.pool.admit(self.now) {
-            Admission::All => (0..ENDPOINTS).collect(),
-            Admission::Without(out) => {
+        let admitted: Vec<usize> = match self.pool.screen(self.now) {
+            Selection::All => (0..ENDPOINTS).collect(),
+            Selection::Without(out) => {
                 (0..ENDPOINTS).filter(|&i| !out.contains(&(i as u32))).collect()
             }
-            Admission::Probe(i) | Admission::Panic(i) => vec![i as usize],
+            Selection::Probe(i) | Selection::Panic(i) => vec![i as usize],
         };
         let endpoint = self.pick(&admitted);
         let busy = self.in_flight(endpoint) as f64;
@@ -260,7 +260,7 @@ impl VirtualPool {
         self.push(rest, Event::End(id));
     }
 
-    fn end(&mut self, id: u64, lost: bool, outcome: Option<Outcome>) {
+    fn end(&mut self, id: u64, lost: bool, outcome: Option<Observation>) {
         let Some(n) = self.open.iter().position(|r| r.id == id) else { return };
         let mut request = self.open.swap_remove(n);
         if let Some(outcome) = outcome {

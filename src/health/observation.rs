@@ -25,15 +25,21 @@ impl Attempt {
         Self { sent_at, stage: Stage::Waiting }
     }
 
+    /// The attempt of a request that was sent at `sent_at`, for callers that do not keep it
+    /// between two observations. The moment must be the one of [`super::Health::sent`].
+    pub fn resumed(sent_at: Timestamp, is_answered: bool) -> Self {
+        Self { sent_at, stage: if is_answered { Stage::Answered } else { Stage::Waiting } }
+    }
+
     /// Takes the step that `outcome` is, and gives the stage before it; `None` where the outcome
     /// is no news: after a first byte only a failure is, after the end nothing is.
-    pub(super) fn advance(&mut self, outcome: Outcome) -> Option<Stage> {
+    pub(super) fn advance(&mut self, observation: Observation) -> Option<Stage> {
         let before = self.stage;
-        let (after, is_news) = match (before, outcome) {
-            (Stage::Waiting | Stage::Answered, Outcome::Answered { .. }) => {
+        let (after, is_news) = match (before, observation) {
+            (Stage::Waiting | Stage::Answered, Observation::Answered { .. }) => {
                 (Stage::Answered, before == Stage::Waiting)
             }
-            (Stage::Waiting, _) | (Stage::Answered, Outcome::Failed(_)) => (Stage::Over, true),
+            (Stage::Waiting, _) | (Stage::Answered, Observation::Failed(_)) => (Stage::Over, true),
             (Stage::Answered | Stage::Over, _) => (Stage::Over, false),
         };
         self.stage = after;
@@ -48,7 +54,7 @@ impl Attempt {
 
 /// What became of an [`Attempt`].
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Outcome {
+pub enum Observation {
     /// The first byte of a good answer came. `work` is what the endpoint had to do for it, in any
     /// unit that is the same for the whole pool: tokens queued there and of the request itself.
     Answered { work: f64 },
