@@ -175,6 +175,12 @@ impl EndpointHealth {
         }
     }
 
+    /// Its last change of standing, and when that was. An endpoint that was tried in vain changed
+    /// from ejected to ejected.
+    pub fn last_change(&self) -> Option<(Change, Timestamp)> {
+        self.machine.lock().last_change
+    }
+
     /// Requests sent there of which nothing was heard yet.
     pub fn waiting(&self) -> u32 {
         self.machine.lock().silence.waiting()

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::failures::Failures;
-use super::observation::{Attempt, Change, Failure, Observation, Reason, Scrape, Stage, Standing};
+use super::observation::{Attempt, Change, Failure, Observation, Reason, Scrape, Standing};
 use super::policy::HealthPolicy;
 use super::silence::Silence;
 use super::speed::Speed;
@@ -81,6 +81,8 @@ pub(super) struct Machine {
     refusal_disproved: bool,
     lying_since: Option<Timestamp>,
     pub lies: bool,
+    /// The last change of standing, and when it was.
+    pub last_change: Option<(Change, Timestamp)>,
 }
 
 impl Default for Machine {
@@ -98,6 +100,7 @@ impl Default for Machine {
             refusal_disproved: false,
             lying_since: None,
             lies: false,
+            last_change: None,
         }
     }
 }
@@ -198,12 +201,11 @@ impl Machine {
         observation: Observation,
         around: &Surroundings<'_>,
     ) -> Option<Change> {
-        let before = attempt.advance(observation)?;
-        if before == Stage::Waiting {
-            let is_alive =
-                matches!(observation, Observation::Answered { .. } | Observation::Rejected);
-            self.silence.over(is_alive, around.now);
+        if !attempt.conclude() {
+            return None;
         }
+        let is_alive = matches!(observation, Observation::Answered { .. } | Observation::Rejected);
+        self.silence.over(is_alive, around.now);
         if let Observation::Answered { work } = observation {
             self.speed.note(around.now.since(attempt.sent_at), work, around.now);
         }
@@ -256,7 +258,7 @@ impl Machine {
                 let since = around.now;
                 self.refusal_disproved |= self.is_refusing();
                 self.failures = Failures::default();
-                self.change(State::Returning { since }, Reason::Served)
+                self.change(State::Returning { since }, Reason::Served, since)
             }
             (State::Ejected(_), Evidence::Bad(_)) if probe && around.others >= ALL_FAIL => {
                 self.become_healthy(Reason::AllFailAlike, around)
@@ -313,7 +315,7 @@ impl Machine {
                 }
                 let out =
                     Out { since: around.now, not_before: around.now, requests: 0, silent: false };
-                self.change(State::Suspect(out), Reason::MetricsRefused)
+                self.change(State::Suspect(out), Reason::MetricsRefused, around.now)
             }
             Scrape::Read { busy } => {
                 self.note_busy(busy, in_flight, around.now);
@@ -362,7 +364,7 @@ impl Machine {
     fn become_healthy(&mut self, reason: Reason, around: &Surroundings<'_>) -> Option<Change> {
         self.failures = Failures::default();
         self.well_again(around.now);
-        self.change(State::Healthy, reason)
+        self.change(State::Healthy, reason, around.now)
     }
 
     /// Out of service, for longer the more often it happens; spread, so that endpoints that
@@ -386,14 +388,15 @@ impl Machine {
             requests: around.requests.saturating_add(policy.requests_per_probe(repetition)),
             silent: false,
         };
-        self.change(State::Ejected(out), reason)
+        self.change(State::Ejected(out), reason, now)
     }
 
     /// The change, where it is one of standing.
-    fn change(&mut self, state: State, reason: Reason) -> Option<Change> {
+    fn change(&mut self, state: State, reason: Reason, now: Timestamp) -> Option<Change> {
         let from = self.standing();
         self.state = state;
-        let to = self.standing();
-        (from != to).then_some(Change { from, to, reason })
+        let change = Change { from, to: self.standing(), reason };
+        self.last_change = Some((change, now));
+        (change.from != change.to).then_some(change)
     }
 }

@@ -4,51 +4,33 @@ use std::fmt;
 
 use crate::clock::Timestamp;
 
-/// One request sent to an endpoint, as health sees it: from the pick to the end of the exchange.
-/// It keeps the books right whatever is reported, and however often.
+/// One request sent to an endpoint, as health sees it: from the pick until the endpoint says
+/// something or the exchange ends. What is reported after that is no news.
 #[derive(Debug)]
 pub struct Attempt {
     pub(super) sent_at: Timestamp,
-    stage: Stage,
-}
-
-/// How far an [`Attempt`] has come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Stage {
-    Waiting,
-    Answered,
-    Over,
+    is_waiting: bool,
 }
 
 impl Attempt {
     pub(super) fn new(sent_at: Timestamp) -> Self {
-        Self { sent_at, stage: Stage::Waiting }
+        Self { sent_at, is_waiting: true }
     }
 
-    /// The attempt of a request that was sent at `sent_at`, for callers that do not keep it
-    /// between two observations. The moment must be the one of [`super::Health::sent`].
-    pub fn resumed(sent_at: Timestamp, is_answered: bool) -> Self {
-        Self { sent_at, stage: if is_answered { Stage::Answered } else { Stage::Waiting } }
+    /// The attempt of a request that was sent at `sent_at` and that nothing was observed of yet,
+    /// for callers that do not keep it. The moment must be the one of [`super::Health::sent`].
+    pub fn resumed(sent_at: Timestamp) -> Self {
+        Self::new(sent_at)
     }
 
-    /// Takes the step that `outcome` is, and gives the stage before it; `None` where the outcome
-    /// is no news: after a first byte only a failure is, after the end nothing is.
-    pub(super) fn advance(&mut self, observation: Observation) -> Option<Stage> {
-        let before = self.stage;
-        let (after, is_news) = match (before, observation) {
-            (Stage::Waiting | Stage::Answered, Observation::Answered { .. }) => {
-                (Stage::Answered, before == Stage::Waiting)
-            }
-            (Stage::Waiting, _) | (Stage::Answered, Observation::Failed(_)) => (Stage::Over, true),
-            (Stage::Answered | Stage::Over, _) => (Stage::Over, false),
-        };
-        self.stage = after;
-        is_news.then_some(before)
+    /// True once: something is observed.
+    pub(super) fn conclude(&mut self) -> bool {
+        std::mem::replace(&mut self.is_waiting, false)
     }
 
-    /// True until the endpoint has said something or the exchange is over.
+    /// True until something is observed.
     pub fn is_waiting(&self) -> bool {
-        self.stage == Stage::Waiting
+        self.is_waiting
     }
 }
 
@@ -73,16 +55,15 @@ pub enum Failure {
     /// A response of 5xx. The gateway reports a connection that cannot be made, or is lost before
     /// the response, as 503, and its own time-out as 504.
     Status(u16),
-    /// The exchange ended without a response while its client was still there.
+    /// Nothing came for longer than any answer takes.
     NoResponse,
-    /// The response broke off while its client was still there.
-    CutShort,
 }
 
 impl Failure {
-    /// What a response with this status says about the endpoint, if anything.
+    /// What a response with this status says about the endpoint, if anything. What a server does
+    /// not know how to do (501, 505) is no illness.
     pub fn of_status(status: u16) -> Option<Self> {
-        (status >= 500).then_some(Self::Status(status))
+        (status >= 500 && !matches!(status, 501 | 505)).then_some(Self::Status(status))
     }
 }
 
@@ -91,7 +72,6 @@ impl fmt::Display for Failure {
         match self {
             Self::Status(status) => write!(f, "status {status}"),
             Self::NoResponse => f.write_str("no response"),
-            Self::CutShort => f.write_str("a response cut short"),
         }
     }
 }

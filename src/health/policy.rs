@@ -4,8 +4,6 @@ use std::time::Duration;
 /// operator; the defaults are meant to be left alone.
 #[derive(Clone, Debug, PartialEq)]
 pub struct HealthPolicy {
-    /// `false`: everything is observed, nothing is ever left out. Default `true`.
-    pub enabled: bool,
     /// Failures in a row, at least, before an endpoint is ejected. More are asked for where the
     /// rest of the pool fails too. Default 3.
     pub failures_in_a_row: u32,
@@ -43,7 +41,6 @@ pub struct HealthPolicy {
 impl Default for HealthPolicy {
     fn default() -> Self {
         Self {
-            enabled: true,
             failures_in_a_row: 3,
             failure_share: 0.2,
             max_ejected_share: 0.5,

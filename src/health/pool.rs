@@ -83,9 +83,6 @@ impl Health {
         now: Timestamp,
         rng: &mut fastrand::Rng,
     ) -> Screening {
-        if !self.policy.enabled {
-            return Screening::plain(Selection::All);
-        }
         let limit = self.hang_limit();
         let mut count = 0;
         let mut is_any_ill = false;
@@ -226,9 +223,7 @@ impl Health {
             Observation::Answered { .. } | Observation::Rejected => 0.0,
         };
         let around = self.surroundings(now, others, rng.f64());
-        let change =
-            endpoint.step(&self.policy, |machine| machine.observe(attempt, observation, &around));
-        change.filter(|_| self.policy.enabled)
+        endpoint.step(&self.policy, |machine| machine.observe(attempt, observation, &around))
     }
 
     /// Takes in how reading the metrics of `endpoint` went; `in_flight` requests of ours were
@@ -241,8 +236,7 @@ impl Health {
         now: Timestamp,
     ) -> Option<Change> {
         let around = self.surroundings(now, 0.0, 0.0);
-        let change = endpoint.step(&self.policy, |m| m.scraped(scrape, in_flight, &around));
-        change.filter(|_| self.policy.enabled)
+        endpoint.step(&self.policy, |machine| machine.scraped(scrape, in_flight, &around))
     }
 
     /// How fast an endpoint is beside the others, by its time to first byte per unit of work: 1

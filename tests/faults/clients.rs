@@ -46,12 +46,8 @@ impl Clients {
         self.shared.seen.lock().len()
     }
 
-    /// Those sent from `from` on that have ended by now: how many, and how many of them failed.
-    pub fn since(&self, from: Instant) -> (usize, usize) {
-        self.between(from, Instant::now())
-    }
-
-    /// The same of those sent before `to`.
+    /// Those sent from `from` on and before `to` that have ended: how many, and how many of them
+    /// failed.
     pub fn between(&self, from: Instant, to: Instant) -> (usize, usize) {
         let seen = self.shared.seen.lock();
         let sent = seen.iter().filter(|s| s.sent_at >= from && s.sent_at < to);

@@ -24,12 +24,8 @@ struct Driven {
 
 impl Driven {
     fn new(count: usize) -> Self {
-        Self::with(count, HealthPolicy::default())
-    }
-
-    fn with(count: usize, policy: HealthPolicy) -> Self {
         Self {
-            health: Health::new(policy),
+            health: Health::new(HealthPolicy::default()),
             endpoints: (0..count).map(|_| EndpointHealth::default()).collect(),
             rng: fastrand::Rng::with_seed(7),
         }

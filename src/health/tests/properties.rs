@@ -19,7 +19,6 @@ fn outcome() -> impl Strategy<Value = Observation> {
         4 => Just(GOOD),
         4 => Just(BAD),
         1 => Just(Observation::Failed(Failure::NoResponse)),
-        1 => Just(Observation::Failed(Failure::CutShort)),
         1 => Just(Observation::Rejected),
         2 => Just(Observation::Abandoned),
     ]
@@ -97,10 +96,9 @@ impl Model {
                 let (i, mut attempt) = self.open.swap_remove(usize::from(which) % self.open.len());
                 let sent_at = attempt.sent_at;
                 self.pool.observe(i, &mut attempt, outcome, self.now);
-                if attempt.is_waiting() || matches!(outcome, Observation::Answered { .. }) {
-                    // It goes on after its first byte.
-                    self.open.push((i, attempt));
-                }
+                assert!(!attempt.is_waiting());
+                // What comes after that is no news.
+                assert_eq!(self.pool.observe(i, &mut attempt, BAD, self.now), None);
                 self.probing[i].take_if(|probe| *probe == sent_at);
             }
             Event::Scrape(i, scrape, in_flight) => {

@@ -93,9 +93,8 @@ pub(super) struct VirtualPool {
 
 impl VirtualPool {
     pub(super) fn run(setup: Setup) -> Self {
-        let policy = HealthPolicy { enabled: setup.health, ..HealthPolicy::default() };
         let mut this = Self {
-            pool: Driven::with(ENDPOINTS, policy),
+            pool: Driven::new(ENDPOINTS),
             now: at(0),
             events: BinaryHeap::new(),
             next: 0,
@@ -185,6 +184,7 @@ impl VirtualPool {
 
     fn begin(&mut self, client: usize) {
         let admitted: Vec<usize> = match self.pool.screen(self.now) {
+            _ if !self.setup.health => (0..ENDPOINTS).collect(),
             Selection::All => (0..ENDPOINTS).collect(),
             Selection::Without(out) => {
                 (0..ENDPOINTS).filter(|&i| !out.contains(&(i as u32))).collect()
