@@ -38,6 +38,7 @@ pub mod ext_proc;
 pub mod files;
 pub mod flow_control;
 pub mod headers;
+pub mod health;
 #[cfg(feature = "kubernetes")]
 pub mod kubernetes;
 pub mod loader;

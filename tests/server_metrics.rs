@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use epp::endpoints::{EndpointSpec, Pool, SignalValues};
 use epp::telemetry::{
-    Completion, MeanAndDeviation, Metrics, PoolReading, PoolSource, ScrapeErrors,
+    Completion, HealthReading, MeanAndDeviation, Metrics, PoolReading, PoolSource, ScrapeErrors,
 };
 
 fn endpoint(name: &str, namespace: &str) -> EndpointSpec {
@@ -248,6 +248,7 @@ fn the_pool_is_read_at_scrape_time() {
                 running: MeanAndDeviation { mean: 7.0, deviation: 0.5 },
             }),
             scrape_errors: Box::new(|| ScrapeErrors { poll: 4, extract: 5 }),
+            health: Some(Box::new(|_| HealthReading { is_out: true, ejections: 3, returns: 2 })),
         })
         .unwrap();
     pool.replace(vec![endpoint("w-rank-0", "ns")]);
@@ -255,6 +256,9 @@ fn the_pool_is_read_at_scrape_time() {
     endpoint.signals.store(SignalValues { waiting: 9, ..Default::default() });
     for (name, rest) in [
         ("llm_d_epp_ready_endpoints", r#"{name="llama"} 2"#),
+        ("llm_d_epp_ejected_endpoints", r#"{name="llama"} 1"#),
+        ("llm_d_epp_endpoint_ejections_total", r#"{endpoint_name="w-rank-0",namespace="ns"} 3"#),
+        ("llm_d_epp_endpoint_returns_total", r#"{endpoint_name="w-rank-0",namespace="ns"} 2"#),
         ("inference_pool_ready_pods", r#"{name="llama"} 2"#),
         ("llm_d_epp_average_kv_cache_utilization", r#"{name="llama"} 0.5"#),
         ("inference_pool_average_kv_cache_utilization", r#"{name="llama"} 0.5"#),

@@ -10,15 +10,18 @@ use super::{configuration, refused};
 use crate::api::Parsers;
 use crate::cli::{Exit, Options};
 use crate::clock;
-use crate::datalayer::{DataLayer, ScrapeCounters, Settings, pool_averages};
+use crate::datalayer::{DataLayer, ScrapeCounters, ScrapeListener, Settings, pool_averages};
 use crate::endpoints::Pool;
-use crate::exchange::{Director, ExchangeContext, OutcomeListener, Randomness, ShedWhenSaturated};
+use crate::exchange::{
+    Director, ExchangeContext, HealthWatch, OutcomeListener, Randomness, ShedWhenSaturated,
+};
 use crate::loader::{Hooks, Pipeline};
 use crate::objectives::Objectives;
 use crate::scheduling::{DecisionOptions, EndpointHook, Lifecycle, Runtime};
 use crate::server::{Admin, MetricsAuth, Readiness};
 use crate::telemetry::{
-    AccessLog, DecisionLog, MeanAndDeviation, Metrics, PoolReading, PoolSource, ScrapeErrors,
+    AccessLog, DecisionLog, HealthLog, HealthReader, HealthReading, MeanAndDeviation, Metrics,
+    PoolReading, PoolSource, ScrapeErrors,
 };
 
 /// One pool at work; it ends when dropped.
@@ -27,6 +30,7 @@ pub struct PoolRuntime {
     context: Arc<ExchangeContext>,
     metrics: Arc<Metrics>,
     decisions: Arc<DecisionLog>,
+    health: Option<Arc<HealthWatch>>,
     readiness: Arc<Readiness>,
     workers: Workers,
     lifecycles: Vec<Arc<dyn Lifecycle>>,
@@ -46,9 +50,13 @@ impl PoolRuntime {
         let workers =
             Workers::start(options, pipeline.discovery.clone(), &pool, &objectives).await?;
 
+        let health = options.health.clone().map(|policy| {
+            let has_metrics = pipeline.scrape.is_some();
+            Arc::new(HealthWatch::new(policy, pool.clone(), has_metrics, Arc::new(HealthLog)))
+        });
         let counters = Arc::new(ScrapeCounters::default());
-        let data_layer = start_data_layer(options, &pipeline, &pool, &counters)?;
-        let metrics = metrics(options, workers.pool_name(), &pool, &counters)?;
+        let data_layer = start_data_layer(options, &pipeline, &pool, &counters, health.as_ref())?;
+        let metrics = metrics(options, workers.pool_name(), &pool, &counters, health.as_ref())?;
         let tell = Arc::downgrade(&metrics);
         objectives.on_models(move |names| {
             if let Some(metrics) = tell.upgrade() {
@@ -76,6 +84,9 @@ impl PoolRuntime {
         if decisions.is_on() {
             listeners.push(decisions.clone());
         }
+        if let Some(health) = &health {
+            listeners.push(health.clone());
+        }
         listeners.extend(outcomes);
         let runtime: Arc<dyn Runtime> = Arc::new(TokioRuntime::default());
         let context = Arc::new(ExchangeContext {
@@ -84,6 +95,7 @@ impl PoolRuntime {
                 scheduler,
                 objectives,
                 admission: Arc::new(ShedWhenSaturated(saturation)),
+                health: health.clone(),
                 ignore_subset: options.ignore_subset,
                 options: DecisionOptions {
                     scores: options.emit_scores,
@@ -107,6 +119,7 @@ impl PoolRuntime {
             context,
             metrics,
             decisions,
+            health,
             readiness,
             workers,
             lifecycles,
@@ -144,6 +157,7 @@ impl PoolRuntime {
             pool: self.pool.clone(),
             readiness: self.readiness.clone(),
             staleness: options.staleness,
+            health: self.health.clone(),
             auth: auth.or_else(|| self.workers.metrics_auth(options)),
         }
     }
@@ -178,6 +192,7 @@ fn start_data_layer(
     pipeline: &Pipeline,
     pool: &Pool,
     counters: &Arc<ScrapeCounters>,
+    health: Option<&Arc<HealthWatch>>,
 ) -> Result<Option<DataLayer>, Exit> {
     let Some(scrape) = pipeline.scrape.clone() else { return Ok(None) };
     let settings = Settings {
@@ -185,6 +200,11 @@ fn start_data_layer(
         engines: pipeline.engines.clone(),
         tick: options.scrape_interval,
         needs: pipeline.needs,
+        listener: health.cloned().map(|watch| {
+            ScrapeListener(Arc::new(move |endpoint, scrape, now| {
+                watch.scraped(endpoint, scrape, now);
+            }))
+        }),
     };
     DataLayer::start(pool, settings, counters.clone()).map(Some).map_err(|e| refused(2, e))
 }
@@ -194,6 +214,7 @@ fn metrics(
     pool_name: String,
     pool: &Arc<Pool>,
     counters: &Arc<ScrapeCounters>,
+    health: Option<&Arc<HealthWatch>>,
 ) -> Result<Arc<Metrics>, Exit> {
     let metrics = Arc::new(Metrics::new().map_err(|e| refused(1, e))?);
     let staleness = options.staleness;
@@ -218,6 +239,16 @@ fn metrics(
         scrape_errors: Box::new(move || ScrapeErrors {
             poll: errors.poll_errors.load(Ordering::Relaxed),
             extract: errors.extract_errors.load(Ordering::Relaxed),
+        }),
+        health: health.cloned().map(|watch| -> HealthReader {
+            Box::new(move |endpoint| {
+                let health = watch.of(endpoint);
+                HealthReading {
+                    is_out: health.is_out(),
+                    ejections: health.ejections(),
+                    returns: health.returns(),
+                }
+            })
         }),
     };
     metrics.add_pool(source).map_err(|e| refused(1, e))?;

@@ -160,6 +160,36 @@ pub(super) struct Flags {
     #[arg(long, value_name = "METRIC", help_heading = "Metrics of the workers")]
     pub cache_info_metric: Option<String>,
 
+    /// Keep requests away from workers that fail or hang, as epp sees it itself
+    #[arg(long, default_value_t = true, help_heading = "Health of the workers")]
+    pub endpoint_health: bool,
+    /// Failures in a row after which a worker is ejected, at least; more where others fail too
+    #[arg(long, value_name = "N", default_value_t = 3,
+        value_parser = clap::value_parser!(u32).range(1..),
+        help_heading = "Health of the workers")]
+    pub endpoint_health_failures: u32,
+    /// Share of the workers, at most, that are left out; beyond it all are used
+    #[arg(long, value_name = "SHARE", value_parser = share, default_value_t = 0.5,
+        help_heading = "Health of the workers")]
+    pub endpoint_health_max_ejected: f64,
+    /// Wait until an ejected worker is tried with a request; it doubles when that fails
+    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "1s",
+        help_heading = "Health of the workers")]
+    pub endpoint_health_base_ejection: Duration,
+    /// Longest such wait, as long as there are enough requests to spare one
+    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "5s",
+        help_heading = "Health of the workers")]
+    pub endpoint_health_max_ejection: Duration,
+    /// Time in which the share of a worker that is back grows to a full one
+    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "3s",
+        help_heading = "Health of the workers")]
+    pub endpoint_health_return_time: Duration,
+    /// A worker hangs when it answers nothing for so many times as long as 99 % of the pool's
+    /// first bytes take
+    #[arg(long, value_name = "FACTOR", value_parser = factor, default_value_t = 3.0,
+        help_heading = "Health of the workers")]
+    pub endpoint_health_hang_factor: f64,
+
     /// Verbosity: 1 without a line per request, 2 or 3 with one, 4 debug, 5 trace
     #[arg(
         short,
@@ -269,6 +299,16 @@ fn size(text: &str) -> Result<usize, String> {
 
 fn duration(text: &str) -> Result<Duration, String> {
     parse_duration(text).ok_or_else(|| "expected a duration such as 50ms, 2s or 1m30s".into())
+}
+
+fn share(text: &str) -> Result<f64, String> {
+    let share = text.parse().ok().filter(|share| (0.0..=1.0).contains(share));
+    share.ok_or_else(|| "expected a share from 0 to 1, such as 0.5".into())
+}
+
+fn factor(text: &str) -> Result<f64, String> {
+    let factor = text.parse().ok().filter(|f: &f64| f.is_finite() && *f >= 1.0);
+    factor.ok_or_else(|| "expected a number from 1 on, such as 3".into())
 }
 
 fn encoder(text: &str) -> Result<Encoder, String> {

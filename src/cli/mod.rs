@@ -16,6 +16,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory, FromArgMatches};
 
 use crate::discovery::ListedEndpoint;
+use crate::health::HealthPolicy;
 use crate::loader::LoadOptions;
 use crate::server::TlsPolicy;
 use crate::telemetry::logging::LogOptions;
@@ -145,6 +146,8 @@ pub struct Options {
     pub drain_timeout: Duration,
     pub scrape_interval: Duration,
     pub staleness: Duration,
+    /// `None`: nobody is taken to be ill.
+    pub health: Option<HealthPolicy>,
     pub admin: AdminOptions,
     pub stream_metrics: bool,
     /// Decisions kept with their explanation; 0 = none.

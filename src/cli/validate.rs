@@ -12,6 +12,7 @@ use super::{
 };
 use crate::datalayer::MIN_TICK;
 use crate::discovery::parse_endpoint_list;
+use crate::health::HealthPolicy;
 use crate::loader::LoadOptions;
 use crate::scrape_config::Scheme;
 use crate::server::TlsPolicy;
@@ -184,6 +185,7 @@ fn options(
         drain_timeout: flags.drain_timeout,
         scrape_interval: scrape_interval(flags.refresh_metrics_interval, findings),
         staleness: flags.metrics_staleness_threshold,
+        health: flags.endpoint_health.then(|| health(&flags)),
         admin: admin(&mut flags, findings),
         stream_metrics: flags.enable_grpc_stream_metrics,
         explain_decisions: flags.explain_decisions,
@@ -195,6 +197,22 @@ fn options(
             flags.zap_time_encoding,
         ),
         warnings: std::mem::take(&mut findings.warnings),
+    }
+}
+
+fn health(flags: &Flags) -> HealthPolicy {
+    // A scrape or two may be late.
+    let stale_after =
+        flags.metrics_staleness_threshold.max(flags.refresh_metrics_interval.saturating_mul(4));
+    HealthPolicy {
+        failures_in_a_row: flags.endpoint_health_failures,
+        max_ejected_share: flags.endpoint_health_max_ejected,
+        base_ejection: flags.endpoint_health_base_ejection,
+        max_ejection: flags.endpoint_health_max_ejection,
+        return_time: flags.endpoint_health_return_time,
+        hang_factor: flags.endpoint_health_hang_factor,
+        stale_after,
+        ..HealthPolicy::default()
     }
 }
 

@@ -5,11 +5,13 @@ use std::time::Duration;
 
 use rustls::ClientConfig;
 
-use super::ScrapeCounters;
 use super::connection::DiscardBuffer;
 use super::extract::Plan;
 use super::http::Buffer;
+use super::{ScrapeCounters, ScrapeListener};
+use crate::clock::Timestamp;
 use crate::endpoints::Endpoint;
+use crate::health::Scrape;
 use crate::scrape_config::{EngineMaps, Needs, ScrapeConfig};
 
 /// What all workers share.
@@ -20,6 +22,7 @@ pub(super) struct Common {
     /// Time between two scrapes of one worker.
     pub(super) tick: Duration,
     pub(super) discard: DiscardBuffer,
+    listener: Option<ScrapeListener>,
     engines: EngineMaps,
     /// One plan per engine, in the order of `engines`.
     plans: Vec<Arc<Plan>>,
@@ -36,6 +39,7 @@ impl Common {
         needs: Needs,
         tick: Duration,
         counters: Arc<ScrapeCounters>,
+        listener: Option<ScrapeListener>,
     ) -> Self {
         let plans = engines.engines.iter().map(|map| Arc::new(Plan::new(map, needs))).collect();
         Self {
@@ -44,6 +48,7 @@ impl Common {
             counters,
             tick,
             discard: DiscardBuffer::new(),
+            listener,
             engines,
             plans,
             empty_plan: Arc::default(),
@@ -56,6 +61,13 @@ impl Common {
         let name = &self.engines.for_labels(&endpoint.labels()).name;
         let index = self.engines.engines.iter().position(|map| map.name == *name);
         index.and_then(|i| self.plans.get(i)).unwrap_or(&self.empty_plan).clone()
+    }
+
+    /// Tells how a scrape went.
+    pub(super) fn scraped(&self, endpoint: &Endpoint, scrape: Scrape, now: Timestamp) {
+        if let Some(ScrapeListener(listener)) = &self.listener {
+            listener(endpoint, scrape, now);
+        }
     }
 
     /// A buffer with nothing in it.

@@ -27,7 +27,9 @@ use std::time::Duration;
 pub use averages::{Averages, PoolAverages, Spread, pool_averages};
 pub use counters::{EndpointErrors, ScrapeCounters};
 
-use crate::endpoints::Pool;
+use crate::clock::Timestamp;
+use crate::endpoints::{Endpoint, Pool};
+use crate::health::Scrape;
 use crate::scrape_config::{EngineMaps, Needs, Scheme, ScrapeConfig};
 use common::Common;
 use scraper::Command;
@@ -45,6 +47,20 @@ pub struct Settings {
     pub tick: Duration,
     /// Where nothing is needed nothing is scraped.
     pub needs: Needs,
+    pub listener: Option<ScrapeListener>,
+}
+
+/// Told how every scrape of an endpoint went.
+#[derive(Clone)]
+pub struct ScrapeListener(pub Arc<ScrapeFn>);
+
+/// Takes the endpoint, how it went, and when.
+pub type ScrapeFn = dyn Fn(&Endpoint, Scrape, Timestamp) + Send + Sync;
+
+impl std::fmt::Debug for ScrapeListener {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("ScrapeListener")
+    }
 }
 
 impl Default for Settings {
@@ -55,6 +71,7 @@ impl Default for Settings {
             engines: EngineMaps::default(),
             tick: MIN_TICK,
             needs: Needs { queue: true, running: true, kv: true, lora: true, cache: true },
+            listener: None,
         }
     }
 }
@@ -87,7 +104,7 @@ impl DataLayer {
         settings: Settings,
         counters: Arc<ScrapeCounters>,
     ) -> Result<Self, StartError> {
-        let Settings { scrape, engines, tick, needs } = settings;
+        let Settings { scrape, engines, tick, needs, listener } = settings;
         if !needs.any() {
             return Ok(Self { running: None });
         }
@@ -99,7 +116,7 @@ impl DataLayer {
             Scheme::Https => Some(tls::client_config(&scrape)?),
         };
         let tick = scrape.interval.unwrap_or(tick).max(MIN_TICK);
-        let common = Common::new(scrape, tls, engines, needs, tick, counters);
+        let common = Common::new(scrape, tls, engines, needs, tick, counters, listener);
         let (sender, receiver) = mpsc::channel();
         let thread = std::thread::Builder::new()
             .name("scraper".into())

@@ -14,6 +14,7 @@ use super::health::{Condition, Health};
 use super::http::{Body, Buffer, HttpError};
 use crate::clock::{Timestamp, nanos};
 use crate::endpoints::Endpoint;
+use crate::health::Scrape;
 
 /// Time a worker has to answer, from the request (or the connection, if there is none) to the
 /// last byte. The reference's budget for a poll.
@@ -96,6 +97,13 @@ enum PollError {
     Status(u16),
     #[error("{0}")]
     Http(#[from] HttpError),
+}
+
+impl PollError {
+    /// Nobody listens there.
+    fn is_refusal(&self) -> bool {
+        matches!(self, Self::Io(e) if e.kind() == io::ErrorKind::ConnectionRefused)
+    }
 }
 
 impl Worker {
@@ -230,12 +238,17 @@ impl Worker {
         common.counters.extract_failed(&self.errors, problems);
         if reading.is_failure() {
             self.tell(Condition::Failing, now, |plan| plan.describe(&reading));
+            common.scraped(&self.endpoint, Scrape::Failed, now);
             self.back_off(now, common);
             return;
         }
         let condition = if problems > 0 { Condition::Partial } else { Condition::Good };
         self.tell(condition, now, |plan| plan.describe(&reading));
         reading.store(&self.endpoint.signals, now);
+        let signals = self.endpoint.signals.load();
+        // Only a complete reading says how busy it is.
+        let busy = (problems == 0).then(|| signals.waiting.saturating_add(signals.running));
+        common.scraped(&self.endpoint, Scrape::Read { busy }, now);
         self.failures = 0;
         // The next multiple of the tick: what was missed is not made up for.
         let missed = nanos(now.since(self.due)) / nanos(common.tick);
@@ -248,6 +261,8 @@ impl Worker {
         self.release_buffer(common, true);
         common.counters.poll_failed(&self.errors);
         self.tell(Condition::Failing, now, |_| error.to_string());
+        let scrape = if error.is_refusal() { Scrape::Refused } else { Scrape::Failed };
+        common.scraped(&self.endpoint, scrape, now);
         self.back_off(now, common);
     }
 

@@ -77,12 +77,13 @@ impl InFlight {
         self.prompt_tokens.load(Ordering::Relaxed)
     }
 
-    /// A request begins; it holds `tokens` until they are released.
-    pub(super) fn begin(&self, tokens: i64, prompt_tokens: i64) {
+    /// A request begins; it holds `tokens` until they are released. What waited before it comes
+    /// back: requests unanswered, and tokens.
+    pub(super) fn begin(&self, tokens: i64, prompt_tokens: i64) -> (i64, i64) {
         self.requests.fetch_add(1, Ordering::Relaxed);
-        self.unanswered.fetch_add(1, Ordering::Relaxed);
-        self.tokens.fetch_add(tokens, Ordering::Relaxed);
         self.prompt_tokens.fetch_add(prompt_tokens, Ordering::Relaxed);
+        let unanswered = self.unanswered.fetch_add(1, Ordering::Relaxed);
+        (unanswered, self.tokens.fetch_add(tokens, Ordering::Relaxed))
     }
 
     /// The answer to a request begins.

@@ -30,13 +30,22 @@ pub struct Reservation {
     tokens: i64,
     answered: bool,
     ended: bool,
+    /// Requests unanswered and tokens there when this one came.
+    before: (i64, i64),
 }
 
 impl Reservation {
     pub fn new(endpoint: Arc<Endpoint>, terms: ReservationTerms) -> Self {
         let tokens = i64::from(terms.tokens);
-        endpoint.in_flight.begin(tokens, prompt_tokens(terms));
-        Self { endpoint, terms, tokens, answered: false, ended: false }
+        let before = endpoint.in_flight.begin(tokens, prompt_tokens(terms));
+        Self { endpoint, terms, tokens, answered: false, ended: false, before }
+    }
+
+    /// What the endpoint had to get through until it could answer: requests whose answer had not
+    /// begun, and tokens that were to be worked on, this request's included.
+    pub fn work(&self) -> (i64, i64) {
+        let (requests, tokens) = self.before;
+        (requests.max(0) + 1, tokens.max(0) + i64::from(self.terms.tokens))
     }
 
     /// The answer begins: the prompt has been worked on, so its tokens are let go of while the

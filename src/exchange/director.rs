@@ -5,10 +5,10 @@ use std::cell::RefCell;
 use std::sync::Arc;
 
 use super::context::Randomness;
-use super::{Admission, Admitted, Arrival, EndpointSubset};
+use super::{Admission, Admitted, Arrival, EndpointSubset, HealthWatch};
 use crate::clock::Timestamp;
 use crate::endpoints::{Endpoint, Pool};
-use crate::error::RequestError;
+use crate::error::{DropReason, RequestError};
 use crate::objectives::Objectives;
 use crate::scheduling::{
     Ask, Candidate, Decision, DecisionOptions, InferenceRequest, Refusal, RequestData, Scheduler,
@@ -21,6 +21,8 @@ pub struct Director {
     pub scheduler: Scheduler,
     pub objectives: Arc<Objectives>,
     pub admission: Arc<dyn Admission>,
+    /// Keeps requests away from endpoints that are ill; `None`: nobody is taken to be.
+    pub health: Option<Arc<HealthWatch>>,
     /// `--disable-endpoint-subset-filter`: whatever the gateway allows, use the whole pool.
     pub ignore_subset: bool,
     /// What every decision is to tell.
@@ -71,22 +73,46 @@ impl Director {
         now: Timestamp,
     ) -> Result<Decision, Refusal> {
         let snapshot = self.pool.snapshot();
-        let candidates: Vec<Candidate<'_>> = match self.effective(subset) {
+        let mut candidates: Vec<Candidate<'_>> = match self.effective(subset) {
             None => snapshot.endpoints.iter().map(Candidate::new).collect(),
             Some(subset) => {
                 subset.of(&snapshot.endpoints).into_iter().map(Candidate::new).collect()
             }
         };
+        let Some(watch) = &self.health else { return self.pick(request, &candidates, data, now) };
+        watch.correct(&mut candidates, now);
+        let screened = self
+            .randomness
+            .with(|rng| watch.screen(request, &candidates, now, &mut rng.borrow_mut()));
+        let Some(screened) = screened else { return self.pick(request, &candidates, data, now) };
+        let mut decided = self.pick(request, &screened.left, data.clone(), now);
+        // Those left may all be of the wrong kind, prefill workers for instance: better one that
+        // is ill than none.
+        let all_the_same = decided.as_ref().is_err_and(is_for_want_of_endpoints);
+        if all_the_same {
+            decided = self.pick(request, &candidates, data, now);
+        }
+        watch.settle(&screened, decided.as_ref().ok().and_then(Decision::target));
+        let explanation = match &mut decided {
+            Ok(decision) => decision.explanation.as_deref_mut(),
+            Err(refusal) => refusal.explanation.as_deref_mut(),
+        };
+        if let Some(explanation) = explanation {
+            explanation.health = Some(watch.explain(&screened, &candidates, all_the_same));
+        }
+        decided
+    }
+
+    fn pick(
+        &self,
+        request: &InferenceRequest,
+        candidates: &[Candidate<'_>],
+        data: RequestData,
+        now: Timestamp,
+    ) -> Result<Decision, Refusal> {
         self.randomness.with(|rng: &RefCell<fastrand::Rng>| {
             let options = self.options;
-            self.scheduler.schedule(Ask {
-                request,
-                candidates: &candidates,
-                data,
-                now,
-                rng,
-                options,
-            })
+            self.scheduler.schedule(Ask { request, candidates, data, now, rng, options })
         })
     }
 
@@ -99,10 +125,13 @@ impl Director {
         subset: Option<&EndpointSubset>,
     ) -> Result<Arc<Endpoint>, RequestError> {
         let snapshot = self.pool.snapshot();
-        let allowed: Vec<&Arc<Endpoint>> = match self.effective(subset) {
+        let mut allowed: Vec<&Arc<Endpoint>> = match self.effective(subset) {
             None => snapshot.endpoints.iter().collect(),
             Some(subset) => subset.of(&snapshot.endpoints),
         };
+        if let Some(watch) = &self.health {
+            watch.leave_out_ill(&mut allowed);
+        }
         let choose =
             |rng: &RefCell<fastrand::Rng>| rng.borrow_mut().choice(&allowed).map(|e| Arc::clone(e));
         self.randomness.with(choose).ok_or_else(RequestError::no_candidates)
@@ -111,4 +140,9 @@ impl Director {
     fn effective<'s>(&self, subset: Option<&'s EndpointSubset>) -> Option<&'s EndpointSubset> {
         subset.filter(|_| !self.ignore_subset)
     }
+}
+
+/// True for the refusals of a scheduler that had candidates and found none of them fit.
+fn is_for_want_of_endpoints(refusal: &Refusal) -> bool {
+    matches!(refusal.error.drop_reason, Some(DropReason::NoEndpoints | DropReason::Saturated))
 }

@@ -15,6 +15,7 @@ mod deciding;
 mod director;
 #[allow(clippy::module_inception, reason = "the room's noun is its main file's")]
 mod exchange;
+mod health_watch;
 mod intervals;
 mod outcome;
 mod pending_request;
@@ -25,6 +26,7 @@ pub use admission::{Admission, Admitted, Arrival, Permit, ShedWhenSaturated};
 pub use context::{ExchangeContext, Randomness};
 pub use director::Director;
 pub use exchange::{BodyKnown, Exchange, Forward};
+pub use health_watch::{HealthListener, HealthWatch};
 pub use intervals::{CHUNK_INTERVAL_BUCKETS, ChunkIntervals};
 pub use outcome::{Ending, Outcome, OutcomeListener, Response, Times};
 pub use pending_request::PendingRequest;

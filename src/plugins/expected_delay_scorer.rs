@@ -69,6 +69,8 @@ impl ExpectedDelayScorer {
     /// - `w` is `streamDelayWeight`: what delays streams counts less than what delays first
     ///   tokens.
     ///
+    /// All of it takes longer at an endpoint that was found to be slower than the others.
+    ///
     /// Everything is counted by reservations, at the moment of the pick: nothing is scraped, so
     /// nothing is stale, and a burst sees itself.
     fn delay(&self, candidate: &Candidate<'_>, own: f64, prompt: f64) -> f64 {
@@ -78,7 +80,7 @@ impl ExpectedDelayScorer {
         let context = candidate.in_flight_prompt_tokens.max(0) as f64;
         let step = SEQUENCE_PER_STEP * 2.0 * n + CONTEXT_TOKEN_PER_STEP * (context + n * prompt);
         let streams = own * (n - waiting).max(0.0) + self.answer_tokens * step;
-        queued + own + self.stream_delay_weight * streams
+        (queued + own + self.stream_delay_weight * streams) / candidate.speed
     }
 }
 

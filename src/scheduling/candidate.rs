@@ -18,6 +18,9 @@ pub struct Candidate<'a> {
     pub in_flight_tokens: i64,
     /// Prompt tokens of all requests we sent there that have not ended.
     pub in_flight_prompt_tokens: i64,
+    /// How fast it answers beside the others, whatever it has to do: 1 for as fast as they, 0.5
+    /// for half as fast; 1 where that is not known.
+    pub speed: f64,
 }
 
 impl<'a> Candidate<'a> {
@@ -28,6 +31,7 @@ impl<'a> Candidate<'a> {
             in_flight_unanswered: endpoint.in_flight.unanswered(),
             in_flight_tokens: endpoint.in_flight.tokens(),
             in_flight_prompt_tokens: endpoint.in_flight.prompt_tokens(),
+            speed: 1.0,
             endpoint,
         }
     }

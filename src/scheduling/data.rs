@@ -4,6 +4,7 @@
 use std::any::Any;
 use std::fmt;
 use std::marker::PhantomData;
+use std::sync::Arc;
 
 use smallvec::SmallVec;
 
@@ -43,10 +44,11 @@ impl<T> fmt::Debug for DataKey<T> {
     }
 }
 
-type Slot = Option<Box<dyn Any + Send + Sync>>;
+/// Shared, so that a request that is scheduled a second time has what was found for the first.
+type Slot = Option<Arc<dyn Any + Send + Sync>>;
 
 /// What producers worked out for one request.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct RequestData {
     slots: SmallVec<[Slot; 4]>,
 }
@@ -73,7 +75,7 @@ impl RequestData {
         if self.slots.len() <= key.slot {
             self.slots.resize_with(key.slot + 1, || None);
         }
-        self.slots[key.slot] = Some(Box::new(value));
+        self.slots[key.slot] = Some(Arc::new(value));
     }
 }
 

@@ -9,6 +9,31 @@ pub struct Explanation {
     /// Requests that were in flight to each candidate when the request was looked at.
     pub in_flight: Vec<i64>,
     pub profiles: Vec<ProfileExplanation>,
+    /// What the health of endpoints had to do with it, if anything.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub health: Option<HealthStep>,
+}
+
+/// Endpoints that were no candidates because of their health.
+#[derive(Clone, Debug, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct HealthStep {
+    /// `ip:port` of the endpoint that this request was to try: the only candidate then.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tried: Option<String>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub left_out: Vec<LeftOut>,
+    /// The configuration could not place the request with those left, so all were candidates.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub all_the_same: bool,
+}
+
+#[derive(Clone, Debug, Serialize)]
+pub struct LeftOut {
+    /// `ip:port`.
+    pub endpoint: String,
+    /// Where it stands: ejected, say.
+    pub standing: &'static str,
 }
 
 #[derive(Clone, Debug, Default, Serialize)]

@@ -28,7 +28,7 @@ pub use cycle::Cycle;
 pub use data::{DataKey, PrefixMatch, RequestData, RequestDatum, TokenLoad};
 pub use decision::{Decision, DecisionOptions, ProfileDecision, Refusal};
 pub use directions::{Directions, MetadataEntry, MetadataValue};
-pub use explain::{Explanation, FilterStep, ProfileExplanation, ScorerStep};
+pub use explain::{Explanation, FilterStep, HealthStep, LeftOut, ProfileExplanation, ScorerStep};
 pub use hooks::{
     Admitter, AwaitingProducer, BoxFuture, DebugState, EndpointHook, Lifecycle, PickObserver,
     Picked, Producer, Put, RequestHook, RequestProcessor, ResponseHook, RoutedRequest, Runtime,

@@ -217,6 +217,7 @@ fn begin_explanation(candidates: &[Candidate<'_>]) -> Explanation {
         candidates: candidates.iter().map(|c| c.endpoint.host_port.to_string()).collect(),
         in_flight: candidates.iter().map(|c| c.in_flight_requests).collect(),
         profiles: Vec::new(),
+        health: None,
     }
 }
 

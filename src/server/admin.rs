@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 use super::{Incoming, Readiness, http1};
 use crate::clock;
 use crate::endpoints::{Endpoint, Pool};
+use crate::exchange::HealthWatch;
 use crate::telemetry::{DecisionLog, Metrics};
 
 /// Says who may read this port.
@@ -35,6 +36,8 @@ pub struct Admin {
     pub readiness: Arc<Readiness>,
     /// Age at which an endpoint's metrics are shown as stale.
     pub staleness: Duration,
+    /// `None`: nobody watches the endpoints' health.
+    pub health: Option<Arc<HealthWatch>>,
     /// Who may read; `None`: everybody.
     pub auth: Option<Arc<dyn MetricsAuth>>,
 }
@@ -141,8 +144,7 @@ async fn decisions(State(admin): State<Arc<Admin>>) -> Json<Value> {
 
 async fn endpoints(State(admin): State<Arc<Admin>>) -> Json<Value> {
     let snapshot = admin.pool.snapshot();
-    let endpoints: Vec<Value> =
-        snapshot.endpoints.iter().map(|e| endpoint(e, admin.staleness)).collect();
+    let endpoints: Vec<Value> = snapshot.endpoints.iter().map(|e| endpoint(e, &admin)).collect();
     Json(json!({
         "synced": admin.pool.is_synced(),
         "notReady": admin.readiness.reason_not_ready(),
@@ -150,7 +152,7 @@ async fn endpoints(State(admin): State<Arc<Admin>>) -> Json<Value> {
     }))
 }
 
-fn endpoint(endpoint: &Endpoint, staleness: Duration) -> Value {
+fn endpoint(endpoint: &Endpoint, admin: &Admin) -> Value {
     let now = clock::now();
     let signals = endpoint.signals.load();
     let age_ms = signals.updated_at.map(|at| now.since(at).as_secs_f64() * 1e3);
@@ -164,9 +166,10 @@ fn endpoint(endpoint: &Endpoint, staleness: Duration) -> Value {
             "requests": endpoint.in_flight.requests(),
             "tokens": endpoint.in_flight.tokens(),
         },
+        "health": admin.health.as_ref().map(|watch| health(watch, endpoint)),
         "metrics": {
             "ageMs": age_ms,
-            "stale": signals.is_stale(now, staleness),
+            "stale": signals.is_stale(now, admin.staleness),
             "waiting": signals.waiting,
             "running": signals.running,
             "kvCacheUsage": signals.kv_usage,
@@ -178,5 +181,20 @@ fn endpoint(endpoint: &Endpoint, staleness: Duration) -> Value {
                 "max": l.max,
             })),
         },
+    })
+}
+
+fn health(watch: &HealthWatch, endpoint: &Endpoint) -> Value {
+    let now = clock::now();
+    let health = watch.of(endpoint);
+    let last = health.last_change();
+    json!({
+        "standing": health.standing().as_str(),
+        "reason": last.map(|(change, _)| change.reason.to_string()),
+        "changedMsAgo": last.map(|(_, at)| now.since(at).as_secs_f64() * 1e3),
+        "ejections": health.ejections(),
+        "returns": health.returns(),
+        "speed": watch.speed(endpoint, now),
+        "metricsLie": health.metrics_lie(),
     })
 }

@@ -169,7 +169,7 @@ mod tests {
         let explanation = Explanation {
             candidates: vec!["127.0.0.1:8000".into()],
             in_flight: vec![3],
-            profiles: Vec::new(),
+            ..Explanation::default()
         };
         let error = RequestError::no_endpoint_left();
         let refusal = Refusal { error, explanation: Some(Box::new(explanation)) };

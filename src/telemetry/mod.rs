@@ -6,6 +6,7 @@ mod cardinality;
 mod decisions;
 mod exposition;
 mod families;
+mod health_log;
 mod histogram;
 pub mod logging;
 mod metrics;
@@ -18,7 +19,10 @@ mod streams;
 
 pub use access_log::AccessLog;
 pub use decisions::{DecisionLog, DecisionRecord};
+pub use health_log::HealthLog;
 pub use metrics::{BuildInfo, Metrics};
-pub use pool::{MeanAndDeviation, PoolReading, PoolSource, ScrapeErrors};
+pub use pool::{
+    HealthReader, HealthReading, MeanAndDeviation, PoolReading, PoolSource, ScrapeErrors,
+};
 pub use series::{Completion, RequestSeries};
 pub use streams::StreamMetrics;

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use prometheus::proto::MetricFamily;
 
 use super::exposition::{Info, LazyCollector};
-use crate::endpoints::Pool;
+use crate::endpoints::{Endpoint, Pool, Snapshot};
 
 /// Mean and sample standard deviation of a signal over the endpoints with fresh metrics.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -44,6 +44,21 @@ pub struct PoolSource {
     /// Averages of now.
     pub reading: Box<dyn Fn() -> PoolReading + Send + Sync>,
     pub scrape_errors: Box<dyn Fn() -> ScrapeErrors + Send + Sync>,
+    /// The health of an endpoint of the pool; `None` where nobody watches it.
+    pub health: Option<HealthReader>,
+}
+
+/// Reads the health of an endpoint.
+pub type HealthReader = Box<dyn Fn(&Endpoint) -> HealthReading + Send + Sync>;
+
+/// The health of one endpoint as it is published.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HealthReading {
+    /// Out of service now.
+    pub is_out: bool,
+    /// How often it was ejected, and how often it came back.
+    pub ejections: u64,
+    pub returns: u64,
 }
 
 impl std::fmt::Debug for PoolSource {
@@ -160,7 +175,18 @@ const OLD_EXTRACT_ERRORS: Info = Info::counter(
     "llm_d_inference_scheduler_datalayer_extract_errors_total",
     "[Deprecated: use llm_d_epp_datalayer_extract_errors_total] Answers not fully read.",
 );
-const SINGLE: [Info; 8] = [
+const EJECTED: Info =
+    Info::gauge("llm_d_epp_ejected_endpoints", "Endpoints that are out of service for failing.");
+const EJECTIONS: Info =
+    Info::counter("llm_d_epp_endpoint_ejections_total", "How often an endpoint was ejected.");
+const RETURNS: Info = Info::counter(
+    "llm_d_epp_endpoint_returns_total",
+    "How often an endpoint came back after it was ejected.",
+);
+const SINGLE: [Info; 11] = [
+    EJECTED,
+    EJECTIONS,
+    RETURNS,
     QUEUE,
     OLD_QUEUE,
     IN_FLIGHT_REQUESTS,
@@ -211,6 +237,10 @@ fn collect(source: &PoolSource) -> Vec<MetricFamily> {
         IN_FLIGHT_TOKENS.family(tokens),
     ]);
 
+    if let Some(health) = &source.health {
+        families.extend(health_families(&endpoints, name, health));
+    }
+
     let errors = (source.scrape_errors)();
     let from = ("source_type", "metrics-data-source");
     let by = ("extractor_type", "core-metrics-extractor");
@@ -221,4 +251,27 @@ fn collect(source: &PoolSource) -> Vec<MetricFamily> {
         families.push(info.family(vec![info.sample(&[by, from], errors.extract as f64)]));
     }
     families
+}
+
+fn health_families(
+    endpoints: &Snapshot,
+    pool: (&'static str, &str),
+    health: &HealthReader,
+) -> [MetricFamily; 3] {
+    let (mut out, mut ejections, mut returns) = (0.0, Vec::new(), Vec::new());
+    for endpoint in &endpoints.endpoints {
+        let reading = health(endpoint);
+        out += f64::from(u8::from(reading.is_out));
+        let labels = [
+            ("endpoint_name", endpoint.spec.name.as_str()),
+            ("namespace", endpoint.spec.namespace.as_str()),
+        ];
+        ejections.push(EJECTIONS.sample(&labels, reading.ejections as f64));
+        returns.push(RETURNS.sample(&labels, reading.returns as f64));
+    }
+    [
+        EJECTED.family(vec![EJECTED.sample(&[pool], out)]),
+        EJECTIONS.family(ejections),
+        RETURNS.family(returns),
+    ]
 }

@@ -34,6 +34,7 @@ impl Pages {
             pool: pool.clone(),
             readiness: readiness.clone(),
             staleness: Duration::from_secs(2),
+            health: None,
             auth,
         };
         let incoming = listen(None).await;

@@ -56,6 +56,7 @@ pub fn run(
         scheduler: pipeline.scheduler,
         objectives: Arc::default(),
         admission: Arc::new(ShedWhenSaturated(pipeline.saturation)),
+        health: None,
         ignore_subset: false,
         options: DecisionOptions::default(),
         randomness: Randomness::PerThread,

@@ -95,6 +95,7 @@ impl Policy {
             scheduler: pipeline.scheduler,
             objectives: Arc::default(),
             admission: Arc::new(ShedWhenSaturated(pipeline.saturation)),
+            health: None,
             ignore_subset: false,
             options: DecisionOptions::default(),
             randomness: Randomness::seeded(seed),
