@@ -129,6 +129,7 @@ fn house(endpoints: usize, good: bool, admission: Option<Arc<dyn Admission>>) ->
             scheduler: pipeline.scheduler,
             objectives: Arc::default(),
             admission: admission.unwrap_or(Arc::new(ShedWhenSaturated(pipeline.saturation))),
+            health: None,
             ignore_subset: false,
             options: DecisionOptions { scores: false, explanation: true },
             randomness: Randomness::seeded(1),

@@ -107,9 +107,11 @@ mod tests {
         frame
     }
 
+    type Read = Result<&'static [u8], &'static str>;
+
     #[test]
     fn the_message_of_a_request() {
-        let cases: [(&[u8], Result<&[u8], &str>); 8] = [
+        let cases: [(&'static [u8], Read); 8] = [
             (b"\0\0\0\0\x02hi", Ok(b"hi")),
             (b"\0\0\0\0\0", Ok(b"")),
             // What follows is another message, which is not read.
