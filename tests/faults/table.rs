@@ -48,7 +48,7 @@ enum Chooser {
 enum Running {
     None,
     Epp(Box<Cluster>),
-    Reference { _envoy: Envoy, _process: Process, _dir: tempfile::TempDir },
+    Reference { _held: Box<(Envoy, Process, tempfile::TempDir)> },
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -193,5 +193,5 @@ async fn start_reference(envoy: std::path::PathBuf, workers: &[Worker]) -> (Runn
         (sent.status() == 200).then_some(())
     })
     .await;
-    (Running::Reference { _envoy: envoy, _process: process, _dir: dir }, url)
+    (Running::Reference { _held: Box::new((envoy, process, dir)) }, url)
 }

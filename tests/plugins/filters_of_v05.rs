@@ -71,7 +71,8 @@ schedulingProfiles:
 #[test]
 fn a_tree_goes_where_results_lead() {
     let rig = Rig::from_yaml(TREE);
-    let cases: [(&[(u32, u32, f64)], &[u32]); 3] = [
+    type Load = &'static [(u32, u32, f64)];
+    let cases: [(Load, &[u32]); 3] = [
         // The emptiest of those with a low queue.
         (&[(0, 60, 0.0), (0, 40, 0.9), (0, 50, 0.2)], &[2]),
         // No low queue: the shortest ones of all that came in, and the emptier of these.

@@ -8,7 +8,8 @@ use crate::rig::build;
 #[test]
 fn sessions_of_agents_are_flows() {
     let own = "additionalSessionHeaders: [X-My-Session]";
-    let cases: [(&str, &[(&str, &str)], &str); 7] = [
+    type Sent = &'static [(&'static str, &'static str)];
+    let cases: [(&str, Sent, &str); 7] = [
         ("", &[], "default-flow"),
         ("", &[("x-claude-code-session-id", "one")], "one"),
         ("", &[("session_id", "two"), ("x-session-affinity", "three")], "three"),
