@@ -63,8 +63,7 @@ fn complete(pool: &PoolRuntime, prompt: &str) -> Forward {
 
 fn metric(pool: &PoolRuntime, line: &str) -> Option<String> {
     let text = pool.metrics().render().unwrap();
-    let found = text.lines().find_map(|l| Some(l.strip_prefix(line)?.trim().to_owned()));
-    found
+    text.lines().find_map(|l| Some(l.strip_prefix(line)?.trim().to_owned()))
 }
 
 #[tokio::test]
