@@ -76,7 +76,7 @@ async fn a_signal_drains_then_lets_exchanges_finish() {
 /// a kubelet may kill us the moment the drain is over.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_drain_moves_gateways_on_before_it_is_over() {
-    let mut program = Program::start(TUTORIAL, &endpoints(), &["--drain-timeout=10s"]);
+    let mut program = Program::start(TUTORIAL, &endpoints(), &["--drain-timeout=14s"]);
     let connections = Arc::new(AtomicUsize::new(0));
     let (count, port) = (connections.clone(), program.grpc_port);
     let connect = tower::service_fn(move |_| {
@@ -94,7 +94,7 @@ async fn a_drain_moves_gateways_on_before_it_is_over() {
     let signalled = Instant::now();
     let mut unsent = 0;
     while connections.load(Ordering::Relaxed) < 2 {
-        assert!(signalled.elapsed() < Duration::from_secs(9), "still on the old connection");
+        assert!(signalled.elapsed() < Duration::from_secs(13), "still on the old connection");
         let again = gateway.clone();
         let answer = tokio::spawn(async move { again.post(CHAT, &[], HELLO).await.destination() });
         unsent += usize::from(answer.await.is_err());
