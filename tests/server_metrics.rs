@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use epp::endpoints::{EndpointSpec, Pool, SignalValues};
 use epp::telemetry::{
-    Completion, HealthReading, MeanAndDeviation, Metrics, PoolReading, PoolSource, ScrapeErrors,
+    Completion, EndpointScrapeErrors, HealthReading, MeanAndDeviation, Metrics, PoolReading,
+    PoolSource, ScrapeErrors,
 };
 
 fn endpoint(name: &str, namespace: &str) -> EndpointSpec {
@@ -247,7 +248,11 @@ fn the_pool_is_read_at_scrape_time() {
                 queue: MeanAndDeviation { mean: 3.0, deviation: 1.5 },
                 running: MeanAndDeviation { mean: 7.0, deviation: 0.5 },
             }),
-            scrape_errors: Box::new(|| ScrapeErrors { poll: 4, extract: 5 }),
+            scrape_errors: Box::new(|| {
+                let (name, namespace) = ("w-rank-0".to_owned(), "ns".to_owned());
+                let one = EndpointScrapeErrors { name, namespace, poll: 3, extract: 2 };
+                ScrapeErrors { poll: 4, extract: 5, endpoints: vec![one] }
+            }),
             health: Some(Box::new(|_| HealthReading { is_out: true, ejections: 3, returns: 2 })),
         })
         .unwrap();
@@ -280,6 +285,11 @@ fn the_pool_is_read_at_scrape_time() {
     ] {
         assert_eq!(one(&metrics, name), format!("{name}{rest}"));
     }
+    let name = "llm_d_epp_endpoint_scrape_errors_total";
+    let of = |stage: &str, n: u32| {
+        format!(r#"{name}{{endpoint_name="w-rank-0",namespace="ns",stage="{stage}"}} {n}"#)
+    };
+    assert_eq!(samples(&metrics, name), [of("extract", 2), of("poll", 3)]);
 }
 
 #[test]

@@ -10,7 +10,9 @@ use super::{configuration, refused};
 use crate::api::Parsers;
 use crate::cli::{Exit, Options};
 use crate::clock;
-use crate::datalayer::{DataLayer, ScrapeCounters, ScrapeListener, Settings, pool_averages};
+use crate::datalayer::{
+    DataLayer, EndpointErrors, ScrapeCounters, ScrapeListener, Settings, pool_averages,
+};
 use crate::endpoints::Pool;
 use crate::exchange::{
     Director, ExchangeContext, HealthWatch, OutcomeListener, Randomness, ShedWhenSaturated,
@@ -20,8 +22,8 @@ use crate::objectives::Objectives;
 use crate::scheduling::{DecisionOptions, EndpointHook, Lifecycle, Runtime};
 use crate::server::{Admin, MetricsAuth, Readiness};
 use crate::telemetry::{
-    AccessLog, DecisionLog, HealthLog, HealthReader, HealthReading, MeanAndDeviation, Metrics,
-    PoolReading, PoolSource, ScrapeErrors,
+    AccessLog, DecisionLog, EndpointScrapeErrors, HealthLog, HealthReader, HealthReading,
+    MeanAndDeviation, Metrics, PoolReading, PoolSource, ScrapeErrors,
 };
 
 /// One pool at work; it ends when dropped.
@@ -209,6 +211,15 @@ fn start_data_layer(
     DataLayer::start(pool, settings, counters.clone()).map(Some).map_err(|e| refused(2, e))
 }
 
+fn of_endpoint(errors: &EndpointErrors) -> EndpointScrapeErrors {
+    EndpointScrapeErrors {
+        name: errors.name.clone(),
+        namespace: errors.namespace.clone(),
+        poll: errors.poll(),
+        extract: errors.extract(),
+    }
+}
+
 fn metrics(
     options: &Options,
     pool_name: String,
@@ -239,6 +250,7 @@ fn metrics(
         scrape_errors: Box::new(move || ScrapeErrors {
             poll: errors.poll_errors.load(Ordering::Relaxed),
             extract: errors.extract_errors.load(Ordering::Relaxed),
+            endpoints: errors.by_endpoint().iter().map(|one| of_endpoint(one)).collect(),
         }),
         health: health.cloned().map(|watch| -> HealthReader {
             Box::new(move |endpoint| {

@@ -22,7 +22,8 @@ pub use decisions::{DecisionLog, DecisionRecord};
 pub use health_log::HealthLog;
 pub use metrics::{BuildInfo, Metrics};
 pub use pool::{
-    HealthReader, HealthReading, MeanAndDeviation, PoolReading, PoolSource, ScrapeErrors,
+    EndpointScrapeErrors, HealthReader, HealthReading, MeanAndDeviation, PoolReading, PoolSource,
+    ScrapeErrors,
 };
 pub use series::{Completion, RequestSeries};
 pub use streams::StreamMetrics;

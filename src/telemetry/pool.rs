@@ -27,12 +27,23 @@ pub struct PoolReading {
     pub running: MeanAndDeviation,
 }
 
-/// How many scrapes of workers went wrong since the start.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+/// How many scrapes went wrong since the start.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ScrapeErrors {
-    /// The worker did not answer, or not with metrics.
+    /// The endpoint did not answer, or not with metrics.
     pub poll: u64,
     /// The answer lacked a metric or had an unusable value.
+    pub extract: u64,
+    /// The same for each endpoint.
+    pub endpoints: Vec<EndpointScrapeErrors>,
+}
+
+/// The scrapes of one endpoint that went wrong since it came into the pool.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct EndpointScrapeErrors {
+    pub name: String,
+    pub namespace: String,
+    pub poll: u64,
     pub extract: u64,
 }
 
@@ -183,7 +194,12 @@ const RETURNS: Info = Info::counter(
     "llm_d_epp_endpoint_returns_total",
     "How often an endpoint came back after it was ejected.",
 );
-const SINGLE: [Info; 11] = [
+const ENDPOINT_ERRORS: Info = Info::counter(
+    "llm_d_epp_endpoint_scrape_errors_total",
+    "Scrapes of an endpoint that failed (poll), signals they did not hold (extract).",
+);
+const SINGLE: [Info; 12] = [
+    ENDPOINT_ERRORS,
     EJECTED,
     EJECTIONS,
     RETURNS,
@@ -250,6 +266,18 @@ fn collect(source: &PoolSource) -> Vec<MetricFamily> {
     for info in [EXTRACT_ERRORS, OLD_EXTRACT_ERRORS] {
         families.push(info.family(vec![info.sample(&[by, from], errors.extract as f64)]));
     }
+    let mut of_endpoints = Vec::with_capacity(2 * errors.endpoints.len());
+    for endpoint in &errors.endpoints {
+        for (stage, count) in [("extract", endpoint.extract), ("poll", endpoint.poll)] {
+            let labels = [
+                ("endpoint_name", endpoint.name.as_str()),
+                ("namespace", endpoint.namespace.as_str()),
+                ("stage", stage),
+            ];
+            of_endpoints.push(ENDPOINT_ERRORS.sample(&labels, count as f64));
+        }
+    }
+    families.push(ENDPOINT_ERRORS.family(of_endpoints));
     families
 }
 
