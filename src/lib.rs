@@ -38,9 +38,10 @@ pub mod ext_proc;
 pub mod files;
 pub mod flow_control;
 pub mod headers;
-pub mod health;
 #[cfg(feature = "kubernetes")]
+pub mod health;
 pub mod kubernetes;
+pub mod latency;
 pub mod loader;
 pub mod objectives;
 pub mod plugins;
