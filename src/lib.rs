@@ -38,8 +38,8 @@ pub mod ext_proc;
 pub mod files;
 pub mod flow_control;
 pub mod headers;
-#[cfg(feature = "kubernetes")]
 pub mod health;
+#[cfg(feature = "kubernetes")]
 pub mod kubernetes;
 pub mod latency;
 pub mod loader;

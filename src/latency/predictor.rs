@@ -130,6 +130,11 @@ impl LatencyPredictor {
         self.published.store(Arc::new(learner.solve()));
     }
 
+    /// True as soon as TTFTs are predicted.
+    pub fn is_ready(&self) -> bool {
+        self.published.load().ttft.is_some()
+    }
+
     /// How far off predictions were of late, by what was observed of requests since.
     pub fn errors(&self) -> Errors {
         self.published.load().errors
