@@ -41,6 +41,7 @@ pub mod headers;
 pub mod health;
 #[cfg(feature = "kubernetes")]
 pub mod kubernetes;
+pub mod latency;
 pub mod loader;
 pub mod objectives;
 pub mod plugins;

@@ -12,6 +12,7 @@ pub mod cluster;
 pub mod extproc;
 pub mod floor;
 pub mod latency;
+pub mod latency_model;
 pub mod picker;
 pub mod process;
 pub mod progress;

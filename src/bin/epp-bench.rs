@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use epp::bench::allocations::Counting;
-use epp::bench::{cluster, extproc, floor, picker, replay};
+use epp::bench::{cluster, extproc, floor, latency_model, picker, replay};
 
 /// Counts allocations, which `picker` reports; costs a nanosecond each.
 #[global_allocator]
@@ -23,6 +23,7 @@ enum Command {
     Cluster(cluster::ClusterArgs),
     Extproc(extproc::ExtProcArgs),
     Floor(floor::FloorArgs),
+    LatencyModel(latency_model::LatencyModelArgs),
     Picker(picker::PickerArgs),
     Replay(replay::ReplayArgs),
 }
@@ -32,6 +33,7 @@ fn main() -> ExitCode {
         Command::Cluster(args) => cluster::run(&args),
         Command::Extproc(args) => extproc::run(&args),
         Command::Floor(args) => floor::run(&args),
+        Command::LatencyModel(args) => latency_model::run(&args),
         Command::Picker(args) => picker::run(&args),
         Command::Replay(args) => replay::run(&args),
     };

@@ -45,3 +45,12 @@ pub(super) fn positive(parameters: &mut Fields<'_>, name: &'static str, default:
 pub(super) fn positive_u32(parameters: &mut Fields<'_>, name: &'static str, default: u32) -> u32 {
     u32::try_from(positive(parameters, name, default.into())).unwrap_or(u32::MAX)
 }
+
+/// A share of requests, 0 to 1.
+pub(super) fn share(parameters: &mut Fields<'_>, name: &'static str, default: f64) -> f64 {
+    let share = parameters.float(name).unwrap_or(default);
+    if !(0.0..=1.0).contains(&share) {
+        parameters.error(name, format!("must be from 0 to 1, found {share}"));
+    }
+    share
+}

@@ -1,6 +1,7 @@
 //! `prefix-cache-affinity-filter`: keeps to the workers that hold nearly the whole prompt, unless
 //! they are so much busier than the others that waiting would cost more than computing again.
 
+use super::latency_prediction::{LatencyPredictions, predictions};
 use super::{Build, Capabilities, PluginType, parameters};
 use crate::scheduling::{Cycle, DataKey, Filter, PrefixMatch, TokenLoad};
 
@@ -22,8 +23,15 @@ struct PrefixCacheAffinityFilter {
     /// How much longer, in milliseconds, the first token may take on the best sticky worker than
     /// on the best other one; 0 means any time.
     max_penalty_ms: f64,
-    /// Prompt tokens a worker computes per second.
-    peak_throughput: f64,
+    ttft: TtftSource,
+}
+
+/// How long the first token would take.
+#[derive(Debug)]
+enum TtftSource {
+    /// What is in flight, over the prompt tokens that a worker computes per second.
+    Throughput(f64),
+    Predicted(DataKey<LatencyPredictions>),
 }
 
 fn build(build: Build<'_, '_>) -> Capabilities {
@@ -45,20 +53,24 @@ fn build(build: Build<'_, '_>) -> Capabilities {
     if peak_throughput <= 0.0 {
         p.error("peakPrefillThroughput", format!("must be above 0, found {peak_throughput}"));
     }
-    match p.string("ttftSource") {
-        None | Some("prefillThroughput") => {}
-        Some("latencyPredictor") => p.error(
-            "ttftSource",
-            "'latencyPredictor' needs a latency predictor, which this version does not have; \
-             use 'prefillThroughput'",
-        ),
-        Some(_) => p.error("ttftSource", "must be 'prefillThroughput' or 'latencyPredictor'"),
-    }
-    let why = "it belongs to the ttftSource 'latencyPredictor'";
-    parameters::without_effect(&mut p, "latencyPredictionInfoProducerName", why);
+    let predicted = match p.string("ttftSource") {
+        None | Some("prefillThroughput") => false,
+        Some("latencyPredictor") => true,
+        Some(_) => {
+            p.error("ttftSource", "must be 'prefillThroughput' or 'latencyPredictor'");
+            false
+        }
+    };
+    let ttft = if predicted {
+        TtftSource::Predicted(predictions(&mut p, build.dependencies))
+    } else {
+        let why = "it belongs to the ttftSource 'latencyPredictor'";
+        parameters::without_effect(&mut p, "latencyPredictionInfoProducerName", why);
+        TtftSource::Throughput(peak_throughput)
+    };
     let in_flight = parameters::in_flight_producer(&mut p);
     p.finish();
-    if max_penalty_ms > 0.0 || in_flight.is_some() {
+    if (max_penalty_ms > 0.0 && !predicted) || in_flight.is_some() {
         // Without it no tokens are counted, and the candidates' are all 0.
         build.dependencies.read::<TokenLoad>(in_flight);
     }
@@ -67,13 +79,30 @@ fn build(build: Build<'_, '_>) -> Capabilities {
         threshold,
         exploration,
         max_penalty_ms,
-        peak_throughput,
+        ttft,
     })
 }
 
+impl TtftSource {
+    /// The request's own tokens are not added to what is in flight. Where nothing is predicted,
+    /// any time may be.
+    fn ms(&self, cycle: &Cycle<'_>, candidate: u32) -> f64 {
+        match *self {
+            Self::Throughput(tokens_per_s) => {
+                let in_flight = cycle.candidates[candidate as usize].in_flight_tokens;
+                in_flight as f64 / tokens_per_s * 1000.0
+            }
+            Self::Predicted(key) => cycle
+                .data
+                .get(key)
+                .and_then(|predictions| predictions.get(candidate))
+                .map_or(f64::MAX, |predicted| predicted.ttft_ms),
+        }
+    }
+}
+
 impl Filter for PrefixCacheAffinityFilter {
-    /// As in llm-d-router main at ebab6879. The time to the first token is what is in flight over
-    /// the throughput; the request's own tokens are not added.
+    /// As in llm-d-router main at ebab6879.
     fn filter(&self, cycle: &Cycle<'_>, candidates: &mut Vec<u32>) {
         if candidates.len() <= 1 || self.threshold <= 0.0 {
             return;
@@ -83,9 +112,7 @@ impl Filter for PrefixCacheAffinityFilter {
         }
         let Some(found) = cycle.data.get(self.prefix) else { return };
         let is_sticky = |c: u32| found.ratio(c) >= self.threshold;
-        let ttft_ms = |c: u32| {
-            cycle.candidates[c as usize].in_flight_tokens as f64 / self.peak_throughput * 1000.0
-        };
+        let ttft_ms = |c: u32| self.ttft.ms(cycle, c);
         // The best of the sticky workers and of the others; infinite where there are none.
         let (mut sticky, mut other) = (f64::INFINITY, f64::INFINITY);
         for &c in candidates.iter() {

@@ -1,8 +1,10 @@
 //! The plugin types, built from YAML as a configuration builds them and run by the scheduler.
 
+mod affinity;
 mod disaggregation;
 mod filters;
 mod filters_of_v05;
+mod latency;
 mod parameters;
 mod pickers;
 mod prefix_scores;

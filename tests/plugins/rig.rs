@@ -9,7 +9,7 @@ use epp::config::{Diagnostics, Fields, parse};
 use epp::endpoints::{
     Endpoint, EndpointSpec, LoraSignals, PoolIds, Reservation, ReservationTerms, SignalValues,
 };
-use epp::loader::{LoadOptions, load};
+use epp::loader::{Hooks, LoadOptions, load};
 use epp::plugins::{Build, Capabilities, Dependencies, find};
 use epp::scheduling::{
     Ask, Candidate, Decision, DecisionOptions, Explanation, InferenceRequest, PromptBuilder,
@@ -54,6 +54,7 @@ pub fn ids() -> &'static PoolIds {
 /// A configuration of one profile, loaded as the program loads it.
 pub struct Rig {
     pub scheduler: Scheduler,
+    pub hooks: Hooks,
     pub rng: RefCell<fastrand::Rng>,
 }
 
@@ -82,7 +83,7 @@ impl Rig {
         let (pipeline, diagnostics) = load("test", Some(yaml), &options, ids());
         let pipeline = pipeline.unwrap_or_else(|| panic!("{yaml}\n{diagnostics}"));
         let rng = RefCell::new(fastrand::Rng::with_seed(7));
-        Self { scheduler: pipeline.scheduler, rng }
+        Self { scheduler: pipeline.scheduler, hooks: pipeline.hooks, rng }
     }
 
     /// What the scheduler says to `request` at a time of its own.

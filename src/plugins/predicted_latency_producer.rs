@@ -1,0 +1,392 @@
+//! `predicted-latency-producer`: predicts the time to first token and the time per output token
+//! that the request would see at each candidate, and learns from what requests did see.
+//!
+//! The reference asks servers of its own beside the router; here [`crate::latency`] learns in
+//! the process.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use dashmap::DashMap;
+use parking_lot::Mutex;
+use serde_json::json;
+
+use super::latency_prediction::{LatencyPredictions, PredictedLatency, Slo};
+use super::{Build, Capabilities, PluginType, parameters};
+use crate::config::Fields;
+use crate::datalayer::config::Needs;
+use crate::endpoints::{Endpoint, PoolIds, StateSlot};
+use crate::exchange::{Ending, Outcome, OutcomeListener};
+use crate::latency::{
+    EndpointCorrection, ErrorEstimate, Features, Latency, LatencyPredictor, Observation, Prediction,
+};
+use crate::scheduling::{
+    Cycle, DataKey, DebugState, InferenceRequest, PickObserver, Picked, PrefixMatch, Producer,
+    RequestData, TokenLoad,
+};
+
+pub(super) const TYPE: PluginType =
+    PluginType { name: "predicted-latency-producer", aliases: &[], build };
+
+/// Requests followed to their end at most; beyond them none is learnt from. An exchange gives its
+/// place back however it ends.
+const MAX_FOLLOWED: usize = 1 << 16;
+/// The role of endpoints that compute prompts only, so that their TPOT is nobody's concern.
+const PREFILL_ROLE: &str = "prefill";
+
+/// What the producer is set to.
+#[derive(Clone, Debug)]
+pub(super) struct Settings {
+    /// By how much the requests' TPOT limits are multiplied.
+    pub slo_buffer_factor: f64,
+    /// Answers are streams: TTFT is the time to the first byte of one, TPOT counts. Otherwise
+    /// what stands for TTFT is the time to the end of the answer, and TPOT is left alone.
+    pub streaming: bool,
+    /// Label of the endpoints' roles; empty: they have none.
+    pub role_label: String,
+    pub predict: bool,
+}
+
+#[derive(Debug)]
+pub(super) struct LatencyProducer {
+    settings: Settings,
+    key: DataKey<LatencyPredictions>,
+    prefix: DataKey<PrefixMatch>,
+    model: LatencyPredictor,
+    endpoints: StateSlot<EndpointLatency>,
+    /// By the request's address, which is its own from the pick to the end of its exchange; its
+    /// id may be another's too.
+    followed: DashMap<usize, Followed>,
+}
+
+/// What is remembered of an endpoint.
+#[derive(Debug, Default)]
+struct EndpointLatency {
+    correction: Arc<EndpointCorrection>,
+    /// TPOT limits of the requests in flight there, microseconds, and how many have each. Only
+    /// requests with such a limit take the lock.
+    tpot_limits: Mutex<BTreeMap<u64, u32>>,
+}
+
+/// A request on its way.
+#[derive(Debug)]
+struct Followed {
+    /// Where its first token comes from: where its prompt is computed.
+    ttft: Learning,
+    /// Where its answer comes from.
+    tpot: Learning,
+    endpoint: Arc<Endpoint>,
+    slo: Slo,
+}
+
+#[derive(Clone, Debug)]
+struct Learning {
+    features: Features,
+    correction: Arc<EndpointCorrection>,
+}
+
+fn build(build: Build<'_, '_>) -> Capabilities {
+    let Build { name, parameters: mut p, dependencies, ids } = build;
+    let settings = Settings {
+        slo_buffer_factor: slo_buffer_factor(&mut p),
+        streaming: p.bool("streamingMode").unwrap_or(false),
+        role_label: p.string("endpointRoleLabel").unwrap_or_default().to_owned(),
+        predict: p.bool("predictInProduce").unwrap_or(true),
+    };
+    let why = "a request is followed until its exchange ends, however that is";
+    parameters::without_effect(&mut p, "contextTTL", why);
+    let why = "what encoders hold is not counted in this version";
+    for encoders in ["useEncoderCacheFeatures", "encoderCacheMatchInfoProducerName"] {
+        parameters::without_effect(&mut p, encoders, why);
+    }
+    for old in ["samplingMean", "maxDecodeTokenSamplesForPrediction"] {
+        parameters::without_effect(&mut p, old, "every answer is learnt from");
+    }
+    let prefix = parameters::prefix_producer(&mut p);
+    let in_flight = parameters::in_flight_producer(&mut p);
+    p.finish();
+    let prefix = dependencies.read(prefix);
+    dependencies.read::<TokenLoad>(in_flight);
+    let key = dependencies.provide(name);
+    LatencyProducer::new(settings, prefix, key, ids).capabilities()
+}
+
+/// `sloBufferFactor`, above 0.
+pub(super) fn slo_buffer_factor(parameters: &mut Fields<'_>) -> f64 {
+    let factor = parameters.float("sloBufferFactor").unwrap_or(1.0);
+    if !(factor > 0.0 && factor.is_finite()) {
+        parameters.error("sloBufferFactor", format!("must be above 0, found {factor}"));
+    }
+    factor
+}
+
+impl LatencyProducer {
+    pub(super) fn new(
+        settings: Settings,
+        prefix: DataKey<PrefixMatch>,
+        key: DataKey<LatencyPredictions>,
+        ids: &PoolIds,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            settings,
+            key,
+            prefix,
+            model: LatencyPredictor::new(),
+            endpoints: ids.claim_slot(),
+            followed: DashMap::new(),
+        })
+    }
+
+    /// All parts of it.
+    pub(super) fn capabilities(self: Arc<Self>) -> Capabilities {
+        Capabilities::default()
+            .with::<dyn Producer>(self.clone())
+            .with::<dyn PickObserver>(self.clone())
+            .with::<dyn OutcomeListener>(self.clone())
+            .with::<dyn DebugState>(self)
+            .reading(Needs { queue: true, running: true, kv: true, ..Needs::default() })
+    }
+
+    fn state<'e>(&self, endpoint: &'e Endpoint) -> Option<&'e EndpointLatency> {
+        endpoint.state.get_or_init(self.endpoints, EndpointLatency::default)
+    }
+
+    fn is_prefill(&self, endpoint: &Endpoint) -> bool {
+        let label = self.settings.role_label.as_str();
+        !label.is_empty() && endpoint.labels().get(label).is_some_and(|role| role == PREFILL_ROLE)
+    }
+
+    /// Whose prediction is `prediction`, against what the request asks for. Of the TPOT limits of
+    /// all requests there the least counts, since they share every step.
+    fn against(
+        &self,
+        prediction: Prediction,
+        slo: Slo,
+        endpoint: &Endpoint,
+        state: &EndpointLatency,
+    ) -> Option<PredictedLatency> {
+        let ttft_ms = prediction.ttft_ms?;
+        let mut predicted = PredictedLatency {
+            ttft_ms,
+            ttft_headroom: slo.ttft_ms - ttft_ms,
+            tpot_headroom: 0.0,
+            ttft_valid: ttft_ms < slo.ttft_ms,
+            tpot_valid: true,
+        };
+        if self.settings.streaming
+            && !self.is_prefill(endpoint)
+            && let Some(tpot_ms) = prediction.tpot_ms
+        {
+            let strictest = state.strictest_tpot_ms().unwrap_or(f64::INFINITY);
+            let limit = slo.tpot_ms.min(strictest) * self.settings.slo_buffer_factor;
+            predicted.tpot_headroom = limit - tpot_ms;
+            predicted.tpot_valid = tpot_ms < limit;
+        }
+        Some(predicted)
+    }
+
+    /// Teaches the model what a request saw, `since` its pick or its first byte.
+    fn learn(&self, learning: &Learning, latency: Latency) {
+        let Learning { features, correction } = learning.clone();
+        self.model.observe(Observation { features, correction, latency });
+    }
+}
+
+impl EndpointLatency {
+    fn strictest_tpot_ms(&self) -> Option<f64> {
+        self.tpot_limits.lock().first_key_value().map(|(&us, _)| us as f64 / 1e3)
+    }
+
+    fn begin(&self, slo: Slo) {
+        if let Some(limit) = in_micros(slo) {
+            *self.tpot_limits.lock().entry(limit).or_default() += 1;
+        }
+    }
+
+    fn end(&self, slo: Slo) {
+        let Some(limit) = in_micros(slo) else { return };
+        let mut limits = self.tpot_limits.lock();
+        if let Some(count) = limits.get_mut(&limit) {
+            *count -= 1;
+            if *count == 0 {
+                limits.remove(&limit);
+            }
+        }
+    }
+}
+
+/// The request's TPOT limit; `None` where it has none.
+fn in_micros(slo: Slo) -> Option<u64> {
+    (slo.tpot_ms > 0.0).then_some((slo.tpot_ms * 1e3) as u64)
+}
+
+/// What is known of the request and a candidate.
+fn features(cycle: &Cycle<'_>, prefix: Option<&PrefixMatch>, candidate: u32) -> Option<Features> {
+    let c = cycle.candidates.get(candidate as usize)?;
+    let input_tokens = cycle.request.prompt.token_count() as f64;
+    let counted = |n: i64| n.max(0) as f64;
+    Some(Features {
+        kv_usage: c.signals.kv_usage,
+        waiting: f64::from(c.signals.waiting),
+        running: f64::from(c.signals.running),
+        input_tokens,
+        cached_tokens: prefix.map_or(0.0, |found| found.ratio(candidate) * input_tokens),
+        prefilling: counted(c.in_flight_unanswered),
+        decoding: counted(c.in_flight_requests - c.in_flight_unanswered),
+        prefill_tokens: counted(c.in_flight_tokens),
+        context_tokens: counted(c.in_flight_prompt_tokens),
+        ..Features::default()
+    })
+}
+
+impl Producer for LatencyProducer {
+    fn produce(&self, cycle: &Cycle<'_>, data: &mut RequestData) {
+        if !self.settings.predict || !self.model.is_ready() {
+            return;
+        }
+        let slo = Slo::of(&cycle.request.headers);
+        let prefix = data.get(self.prefix);
+        let by_candidate = (0..cycle.candidates.len() as u32).map(|c| {
+            let endpoint = &cycle.candidates[c as usize].endpoint;
+            let state = self.state(endpoint)?;
+            let prediction = self.model.predict(&features(cycle, prefix, c)?, &state.correction);
+            self.against(prediction, slo, endpoint, state)
+        });
+        let by_candidate = by_candidate.collect();
+        data.set(self.key, LatencyPredictions { by_candidate });
+    }
+}
+
+impl LatencyProducer {
+    /// What a pick of `candidate` is to teach.
+    fn learning(&self, cycle: &Cycle<'_>, candidate: u32) -> Option<Learning> {
+        let endpoint = cycle.candidates.get(candidate as usize)?.endpoint;
+        let correction = self.state(endpoint)?.correction.clone();
+        Some(Learning {
+            features: features(cycle, cycle.data.get(self.prefix), candidate)?,
+            correction,
+        })
+    }
+
+    /// The target where the prompt is computed: one of the prefill role, else the primary one.
+    fn prompt_target(&self, cycle: &Cycle<'_>, picked: Picked<'_>) -> Option<u32> {
+        let is_prefill = |c: &u32| {
+            cycle.candidates.get(*c as usize).is_some_and(|c| self.is_prefill(c.endpoint))
+        };
+        picked.candidates().find(is_prefill).or(picked.primary())
+    }
+
+    fn follow(&self, cycle: &Cycle<'_>, picked: Picked<'_>) -> Option<Followed> {
+        let primary = picked.primary()?;
+        let endpoint = cycle.candidates.get(primary as usize)?.endpoint.clone();
+        let slo = Slo::of(&cycle.request.headers);
+        let ttft = self.learning(cycle, self.prompt_target(cycle, picked)?)?;
+        Some(Followed { ttft, tpot: self.learning(cycle, primary)?, endpoint, slo })
+    }
+}
+
+/// What tells a request from all others that are on their way.
+fn address(request: &InferenceRequest) -> usize {
+    std::ptr::from_ref(request).addr()
+}
+
+impl PickObserver for LatencyProducer {
+    fn picked(&self, cycle: &Cycle<'_>, picked: Picked<'_>) {
+        if self.followed.len() >= MAX_FOLLOWED {
+            return;
+        }
+        let Some(followed) = self.follow(cycle, picked) else { return };
+        if let Some(state) = self.state(&followed.endpoint) {
+            state.begin(followed.slo);
+        }
+        if let Some(before) = self.followed.insert(address(cycle.request), followed) {
+            self.forget(&before);
+        }
+    }
+}
+
+impl LatencyProducer {
+    fn forget(&self, followed: &Followed) {
+        if let Some(state) = self.state(&followed.endpoint) {
+            state.end(followed.slo);
+        }
+    }
+
+    /// Only answers of endpoints that did what they were asked teach anything.
+    fn is_answer(outcome: &Outcome<'_>) -> bool {
+        outcome.response.status.is_none_or(|status| (200..300).contains(&status))
+    }
+}
+
+impl OutcomeListener for LatencyProducer {
+    fn answer_begins(&self, so_far: &Outcome<'_>) {
+        let (Some(picked), Some(first)) = (so_far.times.decided, so_far.times.first_byte) else {
+            return;
+        };
+        // The first byte of an answer that is no stream comes when all of it is there.
+        if !self.settings.streaming || !so_far.response.streaming || !Self::is_answer(so_far) {
+            return;
+        }
+        let Some(followed) = self.followed.get(&address(so_far.request)) else { return };
+        let learning = followed.ttft.clone();
+        drop(followed);
+        self.learn(&learning, Latency::Ttft(ms(first.since(picked))));
+    }
+
+    fn ended(&self, outcome: &Outcome<'_>) {
+        let Some((_, followed)) = self.followed.remove(&address(outcome.request)) else { return };
+        self.forget(&followed);
+        if outcome.ending != Ending::Complete || !Self::is_answer(outcome) {
+            return;
+        }
+        if self.settings.streaming {
+            if let Some(tpot) = tpot(outcome) {
+                self.learn(&followed.tpot, Latency::Tpot(ms(tpot)));
+            }
+        } else if let Some(picked) = outcome.times.decided {
+            let latency = Latency::Ttft(ms(outcome.times.ended.since(picked)));
+            self.learn(&followed.ttft, latency);
+        }
+    }
+}
+
+/// Mean time between the tokens of a streamed answer. Where the endpoint reports no usage, each
+/// chunk counts as a token.
+fn tpot(outcome: &Outcome<'_>) -> Option<Duration> {
+    if !outcome.response.streaming {
+        return None;
+    }
+    let reported = outcome.response.usage.map(|usage| usage.completion).filter(|&n| n > 0);
+    let tokens = match reported {
+        Some(tokens) => tokens,
+        None => outcome.response.intervals.counts().iter().map(|&n| u64::from(n)).sum::<u64>() + 1,
+    };
+    let gaps = u32::try_from(tokens.checked_sub(1)?).ok().filter(|&n| n > 0)?;
+    Some(outcome.times.ended.since(outcome.times.first_byte?) / gaps)
+}
+
+fn ms(duration: Duration) -> f64 {
+    duration.as_secs_f64() * 1e3
+}
+
+impl DebugState for LatencyProducer {
+    /// How far off predictions were of late, as shares of what was observed.
+    fn debug_state(&self) -> serde_json::Value {
+        let errors = self.model.errors();
+        let show = |e: ErrorEstimate| {
+            let known = |share: f64| (e.observations > 0).then_some(share);
+            json!({
+                "predictions": e.observations,
+                "medianError": known(e.median),
+                "p90Error": known(e.p90),
+            })
+        };
+        json!({
+            "ready": self.model.is_ready(),
+            "requestsFollowed": self.followed.len(),
+            "ttft": show(errors.ttft),
+            "tpot": show(errors.tpot),
+        })
+    }
+}

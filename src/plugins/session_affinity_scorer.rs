@@ -1,0 +1,31 @@
+//! `session-affinity-scorer`: prefers the endpoint that the request's session has been at.
+
+use std::sync::Arc;
+
+use super::session_affinity::SessionAffinity;
+use super::{Build, Capabilities, PluginType};
+use crate::scheduling::{Cycle, Scorer};
+
+pub(super) const TYPE: PluginType =
+    PluginType { name: "session-affinity-scorer", aliases: &[], build };
+
+#[derive(Debug)]
+struct SessionAffinityScorer(Arc<SessionAffinity>);
+
+fn build(build: Build<'_, '_>) -> Capabilities {
+    let affinity = Arc::new(SessionAffinity::read(build));
+    SessionAffinity::capabilities(&affinity)
+        .with::<dyn Scorer>(Arc::new(SessionAffinityScorer(affinity)))
+}
+
+impl Scorer for SessionAffinityScorer {
+    /// 1 for that endpoint, 0 for all others.
+    fn score(&self, cycle: &Cycle<'_>, candidates: &[u32], scores: &mut [f64]) {
+        let Some(pinned) = self.0.pinned(cycle, candidates) else { return };
+        for (score, &c) in scores.iter_mut().zip(candidates) {
+            if c == pinned {
+                *score = 1.0;
+            }
+        }
+    }
+}
