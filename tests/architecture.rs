@@ -11,7 +11,7 @@ const START: &str =
 const END: &str = "<!-- end of rooms -->";
 
 /// What simulations and tests use as it is: no runtime, no protobuf, no files, no Kubernetes.
-const CORE: [&str; 14] = [
+const CORE: [&str; 15] = [
     "api",
     "clock",
     "config",
@@ -21,6 +21,7 @@ const CORE: [&str; 14] = [
     "flow_control",
     "headers",
     "health",
+    "latency",
     "loader",
     "objectives",
     "plugins",

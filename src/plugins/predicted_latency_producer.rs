@@ -15,7 +15,6 @@ use serde_json::json;
 use super::latency_prediction::{LatencyPredictions, PredictedLatency, Slo};
 use super::{Build, Capabilities, PluginType, parameters};
 use crate::config::Fields;
-use crate::datalayer::config::Needs;
 use crate::endpoints::{Endpoint, PoolIds, StateSlot};
 use crate::exchange::{Ending, Outcome, OutcomeListener};
 use crate::latency::{
@@ -25,6 +24,7 @@ use crate::scheduling::{
     Cycle, DataKey, DebugState, InferenceRequest, PickObserver, Picked, PrefixMatch, Producer,
     RequestData, TokenLoad,
 };
+use crate::scrape_config::Needs;
 
 pub(super) const TYPE: PluginType =
     PluginType { name: "predicted-latency-producer", aliases: &[], build };

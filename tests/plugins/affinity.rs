@@ -108,7 +108,7 @@ fn a_session_id_that_cannot_be_one_is_refused() {
         let refusal = rig
             .schedule(&request, &candidates(&all), DecisionOptions::default())
             .expect_err(parameters);
-        assert_eq!(refusal.error.code.status(), 400);
+        assert_eq!(refusal.error.code.http_status(), 400);
         assert!(!refusal.error.message.contains("xx"));
     }
 }

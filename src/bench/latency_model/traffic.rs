@@ -178,7 +178,12 @@ impl Run<'_> {
         let state = &mut self.workers[worker];
         let context = u64::from(prompt.len_tokens);
         let uncached = (features.input_tokens - features.cached_tokens) as u64;
-        let spec = RequestSpec { prompt, output_tokens: request.output_tokens, adapter: None };
+        let spec = RequestSpec {
+            prompt,
+            output_tokens: request.output_tokens,
+            adapter: None,
+            prefill: Default::default(),
+        };
         match state.engine.submit(now, spec) {
             Ok(id) => {
                 state.prefilling += 1;
