@@ -181,6 +181,13 @@ async fn every_request_has_a_line_unless_it_is_not_wanted() {
             assert!(line["endpoint"].as_str().unwrap().contains("127.0.0.1"), "{line}");
             assert!(!line.to_string().contains("hello there"), "bodies are not logged: {line}");
         }
+        let ended = logged(&program, "Request ended");
+        assert_eq!(ended.len(), lines, "{arguments:?}: {}", program.process.output());
+        for line in ended {
+            assert_eq!(line["x-request-id"], "my-request");
+            assert_eq!(line["ending"], "cut-before-response", "{line}");
+            assert!(line["durationMs"].as_f64().unwrap() >= 0.0, "{line}");
+        }
     }
 }
 

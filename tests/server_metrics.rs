@@ -234,6 +234,29 @@ fn scheduling_attempts_name_the_endpoint_until_it_leaves() {
     assert_eq!(samples(&metrics, "llm_d_epp_scheduler_attempts_total").len(), 1);
 }
 
+/// Clients choose the names of models, tenants and ids: whatever they write, the page stays small,
+/// and models that answer keep series of their own.
+#[test]
+fn invented_names_neither_grow_the_page_nor_hide_real_ones() {
+    let metrics = Metrics::new().unwrap();
+    let long = "x".repeat(12 << 20);
+    metrics.request_series(&long, &long, &long, 0).accepted(1);
+    for n in 0..3000 {
+        let name = format!("invented-{n}");
+        metrics.request_series(&name, &name, &name, 0).accepted(1);
+        metrics.scheduler(0.001, &name, None);
+    }
+    metrics.models_are_real("real", "real-v2");
+    metrics.request_series("real", "real-v2", "", 0).accepted(1);
+    let page = metrics.render().unwrap();
+    let longest = page.lines().map(str::len).max().unwrap();
+    assert!(longest < 1000, "{longest}");
+    assert!(page.len() < 200 << 20, "{}", page.len());
+    let total = samples(&metrics, "llm_d_epp_request_total");
+    assert!(total.iter().any(|line| line.contains(r#"model_name="real""#)));
+    println!("a page of {} series has {} bytes", total.len(), page.len());
+}
+
 #[test]
 fn the_pool_is_read_at_scrape_time() {
     let metrics = Metrics::new().unwrap();

@@ -4,7 +4,7 @@ use std::task::{Context, Poll};
 use bytes::Bytes;
 
 use super::deciding::{Admission, Deciding};
-use super::outcome::{Ending, Outcome, Times};
+use super::outcome::{Ending, Kept, Outcome, Times};
 use super::response::{IncomingResponse, ResponseHead};
 use super::{EndpointSubset, ExchangeContext, PendingRequest};
 use crate::api::{Api, ModelRenamer, ParsedRequest, VideoHints};
@@ -44,6 +44,7 @@ pub struct Exchange {
     stage: Stage,
     times: Times,
     response: IncomingResponse,
+    kept: Kept,
 }
 
 enum Stage {
@@ -87,6 +88,7 @@ impl Exchange {
             stage: Stage::Receiving,
             times: Times { received, ..Times::default() },
             response: IncomingResponse::default(),
+            kept: Kept::default(),
             context,
         }
     }
@@ -364,6 +366,7 @@ impl Exchange {
             times: self.times,
             response: &self.response.seen,
             ending: Ending::Refused,
+            kept: &self.kept,
         };
         self.context.listeners.iter().for_each(|listener| listener.ended(&outcome));
         refusal.error
@@ -466,6 +469,7 @@ impl Exchange {
             times: self.times,
             response: &self.response.seen,
             ending,
+            kept: &self.kept,
         }
     }
 
@@ -517,6 +521,7 @@ impl Exchange {
             times: self.times,
             response: &self.response.seen,
             ending: Ending::CutBeforeDecision,
+            kept: &self.kept,
         };
         self.context.listeners.iter().for_each(|listener| listener.ended(&outcome));
     }

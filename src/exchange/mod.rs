@@ -28,7 +28,7 @@ pub use director::Director;
 pub use exchange::{BodyKnown, Exchange, Forward};
 pub use health_watch::{HealthListener, HealthWatch};
 pub use intervals::{CHUNK_INTERVAL_BUCKETS, ChunkIntervals};
-pub use outcome::{Ending, Outcome, OutcomeListener, Response, Times};
+pub use outcome::{Ending, Kept, Outcome, OutcomeListener, Response, Times};
 pub use pending_request::PendingRequest;
 pub use response::ResponseHead;
 pub use subset::EndpointSubset;

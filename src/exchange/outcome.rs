@@ -1,5 +1,6 @@
+use std::any::Any;
 use std::fmt::Debug;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use super::ChunkIntervals;
@@ -92,6 +93,20 @@ pub struct Response {
     pub served_by: Option<String>,
 }
 
+/// What a listener keeps of an exchange from one call to the next. There is room for one thing,
+/// and the metrics are who needs it: what was counted up when a request was routed has to be
+/// counted down under the same labels, whatever its name has come to mean since.
+#[derive(Debug, Default)]
+pub struct Kept(OnceLock<Arc<dyn Any + Send + Sync>>);
+
+impl Kept {
+    /// What is kept, made by `make` where nothing is yet.
+    pub fn get_or_make<T: Send + Sync + 'static>(&self, make: impl Fn() -> Arc<T>) -> Arc<T> {
+        let kept = self.0.get_or_init(|| make()).clone();
+        kept.downcast().unwrap_or_else(|_| make())
+    }
+}
+
 /// Everything that is known of an exchange when it has ended.
 #[derive(Debug)]
 pub struct Outcome<'a> {
@@ -109,6 +124,7 @@ pub struct Outcome<'a> {
     pub times: Times,
     pub response: &'a Response,
     pub ending: Ending,
+    pub kept: &'a Kept,
 }
 
 /// Told of exchanges. What it does takes time from requests, so it should be quick.

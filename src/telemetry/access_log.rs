@@ -1,11 +1,12 @@
-use crate::exchange::{Ending, Outcome, OutcomeListener};
+use super::cardinality::cut;
+use crate::exchange::{Outcome, OutcomeListener};
 
 /// Where the lines written per request come from; `--access-log` switches them apart from the
 /// others.
 pub(super) const TARGET: &str = "epp::access";
 
-/// Writes a line per request: where it was sent, or why it was not. A line names the request and
-/// what was decided, never its content.
+/// Writes a line when a request was sent to an endpoint and one when that has ended, or one that
+/// says why it was refused. Lines name the request and what was decided, never its content.
 #[derive(Debug)]
 pub struct AccessLog;
 
@@ -23,12 +24,12 @@ impl OutcomeListener for AccessLog {
         let (cached, blocks) = decision.prefix_blocks.unwrap_or_default();
         tracing::info!(
             target: TARGET,
-            model = request.incoming_model,
-            "x-request-id" = request.id,
-            resolvedTargetModel = request.target_model,
+            model = cut(&request.incoming_model),
+            "x-request-id" = cut(&request.id),
+            resolvedTargetModel = cut(&request.target_model),
             criticality,
-            objective = request.objective().unwrap_or_default(),
-            targetModel = request.target_model,
+            objective = cut(request.objective().unwrap_or_default()),
+            targetModel = cut(&request.target_model),
             endpoint = endpoint.description().as_str(),
             cachedBlocks = cached,
             promptBlocks = blocks,
@@ -37,14 +38,38 @@ impl OutcomeListener for AccessLog {
     }
 
     fn ended(&self, outcome: &Outcome<'_>) {
-        if let (Ending::Refused, Some(refusal)) = (outcome.ending, outcome.refusal) {
-            tracing::info!(
+        let id = cut(&outcome.request.id);
+        match (outcome.refusal, outcome.endpoint) {
+            (Some(refusal), _) => tracing::info!(
                 target: TARGET,
                 code = refusal.error.code.as_str(),
-                "x-request-id" = outcome.request.id,
+                "x-request-id" = id,
                 reason = %refusal.error.message,
                 "Request refused"
-            );
+            ),
+            (None, Some(endpoint)) => ended(outcome, id, &endpoint.host_port),
+            (None, None) => {}
         }
     }
+}
+
+/// What became of a request that was sent to an endpoint: times in milliseconds, -1 where they are
+/// unknown; 0 tokens where the endpoint did not tell.
+fn ended(outcome: &Outcome<'_>, id: &str, endpoint: &str) {
+    let ms = |duration: std::time::Duration| duration.as_micros() as f64 / 1e3;
+    let response = outcome.response;
+    let usage = response.usage.unwrap_or_default();
+    tracing::info!(
+        target: TARGET,
+        endpoint,
+        "x-request-id" = id,
+        ending = outcome.ending.as_str(),
+        status = response.status.unwrap_or_default(),
+        durationMs = ms(outcome.times.duration()),
+        ttftMs = outcome.times.ttft().map_or(-1.0, ms),
+        promptTokens = usage.prompt,
+        completionTokens = usage.completion,
+        cachedTokens = usage.cached.unwrap_or_default(),
+        "Request ended"
+    );
 }

@@ -156,7 +156,7 @@ impl OutcomeListener for DecisionLog {
 mod tests {
     use super::*;
     use crate::error::RequestError;
-    use crate::exchange::{Ending, Response, Times};
+    use crate::exchange::{Ending, Kept, Response, Times};
     use crate::scheduling::{InferenceRequest, Refusal};
 
     /// A request that was refused after two candidates were looked at.
@@ -183,6 +183,7 @@ mod tests {
             times: Times::default(),
             response: &Response::default(),
             ending: Ending::Refused,
+            kept: &Kept::default(),
         });
     }
 

@@ -3,11 +3,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use dashmap::DashMap;
+use parking_lot::Mutex;
 use prometheus::proto::MetricFamily;
 use prometheus::{Registry, TextEncoder};
 
 use super::buckets;
-use super::cardinality::{CardinalityLimiter, OTHER};
+use super::cardinality::{CardinalityLimiter, OTHER, cut};
 use super::exposition::{Info, LazyCollector, histogram_sample, with_go_bounds};
 use super::histogram::Histogram;
 use super::pool::{self, PoolSource};
@@ -22,9 +23,13 @@ use crate::scheduling::PluginMetrics;
 /// ones are counted as `other`. The reference's limits.
 const MAX_NAMES: usize = 1000;
 
-/// Combinations of labels before new ones are counted as `other`: about 3 KiB each. Ours; in the
-/// reference a million combinations may arise.
-const MAX_SERIES: usize = 10_000;
+/// Combinations of labels before new ones are counted as `other`. Ours; in the reference a million
+/// combinations may arise.
+const MAX_SERIES: usize = 1_000;
+/// The same of models that are real ([`CardinalityLimiter::is_real`]).
+const MAX_REAL_SERIES: usize = 5_000;
+/// Targets and endpoints, of scheduling attempts.
+const MAX_ATTEMPTS: usize = 20_000;
 
 /// What this program was built from, for the `info` metric and the first log line.
 #[derive(Clone, Copy, Debug)]
@@ -56,6 +61,8 @@ impl BuildInfo {
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
+    /// One page is put together at a time, since a large one takes much memory.
+    rendering: Mutex<()>,
     live: Arc<Live>,
 }
 
@@ -157,7 +164,7 @@ impl Metrics {
         let shared = live.clone();
         registry.register(Box::new(LazyCollector::new(&OWN, move || shared.collect())?))?;
         registry.register(Box::new(process::collector()?))?;
-        Ok(Self { registry, live })
+        Ok(Self { registry, rendering: Mutex::default(), live })
     }
 
     /// Publishes the metrics of a pool. Fails where it was called before.
@@ -196,17 +203,31 @@ impl Metrics {
         priority: i32,
     ) -> Arc<RequestSeries> {
         let live = &*self.live;
+        let (model, target, fairness) = (cut(model), cut(target), cut(fairness));
         if let Some(series) = live.find_series(model, target, fairness, priority) {
             return series;
         }
         let model = live.models.admit(model);
         let target = live.models.admit(target);
         let fairness = live.fairness_ids.admit(fairness);
-        if live.series.len() < MAX_SERIES {
-            live.find_or_add_series(model, target, fairness, priority)
-        } else {
-            live.find_series(model, target, fairness, priority)
-                .unwrap_or_else(|| live.find_or_add_series(OTHER, OTHER, OTHER, 0))
+        let is_real = || live.models.is_real(model) && live.models.is_real(target);
+        let room = match live.series.len() {
+            0..MAX_SERIES => true,
+            MAX_SERIES..MAX_REAL_SERIES => is_real(),
+            _ => false,
+        };
+        if room {
+            return live.find_or_add_series(model, target, fairness, priority);
+        }
+        live.find_series(model, target, fairness, priority)
+            .unwrap_or_else(|| live.find_or_add_series(OTHER, OTHER, OTHER, 0))
+    }
+
+    /// An endpoint answered a request for `target`, which was asked for as `model`.
+    pub fn models_are_real(&self, model: &str, target: &str) {
+        self.live.models.prove(cut(model));
+        if target != model {
+            self.live.models.prove(cut(target));
         }
     }
 
@@ -219,6 +240,7 @@ impl Metrics {
             None => ("", "", 0),
         };
         let live = &*self.live;
+        let target_model = cut(target_model);
         live.scheduling.observe(seconds);
         let count = |target: &str, create: bool| {
             let target_bytes = target.as_bytes();
@@ -246,7 +268,8 @@ impl Metrics {
         };
         // What was counted before needs no look at the limits.
         if !count(target_model, false) {
-            count(live.models.admit(target_model), true);
+            let is_full = live.attempts.len() >= MAX_ATTEMPTS;
+            count(if is_full { OTHER } else { live.models.admit(target_model) }, true);
         }
     }
 
@@ -259,7 +282,8 @@ impl Metrics {
     /// `rewrite` (an object's name) turned `model` into `target`.
     pub fn model_rewritten(&self, rewrite: &str, model: &str, target: &str) {
         let live = &*self.live;
-        let (model, target) = (live.models.admit(model), live.models.admit(target));
+        let admit = |name| live.models.admit(cut(name));
+        let (model, target) = (admit(model), admit(target));
         with_key(&[rewrite.as_bytes(), model.as_bytes(), target.as_bytes()], 0, |key| {
             let fresh = || Rewrites {
                 rewrite: rewrite.to_owned(),
@@ -286,6 +310,7 @@ impl Metrics {
 
     /// Everything in the exposition format (`text/plain; version=0.0.4`).
     pub fn render(&self) -> prometheus::Result<String> {
+        let _one_at_a_time = self.rendering.lock();
         TextEncoder::new().encode_to_string(&self.registry.gather()).map(with_go_bounds)
     }
 }

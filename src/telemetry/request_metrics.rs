@@ -9,12 +9,10 @@ const FIRST_ERROR_STATUS: u16 = 400;
 impl Metrics {
     fn series_of(&self, outcome: &Outcome<'_>) -> Arc<RequestSeries> {
         let request = outcome.request;
-        self.request_series(
-            &request.incoming_model,
-            &request.target_model,
-            request.fairness_id(),
-            request.priority,
-        )
+        outcome.kept.get_or_make(|| {
+            let (model, target) = (&request.incoming_model, &request.target_model);
+            self.request_series(model, target, request.fairness_id(), request.priority)
+        })
     }
 
     /// What is known of a request that was scheduled, or was to be.
@@ -70,6 +68,9 @@ impl OutcomeListener for Metrics {
         let response = outcome.response;
         if response.status.is_some_and(|status| status >= FIRST_ERROR_STATUS) {
             series.error("ModelServerError");
+        } else if outcome.ending == Ending::Complete {
+            let request = outcome.request;
+            self.models_are_real(&request.incoming_model, &request.target_model);
         }
         series.chunk_intervals(&response.intervals);
         let usage = response.usage.unwrap_or_default();

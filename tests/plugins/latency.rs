@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use epp::clock::Timestamp;
 use epp::endpoints::{Endpoint, SignalValues};
-use epp::exchange::{Ending, Outcome, Response, Times};
+use epp::exchange::{Ending, Kept, Outcome, Response, Times};
 use epp::scheduling::{DecisionOptions, InferenceRequest, TokenUsage};
 
 use crate::rig::*;
@@ -40,6 +40,7 @@ fn answered(rig: &Rig, request: &InferenceRequest, worker: &Arc<Endpoint>, took:
         },
         response: &response,
         ending: Ending::Complete,
+        kept: &Kept::default(),
     };
     for listener in &rig.hooks.outcomes {
         listener.answer_begins(&outcome);
@@ -262,6 +263,7 @@ fn answers_that_failed_teach_nothing() {
             times: Times { decided: Some(Timestamp::START), first_byte, ..Times::default() },
             response: &response,
             ending: Ending::Complete,
+            kept: &Kept::default(),
         };
         for listener in &rig.hooks.outcomes {
             listener.answer_begins(&outcome);

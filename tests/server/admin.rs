@@ -7,7 +7,7 @@ use std::time::Duration;
 use axum::http::StatusCode;
 use epp::endpoints::{EndpointSpec, Pool, Reservation, ReservationTerms, SignalValues};
 use epp::error::RequestError;
-use epp::exchange::{Ending, Outcome, OutcomeListener, Response, Times};
+use epp::exchange::{Ending, Kept, Outcome, OutcomeListener, Response, Times};
 use epp::scheduling::{Explanation, InferenceRequest, Refusal};
 use epp::server::{Admin, MetricsAuth, Readiness};
 use epp::telemetry::{DecisionLog, Metrics};
@@ -159,6 +159,7 @@ async fn explained_decisions_come_newest_first() {
             times: Times::default(),
             response: &Response::default(),
             ending: Ending::Refused,
+            kept: &Kept::default(),
         });
     }
     let page = pages.json("/debug/decisions").await;

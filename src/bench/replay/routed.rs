@@ -6,7 +6,7 @@ use smallvec::SmallVec;
 
 use crate::clock::Timestamp;
 use crate::endpoints::Reservation;
-use crate::exchange::{Ending, Outcome, OutcomeListener, Response, Times};
+use crate::exchange::{Ending, Kept, Outcome, OutcomeListener, Response, Times};
 use crate::scheduling::{
     Decision, Directions, InferenceRequest, ResponseHook, RoutedRequest, TokenUsage,
 };
@@ -66,6 +66,7 @@ pub struct Routed {
     audience: Audience,
     times: Times,
     response: Response,
+    kept: Kept,
 }
 
 impl Routed {
@@ -76,7 +77,14 @@ impl Routed {
         now: Timestamp,
     ) -> Self {
         let times = Times { received: now, decided: Some(now), ended: now, ..Times::default() };
-        let routed = Self { decision, request, audience, times, response: Response::default() };
+        let routed = Self {
+            decision,
+            request,
+            audience,
+            times,
+            response: Response::default(),
+            kept: Kept::default(),
+        };
         routed.tell(Ending::CutBeforeResponse, |listener, so_far| listener.routed(so_far));
         routed
     }
@@ -133,6 +141,7 @@ impl Routed {
             times: self.times,
             response: &self.response,
             ending,
+            kept: &self.kept,
         };
         self.audience.listeners.iter().for_each(|listener| f(&**listener, &outcome));
     }
