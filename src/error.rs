@@ -17,6 +17,10 @@ pub enum Code {
     PreconditionFailed,
     /// The body is larger than the configured limit. Ours: the reference has no limit.
     PayloadTooLarge,
+    /// The body does not come on. Ours, as the next one.
+    RequestTimeout,
+    /// More headers than a request may have.
+    HeadersTooLarge,
     ResourceExhausted,
     Internal,
     ServiceUnavailable,
@@ -32,6 +36,8 @@ impl Code {
             Code::NotFound => "NotFound",
             Code::PreconditionFailed => "PreconditionFailed",
             Code::PayloadTooLarge => "PayloadTooLarge",
+            Code::RequestTimeout => "RequestTimeout",
+            Code::HeadersTooLarge => "RequestHeaderFieldsTooLarge",
             Code::ResourceExhausted => "ResourceExhausted",
             Code::Internal => "Internal",
             Code::ServiceUnavailable => "ServiceUnavailable",
@@ -46,7 +52,9 @@ impl Code {
             Code::Forbidden => 403,
             Code::NotFound => 404,
             Code::PreconditionFailed => 412,
+            Code::RequestTimeout => 408,
             Code::PayloadTooLarge => 413,
+            Code::HeadersTooLarge => 431,
             Code::ResourceExhausted => 429,
             Code::Internal => 500,
             Code::ServiceUnavailable => 503,

@@ -11,7 +11,7 @@ use epp::endpoints::{EndpointSpec, Pool};
 use epp::error::{Code, RequestError};
 use epp::exchange::{
     Admission, Admitted, Arrival, BodyKnown, Director, Ending, Exchange, ExchangeContext, Outcome,
-    OutcomeListener, Permit, Randomness, ResponseHead, ShedWhenSaturated,
+    OutcomeListener, Permit, Randomness, RequestLimits, ResponseHead, ShedWhenSaturated,
 };
 use epp::loader::{LoadOptions, load};
 use epp::scheduling::{BoxFuture, DecisionOptions, Runtime};
@@ -140,7 +140,7 @@ fn house(endpoints: usize, good: bool, admission: Option<Arc<dyn Admission>>) ->
         response_hooks: Vec::new(),
         listeners: vec![listener.clone()],
         runtime: Arc::new(Now),
-        max_request_body: 1000,
+        limits: RequestLimits::new(1000, 10_000),
         wants_prompt: pipeline.wants_prompt,
     });
     House { context, listener, pool }
@@ -152,7 +152,7 @@ impl House {
         let path: (Bytes, Bytes) = (":path".into(), "/v1/completions".into());
         let more = headers.iter().map(|&(k, v)| (Bytes::from(k), Bytes::from(v)));
         let all: Vec<_> = std::iter::once(path).chain(more).collect();
-        exchange.add_headers(all.into_iter());
+        exchange.add_headers(all.into_iter()).unwrap();
         exchange
     }
 

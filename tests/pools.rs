@@ -49,7 +49,7 @@ plugins:
 /// Sends a completion through the pool's exchange room and takes the whole response.
 fn complete(pool: &PoolRuntime, prompt: &str) -> Forward {
     let mut exchange = Exchange::new(pool.context().clone());
-    exchange.add_headers([(":path".into(), "/v1/completions".into())].into_iter());
+    exchange.add_headers([(":path".into(), "/v1/completions".into())].into_iter()).unwrap();
     let body = format!(r#"{{"model":"m","prompt":"{prompt}"}}"#);
     exchange.add_body(body.into()).unwrap();
     let Poll::Ready(Ok(forward)) = exchange.decide(BodyKnown::Whole) else {

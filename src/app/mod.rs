@@ -1,6 +1,7 @@
 //! The program put together: from flags to listeners, and down again.
 
 mod configuration;
+mod memory;
 mod pool_runtime;
 mod runtime;
 mod workers;

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 
 use super::runtime::TokioRuntime;
 use super::workers::Workers;
-use super::{configuration, refused};
+use super::{configuration, memory, refused};
 use crate::api::Parsers;
 use crate::cli::{Exit, Options};
 use crate::clock;
@@ -15,7 +15,8 @@ use crate::datalayer::{
 };
 use crate::endpoints::Pool;
 use crate::exchange::{
-    Director, ExchangeContext, HealthWatch, OutcomeListener, Randomness, ShedWhenSaturated,
+    BodyBudget, Director, ExchangeContext, HealthWatch, OutcomeListener, Randomness, RequestLimits,
+    ShedWhenSaturated,
 };
 use crate::loader::{Hooks, Pipeline};
 use crate::objectives::Objectives;
@@ -111,7 +112,11 @@ impl PoolRuntime {
             response_hooks: response,
             listeners,
             runtime: runtime.clone(),
-            max_request_body: options.max_request_body,
+            limits: RequestLimits {
+                body: options.max_request_body,
+                held: BodyBudget::new(options.max_held_bodies.unwrap_or_else(memory::quarter)),
+                body_silence: options.request_body_timeout,
+            },
             wants_prompt,
         });
         watch_endpoints(&pool, endpoints);

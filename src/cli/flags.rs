@@ -94,6 +94,14 @@ pub(super) struct Flags {
     #[arg(long, value_name = "SIZE", value_parser = size, default_value = "32Mi",
         help_heading = "Listening")]
     pub max_request_body_bytes: usize,
+    /// Largest sum of the bodies of all requests that are not decided yet; more is answered with
+    /// 429 [default: a quarter of the memory there is]
+    #[arg(long, value_name = "SIZE", value_parser = size, help_heading = "Listening")]
+    pub max_held_body_bytes: Option<usize>,
+    /// How long nothing may come of a request's body; then it is answered with 408
+    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "1m",
+        help_heading = "Listening")]
+    pub request_body_timeout: Duration,
     /// How long to go on serving after SIGTERM, while the gateway learns of it; then requests in
     /// progress may finish
     #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "30s",

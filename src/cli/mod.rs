@@ -142,6 +142,10 @@ pub struct Options {
     pub max_send: Option<usize>,
     /// Largest request body, bytes.
     pub max_request_body: usize,
+    /// Largest sum of all bodies held, bytes; `None`: a share of the memory.
+    pub max_held_bodies: Option<usize>,
+    /// How long nothing may come of a request's body.
+    pub request_body_timeout: Duration,
     /// How long to go on accepting after the first signal.
     pub drain_timeout: Duration,
     pub scrape_interval: Duration,

@@ -3,7 +3,7 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use super::{Director, OutcomeListener};
+use super::{Director, OutcomeListener, RequestLimits};
 use crate::api::Parsers;
 use crate::scheduling::{AwaitingProducer, RequestProcessor, ResponseHook, Runtime};
 
@@ -18,8 +18,7 @@ pub struct ExchangeContext {
     /// Told of every exchange, in this order.
     pub listeners: Vec<Arc<dyn OutcomeListener>>,
     pub runtime: Arc<dyn Runtime>,
-    /// Largest request body, bytes; more is answered with 413.
-    pub max_request_body: usize,
+    pub limits: RequestLimits,
     /// Some plugin reads the prompt; otherwise it is not collected.
     pub wants_prompt: bool,
 }

@@ -45,6 +45,8 @@ pub struct Exchange {
     times: Times,
     response: IncomingResponse,
     kept: Kept,
+    /// Bytes of the body that count against the budget.
+    held: usize,
 }
 
 enum Stage {
@@ -89,13 +91,21 @@ impl Exchange {
             times: Times { received, ..Times::default() },
             response: IncomingResponse::default(),
             kept: Kept::default(),
+            held: 0,
             context,
         }
     }
 
     /// The request's headers, those of all calls together.
-    pub fn add_headers(&mut self, list: impl ExactSizeIterator<Item = (Bytes, Bytes)>) {
-        self.pending.add_headers(list);
+    ///
+    /// # Errors
+    /// 431 where there are too many; the exchange is over then.
+    pub fn add_headers(
+        &mut self,
+        list: impl ExactSizeIterator<Item = (Bytes, Bytes)>,
+    ) -> Result<(), RequestError> {
+        let added = self.pending.add_headers(list);
+        added.map_err(|error| self.refuse_unread(error))
     }
 
     /// Only these endpoints are allowed.
@@ -111,17 +121,31 @@ impl Exchange {
     /// Takes a piece of the request's body.
     ///
     /// # Errors
-    /// 413 where the body is larger than the limit; the exchange is over then.
+    /// 413 where the body is larger than the limit, 429 where all bodies together are; the
+    /// exchange is over then.
     pub fn add_body(&mut self, piece: Bytes) -> Result<(), RequestError> {
-        let limit = self.context.max_request_body;
+        let limits = &self.context.limits;
+        let limit = limits.body;
+        let more = piece.len();
         if self.pending.add_body(piece) <= limit {
-            return Ok(());
+            if limits.held.take(more) {
+                self.held += more;
+                return Ok(());
+            }
+            let message = "the bodies of waiting requests take all the memory there is for them";
+            return Err(self.refuse_unread(RequestError::new(Code::ResourceExhausted, message)));
         }
         let error = RequestError::new(
             Code::PayloadTooLarge,
             format!("request body is larger than the limit of {limit} bytes"),
         );
         Err(self.refuse_unread(error))
+    }
+
+    /// Nothing has come of the body for as long as that may be: gives the request up.
+    pub fn give_up(&mut self) -> RequestError {
+        let message = "the request's body did not come to its end in time";
+        self.refuse_unread(RequestError::new(Code::RequestTimeout, message))
     }
 
     /// True where nothing of the body has come.
@@ -227,7 +251,7 @@ impl Exchange {
         }
         let target = target.unwrap_or_default();
         let (body, body_changed) = if parsed.model_required && incoming != Some(target.as_str()) {
-            let changed = parsed.with_model(&whole, &target, context.max_request_body);
+            let changed = parsed.with_model(&whole, &target, context.limits.body);
             (changed.map_err(|error| self.refuse_unread(error))?, true)
         } else {
             (whole, false)
@@ -284,6 +308,7 @@ impl Exchange {
             self.times.scheduling = Some(now.since(begun));
         }
         self.times.decided = Some(now);
+        self.let_body_go();
         let decision = match decision {
             Ok(decision) => decision,
             Err(refusal) => return Err(self.refuse(&subject, refusal)),
@@ -303,6 +328,11 @@ impl Exchange {
             self.end(Ending::GatewayAlone);
         }
         Ok(Forward { destination, body, body_changed, skip_response })
+    }
+
+    /// The body is handed on or dropped.
+    fn let_body_go(&mut self) {
+        self.context.limits.held.give_back(std::mem::take(&mut self.held));
     }
 
     /// Sends a request without a body to any allowed endpoint.
@@ -353,6 +383,7 @@ impl Exchange {
     /// Ends the exchange with an error, which the client is to get.
     fn refuse(&mut self, subject: &Subject, refusal: Refusal) -> RequestError {
         let now = self.context.runtime.now();
+        self.let_body_go();
         self.times.decided.get_or_insert(now);
         self.times.ended = now;
         self.stage = Stage::Over;
@@ -490,6 +521,7 @@ impl Exchange {
 
 impl Drop for Exchange {
     fn drop(&mut self) {
+        self.let_body_go();
         match std::mem::replace(&mut self.stage, Stage::Over) {
             Stage::Over => {}
             Stage::Routed(routed) => {

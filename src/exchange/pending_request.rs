@@ -4,10 +4,18 @@ use bytes::{Bytes, BytesMut};
 use smallvec::SmallVec;
 
 use super::EndpointSubset;
+use super::limits::MAX_HEADERS;
+use crate::error::{Code, RequestError};
 use crate::headers::{self, Headers};
 
 /// Path of requests whose gateway names none, as in the reference.
 const DEFAULT_PATH: &str = "/v1/completions";
+
+/// Pieces of a body that are smaller are joined, once there are several: each would otherwise keep
+/// the whole message alive that it came in.
+const SMALL_PIECE: usize = 4096;
+/// Pieces that are kept as they came, whatever their size.
+const FREE_PIECES: usize = 8;
 
 /// A request as far as it has come in.
 #[derive(Debug, Default)]
@@ -18,12 +26,28 @@ pub struct PendingRequest {
     /// What the gateway allows; the last message that says something counts.
     pub subset: Option<EndpointSubset>,
     chunks: SmallVec<[Bytes; 4]>,
+    /// Follows the chunks.
+    joined: Vec<u8>,
     len: usize,
+    /// How many headers came, those that replaced others too.
+    headers_seen: usize,
 }
 
 impl PendingRequest {
     /// Takes headers, and makes an id where they have none.
-    pub fn add_headers(&mut self, list: impl ExactSizeIterator<Item = (Bytes, Bytes)>) {
+    ///
+    /// # Errors
+    /// 431 where there are too many.
+    pub fn add_headers(
+        &mut self,
+        list: impl ExactSizeIterator<Item = (Bytes, Bytes)>,
+    ) -> Result<(), RequestError> {
+        // Each list counts as one more, so that empty ones come to an end too.
+        self.headers_seen = self.headers_seen.saturating_add(list.len() + 1);
+        if self.headers_seen > MAX_HEADERS {
+            let message = format!("a request may have {MAX_HEADERS} headers");
+            return Err(RequestError::new(Code::HeadersTooLarge, message));
+        }
         if self.headers.is_empty() {
             self.headers = Headers::with_capacity(list.len() + 1);
         }
@@ -35,23 +59,37 @@ impl PendingRequest {
             self.headers.set(Bytes::from_static(headers::REQUEST_ID.as_bytes()), id.into());
             self.generated_id = true;
         }
+        Ok(())
     }
 
     /// Takes a piece of the body, and answers how many bytes there are now.
     pub fn add_body(&mut self, piece: Bytes) -> usize {
         self.len += piece.len();
-        if !piece.is_empty() {
+        if piece.is_empty() {
+            return self.len;
+        }
+        if piece.len() < SMALL_PIECE && self.chunks.len() >= FREE_PIECES {
+            self.joined.extend_from_slice(&piece);
+        } else {
+            self.close_joined();
             self.chunks.push(piece);
         }
         self.len
     }
 
+    fn close_joined(&mut self) {
+        if !self.joined.is_empty() {
+            self.chunks.push(std::mem::take(&mut self.joined).into());
+        }
+    }
+
     pub fn has_no_body(&self) -> bool {
-        self.chunks.is_empty()
+        self.len == 0
     }
 
     /// The body as one piece; copied only where it came in several.
     pub fn take_body(&mut self) -> Bytes {
+        self.close_joined();
         match self.chunks.as_mut_slice() {
             [] => Bytes::new(),
             [one] => std::mem::take(one),

@@ -15,6 +15,8 @@ pub(super) enum Next {
     Read,
     /// Waits for the next message, but not for ever: a gateway that says nothing may wait for us.
     ReadWithinSilence,
+    /// Waits for more of a body, but not for ever.
+    ReadBody,
     /// Waits for the decision, and for the next message meanwhile.
     Decide,
     /// Is over: once the replies are sent, the stream ends with OK.

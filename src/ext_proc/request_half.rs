@@ -55,21 +55,25 @@ impl RequestHalf {
             _ => return self.wait_on(),
         }
         let list = message.headers.map(|m| m.headers).unwrap_or_default();
-        conversation.exchange.add_headers(list.into_iter().map(|header| {
+        let added = conversation.exchange.add_headers(list.into_iter().map(|header| {
             let value = header_mutation::value_of(&header).clone();
             (header.key, value)
         }));
+        if let Err(error) = added {
+            self.phase = Phase::Answered;
+            return conversation.send_error(&error);
+        }
         if message.end_of_stream {
             return self.decide(conversation, BodyKnown::None, Answer::NoBody);
         }
         match (conversation.modes.request, conversation.modes.known) {
-            (BodyMode::FullDuplex, true) => Next::Read,
+            (BodyMode::FullDuplex, true) => Next::ReadBody,
             (BodyMode::FullDuplex, false) => Next::ReadWithinSilence,
             (BodyMode::Buffered, _) => {
                 // The body comes only once the headers are answered; what is to be changed in
                 // them goes into the answer to the body.
                 conversation.send(reply::message(Outgoing::RequestHeaders(reply::carry_on())));
-                Next::Read
+                Next::ReadBody
             }
             // The headers leave before the body is seen: pick without knowing it.
             (BodyMode::PassThrough, _) => {
@@ -105,7 +109,7 @@ impl RequestHalf {
                     let answer = Answer::Body { end_of_stream: true, trailers_too: false };
                     self.decide(conversation, BodyKnown::Whole, answer)
                 } else {
-                    Next::Read
+                    Next::ReadBody
                 }
             }
             // Already complete. In full duplex this is the end of stream that Envoy 1.35 and
@@ -141,11 +145,16 @@ impl RequestHalf {
     }
 
     pub fn on_silence(&mut self, conversation: &mut Conversation) -> Next {
-        if self.phase == Phase::Collecting && conversation.exchange.has_no_body() {
-            // Whatever the mode is, an answer that names an endpoint is a right one.
-            return self.decide(conversation, BodyKnown::Unseen, Answer::Headers { guess: true });
+        if self.phase != Phase::Collecting {
+            return Next::Read;
         }
-        Next::Read
+        if conversation.modes.known || !conversation.exchange.has_no_body() {
+            self.phase = Phase::Answered;
+            let error = conversation.exchange.give_up();
+            return conversation.send_error(&error);
+        }
+        // Whatever the mode is, an answer that names an endpoint is a right one.
+        self.decide(conversation, BodyKnown::Unseen, Answer::Headers { guess: true })
     }
 
     pub fn poll_decided(

@@ -23,7 +23,11 @@ const SILENCE: Duration = Duration::from_secs(2);
 pub struct ExchangeStream {
     inbound: Streaming<ProcessingRequest>,
     messages: Messages,
+    /// How long to wait for the next message.
+    patience: Option<Duration>,
+    /// Runs while nothing comes.
     silence: Option<Pin<Box<Sleep>>>,
+    body_silence: Duration,
     /// The gateway sends no more messages.
     half_closed: bool,
     ended: bool,
@@ -36,8 +40,10 @@ impl ExchangeStream {
     ) -> Self {
         Self {
             inbound,
-            messages: Messages::new(context),
+            patience: None,
             silence: None,
+            body_silence: context.limits.body_silence,
+            messages: Messages::new(context),
             half_closed: false,
             ended: false,
         }
@@ -45,12 +51,15 @@ impl ExchangeStream {
 
     /// Follows what the exchange wants next.
     fn turn(&mut self, next: Next) {
-        match next {
-            Next::Read | Next::Decide => self.silence = None,
-            Next::ReadWithinSilence => {
-                self.silence.get_or_insert_with(|| Box::pin(sleep(SILENCE)));
+        self.silence = None;
+        self.patience = match next {
+            Next::Read | Next::Decide => None,
+            Next::ReadBody => Some(self.body_silence),
+            Next::ReadWithinSilence => Some(SILENCE),
+            Next::End => {
+                self.ended = true;
+                None
             }
-            Next::End => self.ended = true,
         }
     }
 }
@@ -94,9 +103,9 @@ impl Stream for ExchangeStream {
                     }
                 }
                 Poll::Pending => {
-                    let Some(silence) = &mut this.silence else { return Poll::Pending };
+                    let Some(patience) = this.patience else { return Poll::Pending };
+                    let silence = this.silence.get_or_insert_with(|| Box::pin(sleep(patience)));
                     ready!(silence.as_mut().poll(cx));
-                    this.silence = None;
                     let next = this.messages.on_silence();
                     this.turn(next);
                 }

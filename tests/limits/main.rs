@@ -7,5 +7,6 @@ mod support;
 
 mod admin;
 mod files;
+mod requests;
 mod resets;
 mod silence;
