@@ -13,8 +13,11 @@ use crate::clock;
 use crate::datalayer::{DataLayer, ScrapeCounters, Settings, pool_averages};
 use crate::endpoints::Pool;
 use crate::exchange::{Director, ExchangeContext, OutcomeListener, Randomness, ShedWhenSaturated};
+use crate::kv_sockets::Sockets;
 use crate::loader::{Hooks, Pipeline};
 use crate::objectives::Objectives;
+use crate::plugins::Outside;
+use crate::rendering::RenderClient;
 use crate::scheduling::{DecisionOptions, EndpointHook, Lifecycle, Runtime};
 use crate::server::{Admin, MetricsAuth, Readiness};
 use crate::telemetry::{
@@ -59,7 +62,7 @@ impl PoolRuntime {
         let decisions = Arc::new(DecisionLog::new(options.explain_decisions));
 
         let Pipeline { scheduler, hooks, saturation, parsers, wants_prompt, .. } = pipeline;
-        let Hooks { awaiting, response, endpoints, lifecycles, outcomes, .. } = hooks;
+        let Hooks { awaiting, response, endpoints, lifecycles, outcomes, reaching, .. } = hooks;
         let mut listeners: Vec<Arc<dyn OutcomeListener>> =
             vec![metrics.clone(), Arc::new(AccessLog)];
         if decisions.is_on() {
@@ -89,6 +92,11 @@ impl PoolRuntime {
             wants_prompt,
         });
         watch_endpoints(&pool, endpoints);
+        let outside = Outside {
+            events: Arc::new(Sockets::default()),
+            renderer: Arc::new(RenderClient::default()),
+        };
+        reaching.iter().for_each(|plugin| plugin.reach(&outside));
         lifecycles.iter().for_each(|plugin| plugin.start(&pool, &runtime));
         Ok(Self {
             pool,

@@ -1,25 +1,68 @@
-//! `token-producer`: names the tokenizer back-end. There is one here, the estimate of four bytes
-//! of text per token, and the request parsers apply it while they read a body; so this type
-//! reads its parameters and does nothing.
+//! `token-producer`: names the tokenizer back-end.
+//!
+//! The estimate of four bytes of text per token needs nothing done: request parsers apply it while
+//! they read a body. With the back-end `vllm` the prompts are turned into the engine's token ids by
+//! a server that renders, or by the endpoints.
 
-use super::{Build, Capabilities, PluginType, parameters};
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{Build, Capabilities, Outside, PluginType, ReachOutside, parameters};
+use crate::endpoints::Pool;
+use crate::scheduling::{
+    AwaitingProducer, BoxFuture, DataKey, InferenceRequest, Lifecycle, Put, RequestData, Runtime,
+};
+use crate::tokens::{Patience, Renderer, TokenSource, TokenizedPrompt};
 
 /// The alias is the type's name up to llm-d-router v0.8.
 pub(super) const TYPE: PluginType =
     PluginType { name: "token-producer", aliases: &["tokenizer"], build };
 
+/// Defaults of llm-d-router main at ebab6879.
+const DEFAULT_URL: &str = "http://localhost:8000";
+const DEFAULT_TIMEOUT: Duration = Duration::from_secs(5);
+const DEFAULT_MEDIA_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Has prompts turned into token ids.
+#[derive(Debug)]
+struct TokenProducer {
+    key: DataKey<TokenizedPrompt>,
+    source: Arc<TokenSource>,
+}
+
 fn build(build: Build<'_, '_>) -> Capabilities {
     let mut p = build.parameters;
-    for backend in ["vllm", "udsTokenizerConfig"] {
-        if p.node(backend).is_some() {
-            p.error(
-                backend,
-                "this tokenizer back-end does not exist in this version; leave it out for the \
-                 estimate of four bytes of text per token",
-            );
-        }
+    let renders = p.node("vllm").is_some();
+    let has_sidecar = p.node("udsTokenizerConfig").is_some();
+    let estimates = p.node("estimate").is_some();
+    if [renders, has_sidecar, estimates].into_iter().filter(|&given| given).count() > 1 {
+        p.error("", "at most one of 'vllm', 'udsTokenizerConfig' and 'estimate' can be given");
     }
-    parameters::without_effect(&mut p, "modelName", "the estimate needs no model");
+    let mut vllm = p.nested("vllm");
+    let url = vllm.string("url").filter(|url| !url.is_empty()).unwrap_or(DEFAULT_URL).to_owned();
+    let patience = Patience {
+        text: vllm.duration("timeout").unwrap_or(DEFAULT_TIMEOUT),
+        media: vllm.duration("mmTimeout").unwrap_or(DEFAULT_MEDIA_TIMEOUT),
+    };
+    let model = p.string("modelName").unwrap_or_default();
+    if renders && model.is_empty() {
+        p.error("modelName", "is required with the back-end 'vllm'");
+    }
+    let renderer = if has_sidecar { Renderer::Endpoints } else { Renderer::At(url) };
+    let source = match TokenSource::new(renderer, patience) {
+        Ok(source) => Some(source).filter(|_| renders || has_sidecar),
+        Err(error) => {
+            vllm.error("url", error.to_string());
+            None
+        }
+    };
+    vllm.finish();
+    if has_sidecar {
+        let message = "the sidecar is not used: endpoints are asked for the tokens";
+        p.warning("udsTokenizerConfig", message);
+    } else if !renders {
+        parameters::without_effect(&mut p, "modelName", "the estimate needs no model");
+    }
     let mut estimate = p.nested("estimate");
     for media in ["image", "video"] {
         let why = "media items are estimated with the reference's default sizes";
@@ -27,5 +70,43 @@ fn build(build: Build<'_, '_>) -> Capabilities {
     }
     estimate.finish();
     p.finish();
+    let Some(source) = source else { return Capabilities::default() };
+    let key = build.dependencies.provide(build.name);
+    let producer = Arc::new(TokenProducer { key, source: Arc::new(source) });
     Capabilities::default()
+        .with::<dyn AwaitingProducer>(producer.clone())
+        .with::<dyn ReachOutside>(producer.clone())
+        .with::<dyn Lifecycle>(producer)
+}
+
+impl AwaitingProducer for TokenProducer {
+    fn begin(&self, request: &Arc<InferenceRequest>) -> Option<BoxFuture<Option<Put>>> {
+        let key = self.key;
+        let put = move |found: TokenizedPrompt| {
+            Some(Box::new(move |data: &mut RequestData| data.set(key, found)) as Put)
+        };
+        if let Some(given) = TokenSource::given(request) {
+            return Some(Box::pin(std::future::ready(put(given))));
+        }
+        let (source, request) = (self.source.clone(), request.clone());
+        Some(Box::pin(async move { put(source.tokenize(&request).await) }))
+    }
+
+    /// A little longer than the renderer has, so that it is told why there is nothing.
+    fn deadline(&self) -> Duration {
+        let Patience { text, media } = self.source.patience();
+        text.max(media) + Duration::from_millis(100)
+    }
+}
+
+impl ReachOutside for TokenProducer {
+    fn reach(&self, outside: &Outside) {
+        self.source.set_client(&outside.renderer);
+    }
+}
+
+impl Lifecycle for TokenProducer {
+    fn start(&self, pool: &Arc<Pool>, _: &Arc<dyn Runtime>) {
+        self.source.set_pool(pool);
+    }
 }
