@@ -123,7 +123,8 @@ impl Picker {
 
     fn decide(&self, request: &InferenceRequest) -> Decision {
         let snapshot = self.pool.snapshot();
-        let candidates: Vec<Candidate<'_>> = snapshot.endpoints.iter().map(Candidate::new).collect();
+        let candidates: Vec<Candidate<'_>> =
+            snapshot.endpoints.iter().map(Candidate::new).collect();
         let ask = Ask {
             request,
             candidates: &candidates,
@@ -354,12 +355,8 @@ async fn scorers_of_older_kinds_follow_the_engines_themselves() {
     for (kind, more, scores) in cases {
         let plugins = format!("- type: {kind}\n  parameters:\n    {events}\n    {more}\n");
         let picker = Picker::start(&plugins, kind);
-        until_heard(
-            &picker,
-            kind,
-            &mut [(&mut one, &prompt[..4]), (&mut other, &prompt[..12])],
-        )
-        .await;
+        until_heard(&picker, kind, &mut [(&mut one, &prompt[..4]), (&mut other, &prompt[..12])])
+            .await;
         picker.scores_become(&request(&prompt), scores).await;
     }
 }

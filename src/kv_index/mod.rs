@@ -7,6 +7,19 @@
 //! Every publisher of events is a [`Holder`] with its own memory and its own lock: streams never
 //! wait for one another, a request waits at most for the few blocks one stream is writing down,
 //! and a publisher that leaves takes everything with it at once.
+//!
+//! On paper: a block of one holder takes 28 bytes and a place of four bytes in each of two tables
+//! that are at most 7 in 10 full, so 39.4 bytes when its memory is full, and up to half as much
+//! again after it has grown. 1,000 endpoints with 100,000 blocks each, 100 M blocks, take 3.9 GB;
+//! 64 such endpoints 250 MB (`cargo bench --bench kv_index` prints what they do take). One index
+//! over the blocks of all would say once what several hold, but prompts are sent to where their
+//! blocks are, so most blocks are on one endpoint; and every event of every engine would meet on it.
+//!
+//! A prompt of 100,000 tokens has 6,250 blocks of 16. What a holder has of it is found with one probe
+//! where it has nothing, and with some 26 (galloping and bisection) where it has any part; a probe
+//! is two waits for memory. 16 holders are asked with 400 probes at most, 1,000 holders that all
+//! have its beginning with 26,000; hashing its tokens, 400 KB, once per block size, is the other
+//! half of a lookup.
 
 mod blocks;
 mod budget;

@@ -9,9 +9,7 @@ use tracing::{error, info, warn};
 use super::listener::Listener;
 use super::subscription::{Bounds, Source, Subscription};
 use crate::endpoints::{Endpoint, Pool};
-use crate::kv_events::{
-    Follow, FollowEvents, Line, Publishers, Topic, Track, Tracked, Trouble,
-};
+use crate::kv_events::{Follow, FollowEvents, Line, Publishers, Topic, Track, Tracked, Trouble};
 use crate::scheduling::BoxFuture;
 
 /// How often the pool is looked at for endpoints that came or left.
@@ -83,7 +81,9 @@ impl Follower {
 
     fn subscribe(&self, endpoint: &Endpoint) -> Option<Subscription> {
         let tracked = (self.follow.track)(endpoint)?;
-        let Publishers::AtEndpoints { port, replay_port } = self.follow.publishers else { return None };
+        let Publishers::AtEndpoints { port, replay_port } = self.follow.publishers else {
+            return None;
+        };
         let at = |port: u16| {
             let port = port.checked_add(endpoint.spec.rank)?;
             Some(SocketAddr::new(endpoint.spec.ip, port).to_string())
@@ -139,12 +139,7 @@ fn warn_of(endpoint: &Endpoint, tracked: &Tracked, trouble: Trouble) {
 
 /// The stream of the endpoint that a topic names by `ip:port`, ip or pod name. Topics can claim
 /// anything: an endpoint that connects from its own address cannot speak for another one.
-fn resolve(
-    pool: &Pool,
-    track: &Track,
-    topic: Topic<'_>,
-    peer: IpAddr,
-) -> Option<Arc<Mutex<Line>>> {
+fn resolve(pool: &Pool, track: &Track, topic: Topic<'_>, peer: IpAddr) -> Option<Arc<Mutex<Line>>> {
     let snapshot = pool.snapshot();
     let is_named = |endpoint: &&Arc<Endpoint>| {
         *endpoint.host_port == *topic.publisher
@@ -154,8 +149,8 @@ fn resolve(
     };
     let endpoint = snapshot.endpoints.iter().find(is_named)?;
     let peer = peer.to_canonical();
-    let speaks_for_another = endpoint.spec.ip != peer
-        && snapshot.endpoints.iter().any(|other| other.spec.ip == peer);
+    let speaks_for_another =
+        endpoint.spec.ip != peer && snapshot.endpoints.iter().any(|other| other.spec.ip == peer);
     if speaks_for_another {
         return None;
     }

@@ -6,8 +6,8 @@ use super::instances::Instances;
 use super::reference::Reference;
 use crate::config::Diagnostics;
 use crate::plugins::FileDiscoveryConfig;
-use crate::scrape_config::{EngineMaps, MetricSpec, ScrapeConfig, VLLM_KV_USAGE};
 use crate::plugins::{MetricsExtractor, MetricsSource, NotificationSource};
+use crate::scrape_config::{EngineMaps, MetricSpec, ScrapeConfig, VLLM_KV_USAGE};
 
 const DEFAULT_SOURCE: &str = "metrics-data-source";
 const DEFAULT_EXTRACTOR: &str = "core-metrics-extractor";

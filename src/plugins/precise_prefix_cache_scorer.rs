@@ -24,7 +24,9 @@ fn build(build: Build<'_, '_>) -> Capabilities {
         .map(|slot| slot.producer.clone())
         .collect();
     if producers.len() > 1 {
-        p.error("", "there is more than one precise-prefix-cache-producer; use prefix-cache-scorer");
+        let message =
+            "there is more than one precise-prefix-cache-producer; use prefix-cache-scorer";
+        p.diagnostics().error(p.at(), p.path(), message);
     }
     p.finish();
     if let Some(name) = producers.first() {

@@ -36,7 +36,8 @@ fn build(build: Build<'_, '_>) -> Capabilities {
     let has_sidecar = p.node("udsTokenizerConfig").is_some();
     let estimates = p.node("estimate").is_some();
     if [renders, has_sidecar, estimates].into_iter().filter(|&given| given).count() > 1 {
-        p.error("", "at most one of 'vllm', 'udsTokenizerConfig' and 'estimate' can be given");
+        let message = "at most one of 'vllm', 'udsTokenizerConfig' and 'estimate' can be given";
+        p.diagnostics().error(p.at(), p.path(), message);
     }
     let mut vllm = p.nested("vllm");
     let url = vllm.string("url").filter(|url| !url.is_empty()).unwrap_or(DEFAULT_URL).to_owned();

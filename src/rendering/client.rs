@@ -92,7 +92,12 @@ impl Shared {
         Ok(prompts)
     }
 
-    async fn ask_either(&self, base: &str, kind: Render, body: Bytes) -> Result<Bytes, RenderError> {
+    async fn ask_either(
+        &self,
+        base: &str,
+        kind: Render,
+        body: Bytes,
+    ) -> Result<Bytes, RenderError> {
         if !self.tokenizers.lock().iter().any(|known| known == base) {
             match self.ask(base, kind.path(), body.clone()).await {
                 Err(RenderError::Refused(403 | 404)) => {}
@@ -280,7 +285,10 @@ mod tests {
             (Render::Chat, "a", 1, 3),
         ];
         for (kind, body, id, requests) in cases {
-            let prompts = client.0.render(&renderer.url, kind, Bytes::from_static(body.as_bytes()), LONG).await;
+            let prompts = client
+                .0
+                .render(&renderer.url, kind, Bytes::from_static(body.as_bytes()), LONG)
+                .await;
             assert_eq!(prompts.unwrap()[0].ids, [id], "{kind:?} {body}");
             assert_eq!(renderer.requests.load(Ordering::SeqCst), requests, "{kind:?} {body}");
         }
@@ -312,7 +320,11 @@ mod tests {
         ];
         for (body, url, patience, expected) in cases {
             let bytes = Bytes::from_static(body.as_bytes());
-            assert_eq!(client.0.render(url, Render::Chat, bytes, patience).await, expected, "{body}");
+            assert_eq!(
+                client.0.render(url, Render::Chat, bytes, patience).await,
+                expected,
+                "{body}"
+            );
         }
     }
 }

@@ -57,8 +57,13 @@ pub type Rendered = Result<Arc<[PromptTokens]>, RenderError>;
 pub trait RenderPrompts: fmt::Debug + Send + Sync {
     /// The token ids of the prompts in `body`, a request of the OpenAI API of this kind, from the
     /// engine at `base`.
-    fn render(&self, base: String, kind: Render, body: Bytes, patience: Duration)
-    -> BoxFuture<Rendered>;
+    fn render(
+        &self,
+        base: String,
+        kind: Render,
+        body: Bytes,
+        patience: Duration,
+    ) -> BoxFuture<Rendered>;
 }
 
 /// # Errors
@@ -67,7 +72,11 @@ pub fn check_base(base: &str) -> Result<(), RenderError> {
     let rest = base.strip_prefix("http://").ok_or(RenderError::Url)?;
     let host = rest.split('/').next().unwrap_or_default();
     let is_plain = !base.contains(['?', '#', '@']) && !base.contains(char::is_whitespace);
-    if is_plain && !host.is_empty() && !host.starts_with(':') { Ok(()) } else { Err(RenderError::Url) }
+    if is_plain && !host.is_empty() && !host.starts_with(':') {
+        Ok(())
+    } else {
+        Err(RenderError::Url)
+    }
 }
 
 #[cfg(test)]

@@ -126,7 +126,9 @@ impl TokenSource {
             Some(error) if !failed_before => {
                 warn!(renderer = base, %error, "prompts cannot be turned into token ids; what endpoints hold is estimated");
             }
-            None if failed_before => info!(renderer = base, "prompts are turned into token ids again"),
+            None if failed_before => {
+                info!(renderer = base, "prompts are turned into token ids again")
+            }
             _ => {}
         }
     }

@@ -127,7 +127,11 @@ fn mistakes_and_things_of_the_past() {
                 (W, "indexerConfig.prefixStoreConfig", "no effect"),
             ],
         ),
-        ("precise-prefix-cache-producer", "{speculativeIndexing: true, speculativeTTL: 500ms}", &[]),
+        (
+            "precise-prefix-cache-producer",
+            "{speculativeIndexing: true, speculativeTTL: 500ms}",
+            &[],
+        ),
         (
             "precise-prefix-cache-producer",
             "tokenProcessorConfig: {blockSizeTokens: 0, hashAlgorithm: md5, x: 1}",
@@ -256,11 +260,23 @@ fn mistakes_and_things_of_the_past() {
         ),
         ("inflight-load-producer", "syncCrossReplicaState: false", &[]),
         ("token-producer", "modelName: m", &[(W, "modelName", "no model")]),
-        ("token-producer", "{modelName: m, vllm: {url: 'http://x', timeout: 1s, mmTimeout: 2s}}", &[]),
+        (
+            "token-producer",
+            "{modelName: m, vllm: {url: 'http://x', timeout: 1s, mmTimeout: 2s}}",
+            &[],
+        ),
         ("token-producer", "vllm: {url: 'http://x'}", &[(E, "modelName", "required")]),
-        ("token-producer", "{modelName: m, vllm: {url: 'https://x'}}", &[(E, "vllm.url", "http://")]),
+        (
+            "token-producer",
+            "{modelName: m, vllm: {url: 'https://x'}}",
+            &[(E, "vllm.url", "http://")],
+        ),
         ("token-producer", "{modelName: m, vllm: {}, estimate: {}}", &[(E, "", "at most one")]),
-        ("tokenizer", "udsTokenizerConfig: {}", &[(W, "udsTokenizerConfig", "endpoints are asked")]),
+        (
+            "tokenizer",
+            "udsTokenizerConfig: {}",
+            &[(W, "udsTokenizerConfig", "endpoints are asked")],
+        ),
         ("token-producer", "estimate: {}", &[]),
         (
             "token-producer",

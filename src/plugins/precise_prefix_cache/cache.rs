@@ -12,9 +12,9 @@ use crate::endpoints::{Endpoint, Pool, PoolIds, StateSlot};
 use crate::exchange::{Ending, Outcome, OutcomeListener};
 use crate::kv_events::{Follow, FollowEvents, Hit, Tracked};
 use crate::kv_index::KvIndex;
-use crate::plugins::{Capabilities, Outside, ReachOutside};
 use crate::plugins::approx_prefix_cache_producer::{Limit, PrefixCacheSettings};
 use crate::plugins::dependencies::Dependencies;
+use crate::plugins::{Capabilities, Outside, ReachOutside};
 use crate::prefix::{Chains, HashedPrompt, PrefixIndex, hash_prompt, seed};
 use crate::scheduling::{
     AwaitingProducer, BoxFuture, Cycle, DataKey, DebugState, InferenceRequest, Lifecycle,
@@ -139,14 +139,13 @@ impl PreciseCache {
             .reading(signals)
     }
 
+    /// The prompts in token ids: as the request gave them, or as somebody made them.
     fn tokens<'a>(
         &self,
-        request: &InferenceRequest,
         data: &'a RequestData,
-        given: &'a Option<TokenizedPrompt>,
+        given: Option<&'a TokenizedPrompt>,
     ) -> Option<&'a [PromptTokens]> {
-        let _ = request;
-        let found = given.as_ref().or_else(|| data.first::<TokenizedPrompt>());
+        let found = given.or_else(|| data.first::<TokenizedPrompt>());
         if found.is_none() {
             // Nobody else makes tokens: from the next request on the endpoints are asked.
             self.asks_itself.store(true, Ordering::Relaxed);
@@ -235,7 +234,7 @@ impl Producer for PreciseCache {
         let mut details = PreciseMatch::default();
         let mut worth = Vec::with_capacity(cycle.candidates.len());
         let given = TokenSource::given(request);
-        if let Some(prompts) = self.tokens(request, data, &given) {
+        if let Some(prompts) = self.tokens(data, given.as_ref()) {
             self.look_up(cycle, prompts, &mut details, &mut worth);
             let tokens: usize = prompts.iter().map(|prompt| prompt.ids.len()).sum();
             details.prompt_tokens = u32::try_from(tokens).unwrap_or(u32::MAX);
@@ -244,9 +243,8 @@ impl Producer for PreciseCache {
         let seed = seed(&request.target_model, &request.cache_salt);
         details.estimate = hash_prompt(&request.prompt, seed, rule);
         let chains = Chains { hashes: &details.estimate.hashes, breaks: &details.estimate.breaks };
-        let estimated = |candidate: usize| {
-            self.estimate.matched(cycle.candidates[candidate].endpoint, chains)
-        };
+        let estimated =
+            |candidate: usize| self.estimate.matched(cycle.candidates[candidate].endpoint, chains);
         let result = match details.cuts.first() {
             // Everything is estimated.
             None => PrefixMatch {
@@ -308,7 +306,9 @@ impl PreciseCache {
         let Some(ttl) = self.settings.speculative_ttl else { return };
         let Some(tracked) = endpoint.state.get(self.tracked) else { return };
         let size = tracked.holder().block_size();
-        let Some(cut) = found.cuts.iter().find(|cut| Some(cut.block_tokens) == size) else { return };
+        let Some(cut) = found.cuts.iter().find(|cut| Some(cut.block_tokens) == size) else {
+            return;
+        };
         for keys in &cut.keys {
             tracked.holder().expect(keys.clone(), now, now + ttl);
         }

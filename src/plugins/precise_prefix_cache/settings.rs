@@ -109,7 +109,8 @@ fn read_index_size(mut p: Fields<'_>) -> usize {
     let backends = ["inMemoryConfig", "costAwareMemoryConfig", "redisConfig", "valkeyConfig"];
     let given = backends.into_iter().filter(|name| p.node(name).is_some()).count();
     if given > 1 {
-        p.error("", "at most one of inMemoryConfig, costAwareMemoryConfig and redisConfig");
+        let message = "at most one of inMemoryConfig, costAwareMemoryConfig and redisConfig";
+        p.diagnostics().error(p.at(), p.path(), message);
     }
     for name in ["redisConfig", "valkeyConfig"] {
         let why = "the index lies in this process, and every replica follows the engines itself";
