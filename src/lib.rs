@@ -8,7 +8,9 @@
 //!    exchange makes a [`scheduling::InferenceRequest`] of it.
 //! 3. [`exchange::Director`] takes that through admission ([`flow_control`]) and candidates to
 //!    [`scheduling::Scheduler`], which runs the profiles of [`plugins`] over one snapshot of the
-//!    pool in [`endpoints`], with what [`prefix`] remembers and what [`datalayer`] scraped.
+//!    pool in [`endpoints`], with what [`prefix`] remembers, what [`datalayer`] scraped, and what engines say they hold:
+//!    [`kv_sockets`] hears it, [`kv_events`] reads it, [`kv_index`] keeps it, and [`tokens`] says how
+//!    prompts are asked for in it.
 //! 4. The exchange follows the response, [`api`] reads the usage off it, and at the end every
 //!    listener is told one [`exchange::Outcome`]: metrics and logs in [`telemetry`] are made of it.
 //!
@@ -41,11 +43,17 @@ pub mod headers;
 pub mod health;
 #[cfg(feature = "kubernetes")]
 pub mod kubernetes;
+pub mod kv_events;
+pub mod kv_index;
+#[cfg(feature = "server")]
+pub mod kv_sockets;
 pub mod latency;
 pub mod loader;
 pub mod objectives;
 pub mod plugins;
 pub mod prefix;
+#[cfg(feature = "server")]
+pub mod rendering;
 pub mod scheduling;
 pub mod scrape_config;
 #[cfg(feature = "server")]
@@ -56,3 +64,4 @@ pub mod sim;
 pub mod telemetry;
 #[cfg(feature = "server")]
 pub mod tls;
+pub mod tokens;

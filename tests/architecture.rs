@@ -11,7 +11,7 @@ const START: &str =
 const END: &str = "<!-- end of rooms -->";
 
 /// What simulations and tests use as it is: no runtime, no protobuf, no files, no Kubernetes.
-const CORE: [&str; 15] = [
+const CORE: [&str; 18] = [
     "api",
     "clock",
     "config",
@@ -21,12 +21,15 @@ const CORE: [&str; 15] = [
     "flow_control",
     "headers",
     "health",
+    "kv_events",
+    "kv_index",
     "latency",
     "loader",
     "objectives",
     "plugins",
     "prefix",
     "scheduling",
+    "tokens",
 ];
 
 fn root() -> &'static Path {

@@ -287,9 +287,9 @@ fn producers() {
         // The producer exists in the reference: its absence is reported once.
         (
             "plugins:\n- type: prefix-cache-scorer\n  parameters:\n    \
-             prefixMatchInfoProducerName: precise-prefix-cache-producer\n\
-             - type: precise-prefix-cache-producer",
-            &["f:7:9: plugins[1].type: plugin type 'precise-prefix-cache-producer' of the \
+             prefixMatchInfoProducerName: burst-prefix-cache-producer\n\
+             - type: burst-prefix-cache-producer",
+            &["f:7:9: plugins[1].type: plugin type 'burst-prefix-cache-producer' of the \
                reference is not available in this version"],
         ),
     ]);

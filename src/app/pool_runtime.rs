@@ -18,8 +18,11 @@ use crate::exchange::{
     BodyBudget, Director, ExchangeContext, HealthWatch, OutcomeListener, Randomness, RequestLimits,
     ShedWhenSaturated,
 };
+use crate::kv_sockets::Sockets;
 use crate::loader::{Hooks, Pipeline};
 use crate::objectives::Objectives;
+use crate::plugins::Outside;
+use crate::rendering::RenderClient;
 use crate::scheduling::{DecisionOptions, EndpointHook, Lifecycle, Runtime};
 use crate::server::{Admin, MetricsAuth, Readiness};
 use crate::telemetry::{
@@ -79,6 +82,7 @@ impl PoolRuntime {
             lifecycles,
             outcomes,
             metrics: counted,
+            reaching,
             ..
         } = hooks;
         metrics.add_plugins(counted).map_err(|e| refused(1, e))?;
@@ -120,6 +124,11 @@ impl PoolRuntime {
             wants_prompt,
         });
         watch_endpoints(&pool, endpoints);
+        let outside = Outside {
+            events: Arc::new(Sockets::default()),
+            renderer: Arc::new(RenderClient::default()),
+        };
+        reaching.iter().for_each(|plugin| plugin.reach(&outside));
         lifecycles.iter().for_each(|plugin| plugin.start(&pool, &runtime));
         Ok(Self {
             pool,

@@ -1,12 +1,12 @@
 use std::sync::Arc;
 
 use super::LoadOptions;
-use super::document::DataLayer;
+use super::document::{DataLayer, Source};
 use super::instances::Instances;
 use super::reference::Reference;
 use crate::config::Diagnostics;
 use crate::plugins::FileDiscoveryConfig;
-use crate::plugins::{MetricsExtractor, MetricsSource};
+use crate::plugins::{MetricsExtractor, MetricsSource, NotificationSource};
 use crate::scrape_config::{EngineMaps, MetricSpec, ScrapeConfig, VLLM_KV_USAGE};
 
 const DEFAULT_SOURCE: &str = "metrics-data-source";
@@ -29,7 +29,11 @@ pub(super) fn plan_collection(
     instances: &mut Instances<'_>,
 ) -> Option<Collection> {
     let mut chosen: Option<(usize, Option<usize>)> = None;
-    for source in &section.sources {
+    let (notifying, collecting): (Vec<_>, Vec<_>) =
+        section.sources.iter().partition(|source| notifies(source, instances));
+    notifying.into_iter().for_each(|source| plan_notifications(source, instances));
+    let has_collecting = !collecting.is_empty();
+    for source in collecting {
         let found = instances.resolve_part::<MetricsSource>(&source.reference, "data source");
         let extractor = plan_extractor(&source.extractors, instances);
         let Some((index, _)) = found else { continue };
@@ -42,7 +46,7 @@ pub(super) fn plan_collection(
     }
     let (source, extractor) = match chosen {
         Some(chosen) => chosen,
-        None if !section.sources.is_empty() || !section.inject_defaults => return None,
+        None if has_collecting || !section.inject_defaults => return None,
         None => {
             let configured = instances.first_with::<MetricsSource>();
             (configured.or_else(|| instances.add(DEFAULT_SOURCE, None))?, None)
@@ -54,6 +58,21 @@ pub(super) fn plan_collection(
     instances.list[source].used = true;
     instances.list[extractor].used = true;
     Some(Collection { source, extractor })
+}
+
+/// True for a source that tells of endpoints instead of collecting metrics.
+fn notifies(source: &Source, instances: &Instances<'_>) -> bool {
+    let found = instances.find(&source.reference.name);
+    found.is_some_and(|i| instances.list[i].capabilities.has::<NotificationSource>())
+}
+
+/// Its listeners have to exist; they are told of endpoints anyway.
+fn plan_notifications(source: &Source, instances: &mut Instances<'_>) {
+    for reference in std::iter::once(&source.reference).chain(&source.extractors) {
+        if let Some(index) = instances.resolve(reference) {
+            instances.list[index].used = true;
+        }
+    }
 }
 
 fn plan_extractor(references: &[Reference], instances: &mut Instances<'_>) -> Option<usize> {

@@ -31,7 +31,7 @@ use crate::endpoints::PoolIds;
 use crate::exchange::OutcomeListener;
 use crate::flow_control::SaturationConfig;
 use crate::plugins::FileDiscoveryConfig;
-use crate::plugins::{MetricsExtractor, MetricsSource, ParserKind};
+use crate::plugins::{MetricsExtractor, MetricsSource, ParserKind, ReachOutside};
 use crate::scheduling::{
     AwaitingProducer, DebugState, EndpointHook, Lifecycle, Picker, PluginMetrics, RequestProcessor,
     ResponseHook, Scheduler,
@@ -106,6 +106,7 @@ pub struct Hooks {
     pub lifecycles: Vec<Arc<dyn Lifecycle>>,
     pub outcomes: Vec<Arc<dyn OutcomeListener>>,
     pub metrics: Vec<Arc<dyn PluginMetrics>>,
+    pub reaching: Vec<Arc<dyn ReachOutside>>,
     /// With the plugins' names.
     pub debug_states: Vec<(String, Arc<dyn DebugState>)>,
 }
@@ -224,6 +225,7 @@ fn assemble(
             endpoints: instances.all(),
             lifecycles: instances.all(),
             outcomes: instances.all(),
+            reaching: instances.all(),
             debug_states: instances.debug_states(),
             metrics: instances.all(),
         },

@@ -53,7 +53,7 @@ pub(super) enum Limit {
 
 impl PrefixCacheSettings {
     /// The rule for a request; `first` is the first candidate, which speaks for all.
-    fn rule(&self, first: &SignalValues) -> BlockRule {
+    pub(super) fn rule(&self, first: &SignalValues) -> BlockRule {
         let reported = 1..=MAX_REPORTED_BLOCK_TOKENS;
         let block_bytes = match first.block_size {
             tokens if self.auto_tune && reported.contains(&tokens) => tokens * BYTES_PER_TOKEN,
@@ -74,7 +74,7 @@ impl PrefixCacheSettings {
     /// own blocks are never smaller than 64 tokens and the worker's mostly are: four times what
     /// the worker can hold, so that it believes in prefixes long evicted. `capacityByTokens`
     /// (ours) takes as many as hold the same number of tokens.
-    fn capacity(&self, worker: &SignalValues, block_bytes: u32) -> u32 {
+    pub(super) fn capacity(&self, worker: &SignalValues, block_bytes: u32) -> u32 {
         match worker.num_blocks {
             0 => self.lru_capacity,
             _ if !self.auto_tune => self.lru_capacity,

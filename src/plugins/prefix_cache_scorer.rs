@@ -7,8 +7,10 @@
 use super::approx_prefix_cache_producer::{
     DEFAULT_LRU_CAPACITY, Limit, PrefixCache, PrefixCacheSettings,
 };
-use super::{Build, Capabilities, PluginType, parameters};
+use super::precise_prefix_cache::{Generation, PreciseCache, PreciseSettings};
+use super::{Build, Capabilities, Dependencies, PluginType, parameters};
 use crate::config::Fields;
+use crate::endpoints::PoolIds;
 use crate::scheduling::{Cycle, DataKey, PrefixMatch, Scorer};
 
 pub(super) const TYPE: PluginType = PluginType { name: "prefix-cache-scorer", aliases: &[], build };
@@ -20,7 +22,7 @@ const OLD_BLOCK_BYTES: u32 = 64;
 const OLD_MAX_BLOCKS: u32 = 256;
 
 #[derive(Debug)]
-struct PrefixCacheScorer {
+pub(super) struct PrefixCacheScorer {
     prefix: DataKey<PrefixMatch>,
     /// Share of the matched length in the score, 0 to 1; the rest is the matched ratio's.
     length_weight: f64,
@@ -28,8 +30,18 @@ struct PrefixCacheScorer {
     length_scale: f64,
 }
 
+impl PrefixCacheScorer {
+    /// The matched ratio alone.
+    pub(super) fn of_ratio(prefix: DataKey<PrefixMatch>) -> Self {
+        Self { prefix, length_weight: 0.0, length_scale: f64::from(DEFAULT_SCALE_TOKENS) }
+    }
+}
+
 fn build(build: Build<'_, '_>) -> Capabilities {
     let mut p = build.parameters;
+    if p.string("mode") == Some("cache_tracking") {
+        return track_caches(build.name, p, build.dependencies, build.ids);
+    }
     let producer = parameters::prefix_producer(&mut p);
     let length_weight = p.float("matchLengthWeight").unwrap_or(0.0);
     if !(0.0..=1.0).contains(&length_weight) {
@@ -66,21 +78,51 @@ fn build(build: Build<'_, '_>) -> Capabilities {
 /// `mode` chose between an estimate and the workers' own KV-cache events in
 /// llm-d-inference-scheduler v0.2.
 fn read_mode(p: &mut Fields<'_>) {
-    let mode = p.string("mode").unwrap_or_default();
-    let tracking = mode == "cache_tracking";
-    match mode {
+    match p.string("mode").unwrap_or_default() {
         "" => {}
         "estimate" => p.warning("mode", "has no effect: the estimate is what this type does"),
-        "cache_tracking" => p.error(
-            "mode",
-            "'cache_tracking' needs an index of KV-cache events, \
-             which this version does not have; use 'estimate'",
-        ),
         _ => p.error("mode", "must be 'estimate' or 'cache_tracking'"),
     }
     for name in ["indexerConfig", "kvEventsConfig"] {
-        if p.node(name).is_some() && !tracking {
-            p.warning(name, "has no effect: it belongs to the mode 'cache_tracking'");
+        let why = "it belongs to the mode 'cache_tracking'";
+        parameters::without_effect(p, name, why);
+    }
+}
+
+/// The mode `cache_tracking`: the workers' events, and scores between the least and the most that
+/// a worker which holds anything holds.
+fn track_caches(
+    name: &str,
+    mut p: Fields<'_>,
+    dependencies: &mut Dependencies,
+    ids: &PoolIds,
+) -> Capabilities {
+    let settings = PreciseSettings::read(&mut p, Generation::Scorer);
+    p.ignore_rest();
+    let cache = PreciseCache::new(name, settings, dependencies, ids);
+    let scorer = Capabilities::scorer(TrackingScorer { prefix: cache.key() });
+    cache.into_parts(scorer)
+}
+
+/// Scores of the mode `cache_tracking` (llm-d-inference-scheduler v0.2.0).
+#[derive(Debug)]
+struct TrackingScorer {
+    prefix: DataKey<PrefixMatch>,
+}
+
+impl Scorer for TrackingScorer {
+    /// From 0 for the least to 1 for the most among those that hold anything of the prompt, 1 for
+    /// all of them where they hold the same; 0 for the others.
+    fn score(&self, cycle: &Cycle<'_>, candidates: &[u32], scores: &mut [f64]) {
+        let Some(found) = cycle.data.get(self.prefix) else { return };
+        let held = || found.matched.iter().copied().filter(|&blocks| blocks > 0);
+        let (Some(least), Some(most)) = (held().min(), held().max()) else { return };
+        for (score, &c) in scores.iter_mut().zip(candidates) {
+            *score = match found.blocks(c) {
+                0 => 0.0,
+                _ if least == most => 1.0,
+                blocks => f64::from(blocks - least) / f64::from(most - least),
+            };
         }
     }
 }

@@ -1,118 +1,109 @@
-//! `token-producer`: names the tokenizer back-end. There is one here, the estimate of four bytes
-//! of text per token, and the request parsers apply it while they read a body; so this type says by
-//! which rules media items are counted, and does nothing else.
+//! `token-producer`: names the tokenizer back-end.
+//!
+//! The estimate of four bytes of text per token needs nothing done: request parsers apply it while
+//! they read a body. With the back-end `vllm` the prompts are turned into the engine's token ids by
+//! a server that renders, or by the endpoints.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use super::{Build, Capabilities, PluginType, parameters};
-use crate::api::{EstimateRules, Frames, ImageRules, PerPicture, Resolution, VideoRules};
-use crate::config::Fields;
+use super::{Build, Capabilities, Outside, PluginType, ReachOutside, parameters, token_estimate};
+use crate::endpoints::Pool;
+use crate::scheduling::{
+    AwaitingProducer, BoxFuture, DataKey, InferenceRequest, Lifecycle, Put, RequestData, Runtime,
+};
+use crate::tokens::{Patience, Renderer, TokenSource, TokenizedPrompt};
 
 /// The alias is the type's name up to llm-d-router v0.8.
 pub(super) const TYPE: PluginType =
     PluginType { name: "token-producer", aliases: &["tokenizer"], build };
 
+/// Defaults of llm-d-router main at ebab6879.
+const DEFAULT_URL: &str = "http://localhost:8000";
+const DEFAULT_TIMEOUT: Duration = Duration::from_secs(5);
+const DEFAULT_MEDIA_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Has prompts turned into token ids.
+#[derive(Debug)]
+struct TokenProducer {
+    key: DataKey<TokenizedPrompt>,
+    source: Arc<TokenSource>,
+}
+
 fn build(build: Build<'_, '_>) -> Capabilities {
     let mut p = build.parameters;
-    for backend in ["vllm", "udsTokenizerConfig"] {
-        if p.node(backend).is_some() {
-            p.error(
-                backend,
-                "this tokenizer back-end does not exist in this version; leave it out for the \
-                 estimate of four bytes of text per token",
-            );
+    let renders = p.node("vllm").is_some();
+    let has_sidecar = p.node("udsTokenizerConfig").is_some();
+    let estimates = p.node("estimate").is_some();
+    if [renders, has_sidecar, estimates].into_iter().filter(|&given| given).count() > 1 {
+        let message = "at most one of 'vllm', 'udsTokenizerConfig' and 'estimate' can be given";
+        p.diagnostics().error(p.at(), p.path(), message);
+    }
+    let mut vllm = p.nested("vllm");
+    let url = vllm.string("url").filter(|url| !url.is_empty()).unwrap_or(DEFAULT_URL).to_owned();
+    let patience = Patience {
+        text: vllm.duration("timeout").unwrap_or(DEFAULT_TIMEOUT),
+        media: vllm.duration("mmTimeout").unwrap_or(DEFAULT_MEDIA_TIMEOUT),
+    };
+    let model = p.string("modelName").unwrap_or_default();
+    if renders && model.is_empty() {
+        p.error("modelName", "is required with the back-end 'vllm'");
+    }
+    let renderer = if has_sidecar { Renderer::Endpoints } else { Renderer::At(url) };
+    let source = match TokenSource::new(renderer, patience) {
+        Ok(source) => Some(source).filter(|_| renders || has_sidecar),
+        Err(error) => {
+            vllm.error("url", error.to_string());
+            None
         }
+    };
+    vllm.finish();
+    if has_sidecar {
+        let message = "the sidecar is not used: endpoints are asked for the tokens";
+        p.warning("udsTokenizerConfig", message);
+    } else if !renders {
+        parameters::without_effect(&mut p, "modelName", "the estimate needs no model");
     }
-    parameters::without_effect(&mut p, "modelName", "the estimate needs no model");
-    let mut estimate = p.nested("estimate");
-    let rules = EstimateRules {
-        image: image(estimate.nested("image")),
-        video: video(estimate.nested("video")),
-    };
-    estimate.finish();
+    let rules = Arc::new(token_estimate::read(p.nested("estimate")));
     p.finish();
-    Capabilities::default().with(Arc::new(rules))
+    let Some(source) = source else { return Capabilities::default().with(rules) };
+    let key = build.dependencies.provide(build.name);
+    let producer = Arc::new(TokenProducer { key, source: Arc::new(source) });
+    Capabilities::default()
+        .with(rules)
+        .with::<dyn AwaitingProducer>(producer.clone())
+        .with::<dyn ReachOutside>(producer.clone())
+        .with::<dyn Lifecycle>(producer)
 }
 
-// As in the reference, a number that is not above 0 stands for the default.
+impl AwaitingProducer for TokenProducer {
+    fn begin(&self, request: &Arc<InferenceRequest>) -> Option<BoxFuture<Option<Put>>> {
+        let key = self.key;
+        let put = move |found: TokenizedPrompt| {
+            Some(Box::new(move |data: &mut RequestData| data.set(key, found)) as Put)
+        };
+        if let Some(given) = TokenSource::given(request) {
+            return Some(Box::pin(std::future::ready(put(given))));
+        }
+        let (source, request) = (self.source.clone(), request.clone());
+        Some(Box::pin(async move { put(source.tokenize(&request).await) }))
+    }
 
-fn image(mut p: Fields<'_>) -> ImageRules {
-    let rules = ImageRules {
-        per_picture: per_picture(&mut p, "staticToken"),
-        default_resolution: resolution(&mut p),
-    };
-    p.finish();
-    rules
-}
-
-fn video(mut p: Fields<'_>) -> VideoRules {
-    let default = VideoRules::default();
-    let mut per_frame = p.nested("tokensPerFrame");
-    let mut frames = p.nested("frames");
-    let rules = VideoRules {
-        per_frame: per_picture(&mut per_frame, "numTokensPerFrame"),
-        min_frames: parameters::positive(&mut frames, "minFrames", default.min_frames),
-        max_frames: parameters::positive(&mut frames, "maxFrames", default.max_frames),
-        frames: frame_mode(&mut frames),
-        default_resolution: resolution(&mut p),
-        default_duration_s: positive(&mut p, "defaultDuration", default.default_duration_s),
-        max_tokens: parameters::positive(&mut p, "maxVideoTokens", default.max_tokens),
-    };
-    per_frame.finish();
-    frames.finish();
-    p.finish();
-    rules
-}
-
-/// `mode`, and the parameter of each mode; `static_name` is the static one's.
-fn per_picture(p: &mut Fields<'_>, static_name: &'static str) -> PerPicture {
-    let is_static = mode(p, "dynamic", "static");
-    let mut of_static = p.nested("static");
-    let tokens = parameters::positive(&mut of_static, static_name, 1);
-    of_static.finish();
-    let mut of_dynamic = p.nested("dynamic");
-    let factor = parameters::positive(&mut of_dynamic, "factor", PerPicture::FACTOR);
-    of_dynamic.finish();
-    if is_static { PerPicture::Static { tokens } } else { PerPicture::Dynamic { factor } }
-}
-
-fn frame_mode(p: &mut Fields<'_>) -> Frames {
-    let is_strided = mode(p, "sampled", "strided");
-    let mut sampled = p.nested("sampled");
-    let fps = positive(&mut sampled, "sampleFPS", 2.0);
-    let merged = parameters::positive(&mut sampled, "temporalPatchSize", 1);
-    sampled.finish();
-    let mut strided = p.nested("strided");
-    let default_fps = positive(&mut strided, "defaultSourceFPS", 24.0);
-    let stride = parameters::positive(&mut strided, "frameStride", 1);
-    strided.finish();
-    if is_strided {
-        Frames::Strided { default_fps, stride }
-    } else {
-        Frames::Sampled { fps, merged }
+    /// A little longer than the renderer has, so that it is told why there is nothing.
+    fn deadline(&self) -> Duration {
+        let Patience { text, media } = self.source.patience();
+        text.max(media) + Duration::from_millis(100)
     }
 }
 
-/// True where `mode` is `other`.
-fn mode(p: &mut Fields<'_>, default: &str, other: &str) -> bool {
-    let mode = p.string("mode").filter(|mode| !mode.is_empty()).unwrap_or(default);
-    if mode != default && mode != other {
-        p.error("mode", format!("must be '{default}' or '{other}'"));
+impl ReachOutside for TokenProducer {
+    fn reach(&self, outside: &Outside) {
+        self.source.set_client(&outside.renderer);
     }
-    mode == other
 }
 
-fn resolution(p: &mut Fields<'_>) -> Resolution {
-    let default = Resolution::default();
-    let mut p = p.nested("defaultResolution");
-    let resolution = Resolution {
-        width: parameters::positive_u32(&mut p, "width", default.width),
-        height: parameters::positive_u32(&mut p, "height", default.height),
-    };
-    p.finish();
-    resolution
-}
-
-fn positive(p: &mut Fields<'_>, name: &'static str, default: f64) -> f64 {
-    p.float(name).filter(|number| *number > 0.0).unwrap_or(default)
+impl Lifecycle for TokenProducer {
+    fn start(&self, pool: &Arc<Pool>, _: &Arc<dyn Runtime>) {
+        self.source.set_pool(pool);
+    }
 }

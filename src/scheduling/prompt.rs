@@ -33,6 +33,7 @@ pub struct Prompt {
     /// Where each prompt but the first begins in `parts`.
     breaks: SmallVec<[u32; 2]>,
     has_media: bool,
+    has_text: bool,
 }
 
 impl Prompt {
@@ -44,6 +45,26 @@ impl Prompt {
     /// True where the request carries images, video or audio.
     pub fn has_media(&self) -> bool {
         self.has_media
+    }
+
+    /// The body that the request came with.
+    pub fn body(&self) -> &Bytes {
+        &self.body
+    }
+
+    /// The engine's token ids, prompt by prompt, where the request gave its prompts as such.
+    pub fn token_ids(&self) -> Option<Vec<Vec<u32>>> {
+        if self.is_empty() || self.has_text || self.has_media {
+            return None;
+        }
+        let ids = |bytes: &[u8]| -> Vec<u32> {
+            bytes.as_chunks().0.iter().map(|&id| u32::from_le_bytes(id)).collect()
+        };
+        let ids_of = |piece| match piece {
+            Piece::Bytes(bytes) => ids(bytes),
+            Piece::Fill { token, count } => vec![token; count as usize],
+        };
+        Some(self.prompts().map(|pieces| pieces.flat_map(ids_of).collect()).collect())
     }
 
     /// The prompts of the request, each as its pieces in order.
@@ -91,6 +112,7 @@ impl PromptBuilder {
         if text.is_empty() {
             return;
         }
+        self.prompt.has_text = true;
         let base = self.prompt.body.as_ptr() as usize;
         let at = text.as_ptr() as usize;
         let inside = at >= base && at + text.len() <= base + self.prompt.body.len();

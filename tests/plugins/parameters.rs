@@ -6,7 +6,7 @@ use epp::scheduling::{PrefixMatch, Producer, ProfileHandler, RequestDatum, Token
 
 use crate::rig::*;
 
-const TYPES: [&str; 22] = [
+const TYPES: [&str; 24] = [
     "active-request-scorer",
     "approx-prefix-cache-producer",
     "by-label",
@@ -19,6 +19,8 @@ const TYPES: [&str; 22] = [
     "lora-affinity-scorer",
     "max-score-picker",
     "no-hit-lru-scorer",
+    "precise-prefix-cache-producer",
+    "precise-prefix-cache-scorer",
     "prefill-filter",
     "prefix-cache-affinity-filter",
     "prefix-cache-scorer",
@@ -114,7 +116,80 @@ fn mistakes_and_things_of_the_past() {
         (
             "prefix-cache-scorer",
             "{mode: cache_tracking, kvEventsConfig: {}, indexerConfig: {}}",
-            &[(E, "mode", "index of KV-cache events")],
+            &[],
+        ),
+        (
+            "prefix-cache-scorer",
+            "{mode: cache_tracking, indexerConfig: {tokenProcessorConfig: {blockSize: 64, hashSeed: '42'}, \
+             kvBlockIndexConfig: {enableMetrics: true}, prefixStoreConfig: {cacheSize: 5}}}",
+            &[
+                (W, "indexerConfig.tokenProcessorConfig.hashSeed", "never recomputed"),
+                (W, "indexerConfig.prefixStoreConfig", "no effect"),
+            ],
+        ),
+        (
+            "precise-prefix-cache-producer",
+            "{speculativeIndexing: true, speculativeTTL: 500ms}",
+            &[],
+        ),
+        (
+            "precise-prefix-cache-producer",
+            "tokenProcessorConfig: {blockSizeTokens: 0, hashAlgorithm: md5, x: 1}",
+            &[
+                (E, "tokenProcessorConfig.blockSizeTokens", "from 1"),
+                (E, "tokenProcessorConfig.hashAlgorithm", "must be"),
+                (E, "tokenProcessorConfig.x", "unknown field"),
+            ],
+        ),
+        (
+            "precise-prefix-cache-producer",
+            "indexerConfig: {tokenizersPoolConfig: {modelName: m}}",
+            &[(E, "indexerConfig.tokenizersPoolConfig", "token-producer")],
+        ),
+        (
+            "precise-prefix-cache-producer",
+            "indexerConfig: {kvBlockIndexConfig: {inMemoryConfig: {size: 1}, redisConfig: {address: a}}}",
+            &[
+                (E, "indexerConfig.kvBlockIndexConfig", "at most one"),
+                (W, "indexerConfig.kvBlockIndexConfig.redisConfig", "in this process"),
+            ],
+        ),
+        (
+            "precise-prefix-cache-producer",
+            "indexerConfig: {kvBlockIndexConfig: {costAwareMemoryConfig: {size: 2 apples}}}",
+            &[(E, "indexerConfig.kvBlockIndexConfig.costAwareMemoryConfig.size", "quantity")],
+        ),
+        (
+            "precise-prefix-cache-producer",
+            "indexerConfig: {kvCacheBackendConfigs: [{name: gpu, weight: 1}, {weight: -1}, {weight: 2}]}",
+            &[
+                (E, "indexerConfig.kvCacheBackendConfigs[1].weight", "negative"),
+                (E, "indexerConfig.kvCacheBackendConfigs[2].name", "missing"),
+            ],
+        ),
+        (
+            "precise-prefix-cache-producer",
+            "kvEventsConfig: {zmqEndpoint: 'udp://x', engineType: other, podDiscoveryConfig: {socketPort: 0}}",
+            &[
+                (E, "kvEventsConfig.engineType", "must be"),
+                (E, "kvEventsConfig.podDiscoveryConfig.socketPort", "from 1"),
+                (E, "kvEventsConfig.zmqEndpoint", "tcp://"),
+            ],
+        ),
+        (
+            "precise-prefix-cache-producer",
+            "kvEventsConfig: {zmqEndpoint: 'tcp://*:5557', topicFilter: kv@, concurrency: 4, discoverPods: true}",
+            &[(W, "kvEventsConfig.discoverPods", "no effect")],
+        ),
+        ("precise-prefix-cache-producer", "other: 1", &[(E, "other", "unknown field")]),
+        (
+            "precise-prefix-cache-scorer",
+            "{tokenProcessorConfig: {blockSize: 16, hashSeed: '42'}, kvEventsConfig: {zmqEndpoint: 'tcp://*:5557'}, \
+             indexerConfig: {tokenizersPoolConfig: {modelName: m}}}",
+            &[
+                (W, "tokenProcessorConfig.hashSeed", "never recomputed"),
+                (W, "indexerConfig.tokenizersPoolConfig", "endpoints are asked"),
+            ],
         ),
         ("prefix-cache-scorer", "kvEventsConfig: {}", &[(W, "kvEventsConfig", "no effect")]),
         ("prefix-cache-scorer", "hashBlockSize: 0", &[(E, "hashBlockSize", "from 1")]),
@@ -185,8 +260,23 @@ fn mistakes_and_things_of_the_past() {
         ),
         ("inflight-load-producer", "syncCrossReplicaState: false", &[]),
         ("token-producer", "modelName: m", &[(W, "modelName", "no model")]),
-        ("token-producer", "vllm: {url: 'http://x'}", &[(E, "vllm", "does not exist")]),
-        ("tokenizer", "udsTokenizerConfig: {}", &[(E, "udsTokenizerConfig", "does not exist")]),
+        (
+            "token-producer",
+            "{modelName: m, vllm: {url: 'http://x', timeout: 1s, mmTimeout: 2s}}",
+            &[],
+        ),
+        ("token-producer", "vllm: {url: 'http://x'}", &[(E, "modelName", "required")]),
+        (
+            "token-producer",
+            "{modelName: m, vllm: {url: 'https://x'}}",
+            &[(E, "vllm.url", "http://")],
+        ),
+        ("token-producer", "{modelName: m, vllm: {}, estimate: {}}", &[(E, "", "at most one")]),
+        (
+            "tokenizer",
+            "udsTokenizerConfig: {}",
+            &[(W, "udsTokenizerConfig", "endpoints are asked")],
+        ),
         ("token-producer", "estimate: {}", &[]),
         (
             "token-producer",
