@@ -54,6 +54,7 @@ pub(super) fn command(
     let load = load_options(&mut flags, &mut findings);
     let command = match command {
         Some(SubCommand::Check { effective, files }) => {
+            let load = LoadOptions { only_checked: true, ..load };
             Command::Check(CheckOptions { files, effective, load })
         }
         Some(SubCommand::Completions { shell }) => Command::Print(completions(shell)),
@@ -111,6 +112,7 @@ fn load_options(flags: &mut Flags, findings: &mut Findings) -> LoadOptions {
     });
     LoadOptions {
         allow_experimental_plugins: flags.allow_experimental_plugins,
+        only_checked: false,
         model_server_metrics_scheme,
         model_server_metrics_path: flags.model_server_metrics_path.take(),
         model_server_metrics_port: flags.model_server_metrics_port,

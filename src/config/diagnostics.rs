@@ -44,7 +44,8 @@ impl Diagnostics {
         self.add(Severity::Warning, at, field, message.into());
     }
 
-    fn add(&self, severity: Severity, at: Option<Position>, field: &str, message: String) {
+    /// Adds a finding of either severity.
+    pub fn add(&self, severity: Severity, at: Option<Position>, field: &str, message: String) {
         let finding = Diagnostic { severity, at, field: field.to_owned(), message };
         let mut list = self.list.borrow_mut();
         if !list.contains(&finding) {

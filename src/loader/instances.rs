@@ -5,7 +5,7 @@ use super::document::{PluginEntry, did_you_mean};
 use super::reference::Reference;
 use super::reference_types;
 use crate::api::EstimateRules;
-use crate::config::{Diagnostics, Fields, Node, Position};
+use crate::config::{Diagnostics, Fields, Node, Position, Severity};
 use crate::endpoints::PoolIds;
 use crate::exchange::OutcomeListener;
 use crate::plugins::{self, Build, Capabilities, Dependencies};
@@ -43,20 +43,26 @@ pub(super) struct Instances<'d> {
     pub dependencies: Dependencies,
     ids: &'d PoolIds,
     pub diagnostics: &'d Diagnostics,
-    allow_experimental: bool,
+    /// What is to be said of experimental plugins; `None`: nothing.
+    experimental: Option<Severity>,
     /// Plugins that were configured but could not be made, which was reported: a reference to
     /// one is no further mistake.
     broken: BTreeSet<String>,
 }
 
 impl<'d> Instances<'d> {
-    pub fn new(diagnostics: &'d Diagnostics, ids: &'d PoolIds, allow_experimental: bool) -> Self {
+    pub fn new(
+        diagnostics: &'d Diagnostics,
+        ids: &'d PoolIds,
+        options: &super::LoadOptions,
+    ) -> Self {
+        let said = if options.only_checked { Severity::Warning } else { Severity::Error };
         Self {
             list: Vec::new(),
             dependencies: Dependencies::default(),
             ids,
             diagnostics,
-            allow_experimental,
+            experimental: (!options.allow_experimental_plugins).then_some(said),
             broken: BTreeSet::new(),
         }
     }
@@ -147,15 +153,14 @@ impl<'d> Instances<'d> {
             self.broken.insert(name.to_owned());
             return None;
         };
-        if reference_types::is_experimental(found.name) && !self.allow_experimental {
-            self.diagnostics.error(
-                place.type_at,
-                &place.type_path,
-                format!(
-                    "plugin type '{plugin_type}' is experimental: start with \
-                     --allow-experimental-plugins to use it"
-                ),
+        if let Some(severity) = self.experimental
+            && reference_types::is_experimental(found.name)
+        {
+            let message = format!(
+                "plugin type '{plugin_type}' is experimental: start with \
+                 --allow-experimental-plugins to use it"
             );
+            self.diagnostics.add(severity, place.type_at, &place.type_path, message);
         }
         let path = format!("{}.parameters", place.path);
         let fields =

@@ -47,6 +47,8 @@ use instances::{Instance, Instances};
 pub struct LoadOptions {
     /// `--allow-experimental-plugins`
     pub allow_experimental_plugins: bool,
+    /// The configuration is only looked at: which flags it will be used with is not known.
+    pub only_checked: bool,
     /// `--model-server-metrics-scheme`; parameters of `metrics-data-source` win over this and
     /// the three below.
     pub model_server_metrics_scheme: Option<Scheme>,
@@ -169,7 +171,7 @@ fn assemble(
     ids: &PoolIds,
     diagnostics: &Diagnostics,
 ) -> Option<Pipeline> {
-    let mut instances = Instances::new(diagnostics, ids, options.allow_experimental_plugins);
+    let mut instances = Instances::new(diagnostics, ids, options);
     instances.configure(&document.plugins);
     let plans = scheduling::plan_profiles(document, &mut instances);
     let handler = scheduling::choose_handler(&plans, &mut instances);

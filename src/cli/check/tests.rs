@@ -118,6 +118,19 @@ fn what_is_hardly_meant_is_not_silently_fine() {
     }
 }
 
+/// A check does not know the flags of the program that will read the file.
+#[test]
+fn an_experimental_plugin_is_no_mistake_of_the_file() {
+    let text = CONFIG.replace("queue-scorer", "agent-identity");
+    for (only_checked, code) in [(true, 0), (false, 2)] {
+        let load = LoadOptions { only_checked, ..LoadOptions::default() };
+        let options = CheckOptions { files: vec!["-".into()], effective: false, load };
+        let exit = check(&options, &mut text.as_bytes());
+        assert!(exit.text.contains("start with --allow-experimental-plugins"), "{}", exit.text);
+        assert_eq!(exit.code, code, "{}", exit.text);
+    }
+}
+
 #[test]
 fn all_files_are_checked_and_one_that_is_wrong_is_enough() {
     let directory = tempfile::tempdir().unwrap();
