@@ -42,6 +42,10 @@ fn every_sample_loads_without_a_finding() {
             "profile default: 2 queue-scorer + 2 kv-cache-utilization-scorer + \
              3 prefix-cache-scorer > max-score-picker",
         ),
+        (
+            "prefill-decode.yaml",
+            "profile prefill: prefill-filter > 1 expected-delay-scorer > max-score-picker",
+        ),
         ("recommended.yaml", "profile default: 1 expected-delay-scorer > max-score-picker"),
         (
             "least-tokens.yaml",

@@ -160,7 +160,7 @@ impl Args {
             engine.transfer = KvTransfer { latency_ns: 0.0, token_ns: 0.0 };
         }
         engine.prefix_caching = !self.no_enable_prefix_caching;
-        let profile_tokens = engine.block_size * engine.num_blocks;
+        let profile_tokens = engine.block_size.saturating_mul(engine.num_blocks);
         engine.block_size = self.block_size.unwrap_or(engine.block_size);
         let blocks = profile_tokens.checked_div(engine.block_size).unwrap_or_default();
         engine.num_blocks = self.num_blocks.unwrap_or(blocks);

@@ -33,6 +33,8 @@ pub struct EngineConfig {
 pub enum ConfigError {
     #[error("{0} must be at least 1")]
     Zero(&'static str),
+    #[error("{name} must be at most {max}")]
+    TooLarge { name: &'static str, max: u32 },
     #[error(
         "max_num_batched_tokens ({batched}) must be at least max_num_seqs ({seqs}): every running sequence decodes one token a step"
     )]
@@ -61,16 +63,22 @@ impl EngineConfig {
 
     /// Checks what vLLM checks when it starts.
     pub fn validate(&self) -> Result<(), ConfigError> {
+        // What memory is kept for is bounded, well above any server there is.
         let sizes = [
-            ("block_size", self.block_size),
-            ("num_blocks", self.num_blocks),
-            ("max_num_seqs", self.max_num_seqs),
-            ("max_num_batched_tokens", self.max_num_batched_tokens),
-            ("max_model_len", self.max_model_len),
-            ("max_loras", self.max_loras),
+            ("block_size", self.block_size, 1 << 16),
+            ("num_blocks", self.num_blocks, 1 << 26),
+            ("max_num_seqs", self.max_num_seqs, 1 << 20),
+            ("max_num_batched_tokens", self.max_num_batched_tokens, u32::MAX),
+            ("max_model_len", self.max_model_len, u32::MAX),
+            ("max_loras", self.max_loras, u32::MAX),
         ];
-        if let Some((name, _)) = sizes.iter().find(|(_, size)| *size == 0) {
-            return Err(ConfigError::Zero(name));
+        for (name, size, max) in sizes {
+            if size == 0 {
+                return Err(ConfigError::Zero(name));
+            }
+            if size > max {
+                return Err(ConfigError::TooLarge { name, max });
+            }
         }
         if self.max_num_batched_tokens < self.max_num_seqs {
             return Err(ConfigError::BudgetBelowSeqs {

@@ -268,13 +268,7 @@ schedulingProfiles:
 
 /// Long prompts with long answers, at a rate that keeps the workers busy.
 fn documents() -> Trace {
-    let request = |i: u64| {
-        let mut prompt = Spans::default();
-        prompt.push_stream(i, 8000);
-        TraceRequest { prompt, output_tokens: 200, ..Default::default() }
-    };
-    let session = |i: u64| Session { starts: i * SECOND / 8, requests: vec![request(i)] };
-    Trace { name: "documents".into(), sessions: (0..300).map(session).collect() }
+    Generator { kind: Kind::Documents, requests: 300, rate: 8.0, seed: 1 }.make()
 }
 
 #[test]
@@ -288,7 +282,7 @@ fn divided_workers_keep_prompts_from_disturbing_answers() {
     assert_eq!((divided.finished, divided.failed), (300, 0));
     assert!((divided.prefilled_elsewhere - 1.0).abs() < 1e-9);
     // Every prompt is another one, so all of each is moved.
-    assert_eq!(divided.received_tokens, 300 * 8000);
+    assert_eq!(divided.received_tokens, trace.input_tokens());
     assert_eq!(divided.hit_rate, 0.0);
     assert!(
         divided.itl.p99_ms < both.itl.p99_ms * 0.7,
@@ -296,7 +290,7 @@ fn divided_workers_keep_prompts_from_disturbing_answers() {
         divided.itl.p99_ms,
         both.itl.p99_ms
     );
-    assert!((divided.computed_imbalance - 2.0).abs() < 0.1, "two of four compute");
+    assert!((divided.computed_imbalance - 2.0).abs() < 0.3, "two of four compute");
 }
 
 #[test]
@@ -318,5 +312,38 @@ fn where_a_worker_of_a_pair_dies_its_requests_are_lost() {
         let outcome = run(&simulation, &round_robin);
         assert_eq!(outcome.errors.keys().collect::<Vec<_>>(), kinds);
         assert!(outcome.failed > 10 && outcome.failed < 60, "{:?}", outcome.errors);
+    }
+}
+
+/// What the decision says of prompts is what happens: the sample computes those elsewhere of which
+/// 512 tokens or more are not cached on the worker that answers.
+#[test]
+fn a_configuration_decides_whose_prompts_are_computed_elsewhere() {
+    let sample = include_str!("../../../config/prefill-decode.yaml");
+    let request = |content, tokens| {
+        let mut prompt = Spans::default();
+        prompt.push_stream(content, tokens);
+        TraceRequest { prompt, output_tokens: 20, think: SECOND, ..Default::default() }
+    };
+    // Each session alone: a text, then the same with more behind it.
+    for (what, prefill, tokens, elsewhere) in [
+        ("short prompts", 2, [300, 400], 0.0),
+        ("long prompts that grow by little", 2, [4000, 4300], 0.5),
+        ("long prompts that grow by much", 2, [4000, 8000], 1.0),
+        ("nobody to compute them", 0, [4000, 8000], 0.0),
+    ] {
+        let session = |i: u64| Session {
+            starts: i * 10 * SECOND,
+            requests: tokens.map(|tokens| request(i, tokens)).into(),
+        };
+        let trace = Trace { name: what.into(), sessions: (0..20).map(session).collect() };
+        let mut simulation = simulation(&trace, 1.0);
+        simulation.layout.prefill = prefill;
+        let outcome = run(&simulation, &|fleet| pipeline(sample, fleet));
+        assert_eq!(outcome.failed, 0, "{what}: {:?}", outcome.errors);
+        let found = outcome.prefilled_elsewhere;
+        assert!((found - elsewhere).abs() < 1e-9, "{what}: {found}");
+        let moved = if elsewhere == 0.0 { 0 } else { 20 * 4000 };
+        assert!(outcome.received_tokens >= moved, "{what}: {}", outcome.received_tokens);
     }
 }

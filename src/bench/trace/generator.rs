@@ -18,7 +18,10 @@ pub enum Kind {
     Rag,
     /// `shared` arriving in waves, every other one of them on a prompt nobody has seen.
     Bursts,
-    /// All of them at once.
+    /// Long documents that nobody has seen before, with long answers: nothing to find in a cache,
+    /// and prompts that disturb answers.
+    Documents,
+    /// All but the documents at once.
     Mix,
 }
 
@@ -45,6 +48,7 @@ impl Generator {
             Kind::Chat => self.chat(&mut random),
             Kind::Rag => self.rag(&mut random),
             Kind::Bursts => self.bursts(&mut random),
+            Kind::Documents => self.documents(&mut random),
             Kind::Mix => self.mix(&mut random),
         };
         Trace { name: format!("{:?}", self.kind).to_lowercase(), sessions }.sorted()
@@ -137,6 +141,17 @@ impl Generator {
                 }
                 prompt.push_stream(own(random.seed()), random.length(60.0, 0.6, 1000));
                 single(at, one(prompt, random.length(180.0, 0.7, 2000)))
+            })
+            .collect()
+    }
+
+    fn documents(&self, random: &mut Random) -> Vec<Session> {
+        Self::arrivals(self.requests, self.rate, random)
+            .into_iter()
+            .map(|at| {
+                let mut prompt = Spans::default();
+                prompt.push_stream(own(random.seed()), random.length(6000.0, 0.5, LONGEST));
+                single(at, one(prompt, random.length(400.0, 0.5, 4000)))
             })
             .collect()
     }
@@ -244,6 +259,7 @@ mod tests {
             (Kind::Chat, 0.7, 0.97),
             (Kind::Rag, 0.3, 0.9),
             (Kind::Bursts, 0.7, 0.97),
+            (Kind::Documents, 0.0, 1e-9),
         ] {
             let rate = make(kind, 4000, 3).ceiling(16).hit_rate();
             assert!((at_least..at_most).contains(&rate), "{kind:?}: {rate}");

@@ -30,6 +30,7 @@ fn a_profile_is_read_as_it_was_written() {
 fn mistakes_in_a_profile_are_told() {
     for (from, to, says) in [
         ("block_size: 16", "block_size: 0", "block_size must be at least 1"),
+        ("block_size: 16", "block_size: 70000", "block_size must be at most 65536"),
         ("num_blocks:", "num_block:", "unknown field"),
         ("kv_bytes_per_token: 36864.0", "kv_bytes_per_token: -1", "KV transfer per token"),
         ("prefill_token_ns: 9700.0", "prefill_token_ns: -9700.0", "prefill_token_ns must be"),
