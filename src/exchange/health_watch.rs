@@ -255,3 +255,213 @@ impl OutcomeListener for HealthWatch {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::endpoints::test_support::spec;
+    use crate::endpoints::{EndpointSpec, SignalValues};
+    use crate::exchange::{Director, EndpointSubset, Response, ShedWhenSaturated, Times};
+    use crate::health::Standing;
+    use crate::loader::{LoadOptions, load};
+    use crate::scheduling::{DecisionOptions, Directions, RequestData};
+
+    #[derive(Debug)]
+    struct Silent;
+
+    impl HealthListener for Silent {
+        fn changed(&self, _: &Endpoint, _: &Change) {}
+    }
+
+    fn at(ms: u64) -> Timestamp {
+        Timestamp::START + Duration::from_millis(ms)
+    }
+
+    fn watch(specs: Vec<EndpointSpec>) -> (Arc<Pool>, Arc<HealthWatch>) {
+        let pool = Arc::new(Pool::new());
+        pool.replace(specs);
+        let policy = HealthPolicy::default();
+        (pool.clone(), Arc::new(HealthWatch::new(policy, pool, true, Arc::new(Silent))))
+    }
+
+    fn four() -> Vec<EndpointSpec> {
+        (1..=4).map(|n| spec(&format!("w{n}"), n)).collect()
+    }
+
+    /// An exchange with an endpoint from its pick to its end.
+    struct Seen {
+        status: Option<u16>,
+        first_byte: bool,
+        ending: Ending,
+        is_inference: bool,
+    }
+
+    impl Seen {
+        fn tell(&self, watch: &HealthWatch, endpoint: &Arc<Endpoint>, now: Timestamp) {
+            let decision = Decision {
+                profiles: Default::default(),
+                scores: Vec::new(),
+                explanation: None,
+                prefix_blocks: None,
+                directions: Directions::default(),
+            };
+            let response = Response { status: self.status, ..Response::default() };
+            let mut outcome = Outcome {
+                request: &InferenceRequest::default(),
+                has_body: true,
+                endpoint: Some(endpoint),
+                decision: self.is_inference.then_some(&decision),
+                refusal: None,
+                rewritten_by: None,
+                times: Times { decided: Some(now), ..Times::default() },
+                response: &response,
+                ending: Ending::CutInResponse,
+            };
+            watch.routed(&outcome);
+            if self.first_byte {
+                outcome.times.first_byte = Some(now + Duration::from_millis(1));
+                watch.answer_begins(&outcome);
+            }
+            outcome.ending = self.ending;
+            outcome.times.ended = now + Duration::from_millis(2);
+            watch.ended(&outcome);
+        }
+    }
+
+    const FAILED: Seen =
+        Seen { status: Some(503), first_byte: true, ending: Ending::Complete, is_inference: true };
+
+    fn eject(watch: &HealthWatch, endpoint: &Arc<Endpoint>) {
+        (0..3).for_each(|i| FAILED.tell(watch, endpoint, at(i)));
+        assert!(watch.of(endpoint).is_out());
+    }
+
+    #[test]
+    fn what_ten_exchanges_of_a_kind_do() {
+        use Ending::*;
+        // Status, whether a byte of the body came, how it ended, whether it was an inference
+        // request; whether the endpoint is ejected.
+        let cases = [
+            (Some(200), true, Complete, true, false),
+            (Some(200), true, CutInResponse, true, false),
+            (None, true, Complete, true, false),
+            (Some(500), true, Complete, true, true),
+            (Some(503), false, Complete, true, true),
+            (Some(504), false, CutInResponse, true, true),
+            (Some(500), true, Complete, false, true),
+            (Some(501), true, Complete, true, false),
+            (Some(429), true, Complete, true, false),
+            (Some(404), false, Complete, true, false),
+            (None, false, CutBeforeResponse, true, false),
+            (Some(200), false, CutInResponse, true, false),
+            (None, false, GatewayAlone, true, false),
+        ];
+        for (status, first_byte, ending, is_inference, ejected) in cases {
+            let (pool, watch) = watch(four());
+            let endpoint = &pool.snapshot().endpoints[0];
+            let seen = Seen { status, first_byte, ending, is_inference };
+            (0..10).for_each(|i| seen.tell(&watch, endpoint, at(i * 10)));
+            let what = format!("{status:?}, body {first_byte}, {ending:?}, {is_inference}");
+            assert_eq!(watch.of(endpoint).is_out(), ejected, "{what}");
+            assert_eq!(watch.of(endpoint).waiting(), 0, "{what}");
+        }
+    }
+
+    #[test]
+    fn headers_alone_are_an_answer_only_where_no_bodies_are_sent() {
+        for (bodies, expected) in [(false, Standing::Returning), (true, Standing::Ejected)] {
+            let (pool, watch) = watch(four());
+            let endpoint = &pool.snapshot().endpoints[0];
+            let failed = Seen { first_byte: bodies, ..FAILED };
+            (0..3).for_each(|i| failed.tell(&watch, endpoint, at(i)));
+            let headers = Seen {
+                status: Some(200),
+                first_byte: false,
+                ending: Ending::CutInResponse,
+                is_inference: true,
+            };
+            headers.tell(&watch, endpoint, at(5000));
+            assert_eq!(watch.of(endpoint).standing(), expected, "bodies {bodies}");
+        }
+    }
+
+    fn director(pool: &Arc<Pool>, watch: &Arc<HealthWatch>, config: &str) -> Director {
+        let (pipeline, found) = load("test", Some(config), &LoadOptions::default(), pool.ids());
+        let pipeline = pipeline.unwrap_or_else(|| panic!("{found}"));
+        Director {
+            pool: pool.clone(),
+            scheduler: pipeline.scheduler,
+            objectives: Arc::default(),
+            admission: Arc::new(ShedWhenSaturated(pipeline.saturation)),
+            health: Some(watch.clone()),
+            ignore_subset: false,
+            options: DecisionOptions { scores: false, explanation: true },
+            randomness: Randomness::seeded(1),
+        }
+    }
+
+    fn schedule(director: &Director, subset: Option<&EndpointSubset>) -> Decision {
+        let request = InferenceRequest::default();
+        let decided = director.schedule(&request, RequestData::default(), subset, at(100));
+        decided.unwrap_or_else(|refusal| panic!("{refusal:?}"))
+    }
+
+    #[test]
+    fn an_ejected_endpoint_is_no_candidate_and_the_explanation_says_so() {
+        let (pool, watch) = watch(four());
+        let ill = pool.snapshot().endpoints[2].clone();
+        eject(&watch, &ill);
+        let director = director(&pool, &watch, "");
+        for _ in 0..20 {
+            let decision = schedule(&director, None);
+            assert!(!Arc::ptr_eq(decision.target().unwrap(), &ill));
+            let health = decision.explanation.unwrap().health.unwrap();
+            let left_out = &health.left_out[0];
+            assert_eq!((&*left_out.endpoint, left_out.standing), (&*ill.host_port, "ejected"));
+            assert!(!Arc::ptr_eq(&director.any_endpoint(None).unwrap(), &ill));
+        }
+        let mut only = EndpointSubset::default();
+        only.allow(&ill.host_port);
+        let decision = schedule(&director, Some(&only));
+        assert!(Arc::ptr_eq(decision.target().unwrap(), &ill), "nobody else is allowed");
+        assert!(Arc::ptr_eq(&director.any_endpoint(Some(&only)).unwrap(), &ill));
+    }
+
+    #[test]
+    fn an_ejected_endpoint_is_used_where_no_other_is_of_its_kind() {
+        let role = |n: u8, role: &str| {
+            let labels = [("llm-d.ai/role".to_owned(), role.to_owned())].into();
+            EndpointSpec { labels, ..spec(&format!("w{n}"), n) }
+        };
+        let specs = vec![role(1, "decode"), role(2, "prefill"), role(3, "prefill")];
+        let (pool, watch) = watch(specs);
+        let decode = pool.snapshot().endpoints[0].clone();
+        eject(&watch, &decode);
+        let config = "{apiVersion: llm-d.ai/v1alpha1, kind: EndpointPickerConfig, plugins: [\
+            {type: decode-filter}], schedulingProfiles: [{name: p, plugins: [\
+            {pluginRef: decode-filter}]}]}";
+        let decision = schedule(&director(&pool, &watch, config), None);
+        assert!(Arc::ptr_eq(decision.target().unwrap(), &decode));
+        assert!(decision.explanation.unwrap().health.unwrap().all_the_same);
+    }
+
+    #[test]
+    fn stale_signals_are_replaced_where_metrics_are_collected() {
+        let (pool, watch) = watch(four());
+        let snapshot = pool.snapshot();
+        for endpoint in &snapshot.endpoints[1..] {
+            let updated_at = Some(at(10_000));
+            let signals =
+                SignalValues { waiting: 6, kv_usage: 0.5, updated_at, ..Default::default() };
+            endpoint.signals.store(signals);
+        }
+        let mut candidates: Vec<Candidate<'_>> =
+            snapshot.endpoints.iter().map(Candidate::new).collect();
+        watch.correct(&mut candidates, at(10_500));
+        let seen = |i: usize| (candidates[i].signals.waiting, candidates[i].signals.kv_usage);
+        assert_eq!((seen(0), seen(1)), ((6, 0.5), (6, 0.5)));
+        assert_eq!(candidates[0].signals.updated_at, None, "it is not taken for fresh");
+    }
+}
