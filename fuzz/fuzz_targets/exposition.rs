@@ -6,7 +6,7 @@
 use std::sync::LazyLock;
 
 use epp::datalayer::extract::{Layout, Plan, Reading};
-use epp::datalayer::{EngineMaps, Needs};
+use epp::scrape_config::{EngineMaps, Needs};
 use libfuzzer_sys::fuzz_target;
 
 static PLANS: LazyLock<Vec<Plan>> = LazyLock::new(|| {

@@ -261,9 +261,9 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::endpoints::test_support::spec;
     use crate::endpoints::{EndpointSpec, SignalValues};
-    use crate::exchange::{Director, EndpointSubset, Response, ShedWhenSaturated, Times};
+    use crate::exchange::Kept;
+    use crate::exchange::{Director, EndpointSubset, Kept, Response, ShedWhenSaturated, Times};
     use crate::health::Standing;
     use crate::loader::{LoadOptions, load};
     use crate::scheduling::{DecisionOptions, Directions, RequestData};
@@ -318,6 +318,7 @@ mod tests {
                 times: Times { decided: Some(now), ..Times::default() },
                 response: &response,
                 ending: Ending::CutInResponse,
+                kept: &Kept::default(),
             };
             watch.routed(&outcome);
             if self.first_byte {
