@@ -261,8 +261,8 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
+    use crate::endpoints::test_support::spec;
     use crate::endpoints::{EndpointSpec, SignalValues};
-    use crate::exchange::Kept;
     use crate::exchange::{Director, EndpointSubset, Kept, Response, ShedWhenSaturated, Times};
     use crate::health::Standing;
     use crate::loader::{LoadOptions, load};
