@@ -49,6 +49,46 @@ fn defaults_are_the_references() {
 }
 
 #[test]
+fn health_is_on_and_can_be_tuned() {
+    let seconds = Duration::from_secs;
+    assert_eq!(options(&[]).health, Some(HealthPolicy::default()));
+    assert_eq!(options(&["--endpoint-health=false"]).health, None);
+    let tuned = options(&[
+        "--endpoint-health-failures=5",
+        "--endpoint-health-max-ejected=0.25",
+        "--endpoint-health-base-ejection=2s",
+        "--endpoint-health-max-ejection=30s",
+        "--endpoint-health-return-time=10s",
+        "--endpoint-health-hang-factor=4",
+        "--metrics-staleness-threshold=1s",
+        "--refresh-metrics-interval=1s",
+    ]);
+    let expected = HealthPolicy {
+        failures_in_a_row: 5,
+        max_ejected_share: 0.25,
+        base_ejection: seconds(2),
+        max_ejection: seconds(30),
+        return_time: seconds(10),
+        hang_factor: 4.0,
+        // Four scrapes.
+        stale_after: seconds(4),
+        ..HealthPolicy::default()
+    };
+    assert_eq!(tuned.health, Some(expected));
+    for (flag, value) in [
+        ("endpoint-health-failures", "0"),
+        ("endpoint-health-max-ejected", "1.5"),
+        ("endpoint-health-max-ejected", "NaN"),
+        ("endpoint-health-hang-factor", "0.5"),
+        ("endpoint-health-hang-factor", "inf"),
+        ("endpoint-health-return-time", "soon"),
+    ] {
+        let text = mistakes(&[&format!("--{flag}={value}")]);
+        assert!(text.contains(&format!("--{flag}: '{value}'")), "{text}");
+    }
+}
+
+#[test]
 fn the_kserve_tutorial_starts() {
     let o = options(&[
         "--poolName",

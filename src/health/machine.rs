@@ -326,7 +326,8 @@ impl Machine {
                 match &mut self.state {
                     State::Suspect(_) => self.become_healthy(Reason::MetricsBack, around),
                     State::Ejected(out) if was_refusing => {
-                        out.not_before = around.now;
+                        // It is tried as soon as its wait is over, which in the case of one that
+                        // flaps it is not: else each return of its metrics would cost requests.
                         out.requests = 0;
                         None
                     }

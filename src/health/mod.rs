@@ -23,7 +23,7 @@
 //! - An ejected endpoint is *probed* with single real requests, after a wait that doubles from
 //!   [`HealthPolicy::base_ejection`] to [`HealthPolicy::max_ejection`], is spread by a quarter
 //!   either way, and lasts until enough requests went elsewhere
-//!   ([`HealthPolicy::probe_share`]). Where its metrics were refused, their return ends the wait.
+//!   ([`HealthPolicy::probe_share`]). Where its metrics were refused, it waits until they are back.
 //! - One that *returns* gets a share that grows from a tenth.
 //! - Never more than [`HealthPolicy::max_ejected_share`] of the candidates are left out. Beyond
 //!   it all are used: those in excess get what round robin would give them.
