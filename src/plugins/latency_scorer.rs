@@ -4,8 +4,8 @@
 use super::latency_prediction::{LatencyPredictions, PredictedLatency, predictions};
 use super::{Build, Capabilities, PluginType, parameters};
 use crate::config::Fields;
-use crate::datalayer::config::Needs;
 use crate::scheduling::{Cycle, DataKey, PrefixMatch, Scorer};
+use crate::scrape_config::Needs;
 
 pub(super) const TYPE: PluginType = PluginType { name: "latency-scorer", aliases: &[], build };
 

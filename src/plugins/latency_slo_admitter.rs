@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use super::latency_prediction::{LatencyPredictions, Slo, predictions};
 use super::{Build, Capabilities, PluginType};
-use crate::datalayer::config::Needs;
 use crate::error::{Code, DropReason, RequestError};
 use crate::scheduling::{Admitter, Cycle, DataKey};
+use crate::scrape_config::Needs;
 
 pub(super) const TYPE: PluginType =
     PluginType { name: "latency-slo-admitter", aliases: &[], build };

@@ -5,9 +5,9 @@ use std::sync::Arc;
 
 use super::{Build, Capabilities, PluginType};
 use crate::config::Fields;
-use crate::datalayer::config::Needs;
 use crate::error::{Code, DropReason, RequestError};
 use crate::scheduling::{Admitter, Candidate, Cycle};
+use crate::scrape_config::Needs;
 
 pub(super) const TYPE: PluginType =
     PluginType { name: "probabilistic-admitter", aliases: &[], build };

@@ -2,8 +2,8 @@
 
 use super::{Build, Capabilities, PluginType, parameters};
 use crate::config::Fields;
-use crate::datalayer::config::Needs;
 use crate::scheduling::{Candidate, Cycle, Filter, TokenLoad};
+use crate::scrape_config::Needs;
 
 pub(super) const TYPE: PluginType = PluginType { name: "utilization-filter", aliases: &[], build };
 

@@ -170,7 +170,7 @@ fn the_admitter_refuses_what_nobody_can_answer_in_time() {
             let request = InferenceRequest { priority, ..limited(headers) };
             match rig.schedule(&request, &candidates(workers), DecisionOptions::default()) {
                 Ok(_) => None,
-                Err(refusal) => Some(refusal.error.code.status()),
+                Err(refusal) => Some(refusal.error.code.http_status()),
             }
         };
     assert_eq!(refused(&impossible, -1, &all), Some(429));

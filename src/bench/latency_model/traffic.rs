@@ -6,7 +6,8 @@ use std::collections::{BinaryHeap, HashMap};
 use crate::bench::trace::Trace;
 use crate::latency::Features;
 use crate::sim::{
-    Engine, EngineConfig, Event, EventKind, Nanos, Prompt, RequestId, RequestSpec, Stats,
+    Engine, EngineConfig, Event, EventKind, Nanos, PrefillState, Prompt, RequestId, RequestSpec,
+    Stats,
 };
 
 /// One request as the router saw it.
@@ -178,7 +179,12 @@ impl Run<'_> {
         let state = &mut self.workers[worker];
         let context = u64::from(prompt.len_tokens);
         let uncached = (features.input_tokens - features.cached_tokens) as u64;
-        let spec = RequestSpec { prompt, output_tokens: request.output_tokens, adapter: None };
+        let spec = RequestSpec {
+            prompt,
+            output_tokens: request.output_tokens,
+            adapter: None,
+            prefill: PrefillState::default(),
+        };
         match state.engine.submit(now, spec) {
             Ok(id) => {
                 state.prefilling += 1;
