@@ -43,6 +43,8 @@ mod low_queue_filter;
 mod max_score_picker;
 mod metrics_data_source;
 mod min_max;
+mod mm_embeddings_cache_producer;
+mod mm_embeddings_cache_scorer;
 mod no_hit_lru_scorer;
 mod outside;
 mod parameters;

@@ -21,8 +21,9 @@ use crate::latency::{
     EndpointCorrection, ErrorEstimate, Features, Latency, LatencyPredictor, Observation, Prediction,
 };
 use crate::scheduling::{
-    Cycle, DataKey, DebugState, InferenceRequest, PickObserver, Picked, PrefixMatch, Producer,
-    RequestData, TokenLoad,
+    Cycle, DataKey, DebugState, InferenceRequest, MetricFamily, MetricKind, MetricSample,
+    MetricValue, PickObserver, Picked, PluginMetrics, PrefixMatch, Producer, RequestData,
+    TokenLoad,
 };
 use crate::scrape_config::Needs;
 
@@ -58,6 +59,8 @@ pub(super) struct LatencyProducer {
     /// By the request's address, which is its own from the pick to the end of its exchange; its
     /// id may be another's too.
     followed: DashMap<usize, Followed>,
+    /// The plugin's name and type, for metrics.
+    labels: [String; 2],
 }
 
 /// What is remembered of an endpoint.
@@ -109,7 +112,8 @@ fn build(build: Build<'_, '_>) -> Capabilities {
     let prefix = dependencies.read(prefix);
     dependencies.read::<TokenLoad>(in_flight);
     let key = dependencies.provide(name);
-    LatencyProducer::new(settings, prefix, key, ids).capabilities()
+    let labels = [name.to_owned(), TYPE.name.to_owned()];
+    LatencyProducer::new(settings, prefix, key, ids, labels).capabilities()
 }
 
 /// `sloBufferFactor`, above 0.
@@ -127,6 +131,7 @@ impl LatencyProducer {
         prefix: DataKey<PrefixMatch>,
         key: DataKey<LatencyPredictions>,
         ids: &PoolIds,
+        labels: [String; 2],
     ) -> Arc<Self> {
         Arc::new(Self {
             settings,
@@ -135,6 +140,7 @@ impl LatencyProducer {
             model: LatencyPredictor::new(),
             endpoints: ids.claim_slot(),
             followed: DashMap::new(),
+            labels,
         })
     }
 
@@ -144,6 +150,7 @@ impl LatencyProducer {
             .with::<dyn Producer>(self.clone())
             .with::<dyn PickObserver>(self.clone())
             .with::<dyn OutcomeListener>(self.clone())
+            .with::<dyn PluginMetrics>(self.clone())
             .with::<dyn DebugState>(self)
             .reading(Needs { queue: true, running: true, kv: true, ..Needs::default() })
     }
@@ -388,5 +395,48 @@ impl DebugState for LatencyProducer {
             "ttft": show(errors.ttft),
             "tpot": show(errors.tpot),
         })
+    }
+}
+
+impl PluginMetrics for LatencyProducer {
+    /// Ours: the reference's predictions are judged by its servers.
+    fn families(&self) -> Vec<MetricFamily> {
+        let errors = self.model.errors();
+        let (mut shares, mut counts) = (Vec::new(), Vec::new());
+        for (latency, error) in [("ttft", errors.ttft), ("tpot", errors.tpot)] {
+            counts.push(self.sample(&[("latency", latency)], error.observations as f64));
+            for (quantile, share) in [("0.5", error.median), ("0.9", error.p90)] {
+                if error.observations > 0 {
+                    let labels = [("latency", latency), ("quantile", quantile)];
+                    shares.push(self.sample(&labels, share));
+                }
+            }
+        }
+        vec![
+            MetricFamily {
+                name: "llm_d_epp_latency_prediction_error_ratio",
+                help: "How far off predicted latencies were of late, as a share of the observed.",
+                kind: MetricKind::Gauge,
+                samples: shares,
+            },
+            MetricFamily {
+                name: "llm_d_epp_latency_predictions_judged_total",
+                help: "Predicted latencies that were compared with the observed ones.",
+                kind: MetricKind::Counter,
+                samples: counts,
+            },
+        ]
+    }
+}
+
+impl LatencyProducer {
+    fn sample(&self, labels: &[(&'static str, &str)], value: f64) -> MetricSample {
+        let [name, kind] = self.labels.clone();
+        let own = [("plugin_name", name), ("plugin_type", kind)];
+        let labels = labels.iter().map(|&(key, value)| (key, value.to_owned()));
+        MetricSample {
+            labels: own.into_iter().chain(labels).collect(),
+            value: MetricValue::Number(value),
+        }
     }
 }

@@ -120,7 +120,8 @@ fn build(build: Build<'_, '_>) -> Capabilities {
         tau_global,
         largest,
     };
-    LatencyProducer::new(settings, prefix, predictions, ids)
+    let labels = [name.to_owned(), TYPE.name.to_owned()];
+    LatencyProducer::new(settings, prefix, predictions, ids, labels)
         .capabilities()
         .with::<dyn Scorer>(Arc::new(scorer))
 }

@@ -39,6 +39,8 @@ static TYPES: &[PluginType] = &[
     super::low_queue_filter::TYPE,
     super::max_score_picker::TYPE,
     super::metrics_data_source::TYPE,
+    super::mm_embeddings_cache_producer::TYPE,
+    super::mm_embeddings_cache_scorer::TYPE,
     super::no_hit_lru_scorer::TYPE,
     super::parsers::ANTHROPIC,
     super::parsers::OPENAI,

@@ -5,7 +5,9 @@ use std::sync::Arc;
 use bytes::Bytes;
 use epp::clock::Timestamp;
 use epp::endpoints::{Endpoint, SignalValues};
-use epp::scheduling::{DecisionOptions, Directions, InferenceRequest, RoutedRequest};
+use epp::scheduling::{
+    DecisionOptions, Directions, InferenceRequest, PromptBuilder, RoutedRequest,
+};
 
 use crate::rig::*;
 
@@ -221,4 +223,34 @@ fn mistakes_in_parameters() {
         let told = |f: &String| f.starts_with("Error") && f.contains(expected);
         assert!(findings.iter().any(told), "{kind} {parameters}: {findings:?}");
     }
+}
+
+/// A request with these media items, by the tokens that stand for them.
+fn with_media(items: &[u32]) -> InferenceRequest {
+    let mut builder = PromptBuilder::new(Bytes::new());
+    builder.text(b"What is this?");
+    items.iter().for_each(|&item| builder.media(item, 100));
+    InferenceRequest { prompt: builder.finish(), ..prompt("") }
+}
+
+#[test]
+fn media_items_that_were_encoded_before() {
+    let all = workers(2);
+    let rig = Rig::from_yaml(
+        "kind: EndpointPickerConfig\napiVersion: llm-d.ai/v1alpha1\nplugins:\n\
+         - type: mm-embeddings-cache-producer\n  parameters: {cacheSizeInMBPerServer: 8}\n\
+         - type: mm-embeddings-cache-scorer\nschedulingProfiles:\n- name: default\n  plugins:\n  \
+         - pluginRef: mm-embeddings-cache-scorer\n",
+    );
+    assert_scores(&rig.scores(&with_media(&[]), &all), &[0.0, 0.0]);
+    rig.send_to(&with_media(&[1, 2]), &all[0]);
+    rig.send_to(&with_media(&[3]), &all[1]);
+    let scores = |items: &[u32]| rig.scores(&with_media(items), &all);
+    // The same item twice is one item. What is asked here is sent to one of them, too.
+    assert_scores(&scores(&[1, 1]), &[1.0, 0.0]);
+    assert_scores(&scores(&[3]), &[0.0, 1.0]);
+    // Room for four: the oldest, 2, has to go.
+    rig.send_to(&with_media(&[4, 5, 6]), &all[0]);
+    assert_scores(&scores(&[1]), &[1.0, 0.0]);
+    assert_scores(&scores(&[2]), &[0.0, 0.0]);
 }

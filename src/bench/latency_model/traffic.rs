@@ -6,7 +6,8 @@ use std::collections::{BinaryHeap, HashMap};
 use crate::bench::trace::Trace;
 use crate::latency::Features;
 use crate::sim::{
-    Engine, EngineConfig, Event, EventKind, Nanos, Prompt, RequestId, RequestSpec, Stats,
+    Engine, EngineConfig, Event, EventKind, Nanos, PrefillState, Prompt, RequestId, RequestSpec,
+    Stats,
 };
 
 /// One request as the router saw it.
@@ -182,7 +183,7 @@ impl Run<'_> {
             prompt,
             output_tokens: request.output_tokens,
             adapter: None,
-            prefill: Default::default(),
+            prefill: PrefillState::default(),
         };
         match state.engine.submit(now, spec) {
             Ok(id) => {
