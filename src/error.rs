@@ -59,6 +59,11 @@ impl Code {
 pub enum DropReason {
     Saturated,
     NoEndpoints,
+    /// Waited in the queue for as long as it was allowed to.
+    TtlExpired,
+    ShuttingDown,
+    /// Ended while it ran, for the sake of one of higher priority.
+    Evicted,
 }
 
 impl DropReason {
@@ -66,6 +71,9 @@ impl DropReason {
         match self {
             DropReason::Saturated => "rejected-saturated",
             DropReason::NoEndpoints => "rejected-no-endpoints",
+            DropReason::TtlExpired => "rejected-ttl-expired",
+            DropReason::ShuttingDown => "rejected-shutting-down",
+            DropReason::Evicted => "evicted",
         }
     }
 }

@@ -3,9 +3,7 @@ use std::sync::Arc;
 
 use slab::Slab;
 
-use super::{
-    BandConfig, BandFairness, BandSnapshot, FlowKey, FlowSnapshot, Head, OrderKey,
-};
+use super::{BandConfig, BandFairness, BandSnapshot, FlowKey, FlowSnapshot, Head, OrderKey};
 use crate::clock::Timestamp;
 
 /// The requests of one priority that wait, in flows.

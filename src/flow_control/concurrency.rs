@@ -126,7 +126,8 @@ mod tests {
             (Hybrid, &[(10, 100), (1, 900)], pending(0, 0), 0.95),
             (Hybrid, &[(2, 100), (1, 900)], pending(4, 200), (0.4 + 1.0) / 2.0),
         ] {
-            let config = ConcurrencyConfig { mode, max_requests: 10, max_tokens: 1000, headroom: 0.0 };
+            let config =
+                ConcurrencyConfig { mode, max_requests: 10, max_tokens: 1000, headroom: 0.0 };
             let pool = pool(loads.len());
             let got = config.saturation(&candidates(&pool, loads), pending, NOW);
             assert!((got - expected).abs() < 1e-12, "{mode:?} {loads:?} {pending:?}: {got}");

@@ -1,7 +1,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{FairnessPolicy, FirstCome, GlobalStrict, OrderingPolicy, StaticUsageLimit, UsageLimit};
+use super::{
+    FairnessPolicy, FirstCome, GlobalStrict, OrderingPolicy, StaticUsageLimit, UsageLimit,
+};
 
 /// What a [`super::FlowController`] is made from. Defaults of llm-d-router main at ebab6879.
 #[derive(Clone, Debug)]

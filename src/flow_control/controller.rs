@@ -192,23 +192,24 @@ impl FlowController {
             if n == 0 {
                 shared.queue.expire(&load, now, &mut wakers);
             }
-            let Step::Granted { tokens } = shared.queue.dispatch_one(&load, now, &mut wakers) else {
+            let Step::Granted { tokens } = shared.queue.dispatch_one(&load, now, &mut wakers)
+            else {
                 more = false;
                 break;
             };
             self.pending.add(tokens);
         }
-        self.settle(shared, now, &mut wakers);
+        self.settle(shared, &mut wakers);
         (wakers, more)
     }
 
     /// Brings up to date what is read without the lock.
-    fn settle(&self, shared: &mut Shared, now: Timestamp, wakers: &mut Wakers) {
+    fn settle(&self, shared: &mut Shared, wakers: &mut Wakers) {
         self.waiting.store(shared.queue.requests(), Ordering::SeqCst);
         if std::mem::take(&mut shared.queue.bands_changed) {
             self.bands.store(Arc::new(shared.queue.table()));
         }
-        let next = shared.queue.next_deadline(now);
+        let next = shared.queue.next_deadline();
         if next.is_some_and(|next| shared.armed.is_none_or(|armed| next < armed)) {
             shared.armed = next;
             wakers.extend(shared.timer.take());
@@ -218,9 +219,8 @@ impl FlowController {
     /// When [`FlowController::on_capacity`] has to be called though nothing happens. The task is
     /// woken when that moment moves ahead.
     pub fn poll_deadline(&self, context: &Context<'_>) -> Option<Timestamp> {
-        let now = (self.clock)();
         let shared = &mut *self.queue.lock();
-        shared.armed = shared.queue.next_deadline(now);
+        shared.armed = shared.queue.next_deadline();
         shared.timer = Some(context.waker().clone());
         shared.armed
     }
@@ -232,7 +232,7 @@ impl FlowController {
         {
             let shared = &mut *self.queue.lock();
             shared.queue.provision(priorities, now);
-            self.settle(shared, now, &mut wakers);
+            self.settle(shared, &mut wakers);
         }
         wakers.into_iter().for_each(Waker::wake);
     }
@@ -244,7 +244,7 @@ impl FlowController {
         {
             let shared = &mut *self.queue.lock();
             shared.queue.close(now, &mut wakers);
-            self.settle(shared, now, &mut wakers);
+            self.settle(shared, &mut wakers);
         }
         wakers.into_iter().for_each(Waker::wake);
     }
@@ -284,7 +284,8 @@ impl FlowController {
         self.queue.lock().queue.poll(item, context)
     }
 
-    /// The holder of an item gave up.
+    /// The holder of an item gave up. What it held up may go: the place it was let through to,
+    /// or the bands below it.
     pub(super) fn abandon(&self, item: usize, tokens: u64) {
         let was_granted = {
             let shared = &mut *self.queue.lock();
@@ -293,8 +294,9 @@ impl FlowController {
             was_granted
         };
         if was_granted {
-            self.settled(tokens);
+            self.pending.sub(tokens);
         }
+        self.on_capacity(self.now());
     }
 
     /// A permit is used up: its request can be seen at an endpoint, or does not come any more.

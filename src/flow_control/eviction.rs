@@ -53,7 +53,8 @@ pub(super) struct Evictor {
     next_seq: u64,
     /// Those asked to end, by number, and when they were.
     asked: HashMap<u64, Timestamp>,
-    hold_until: Timestamp,
+    /// No other is asked before; `None` once that has passed.
+    hold_until: Option<Timestamp>,
     pub(super) target: u64,
     /// Asked to end so far, by priority.
     pub(super) issued: BTreeMap<i32, u64>,
@@ -93,7 +94,7 @@ impl Evictor {
         if self.asked.remove(&seq).is_some() {
             self.confirmed += 1;
             if self.asked.is_empty() {
-                self.hold_until = now + self.config.map_or(Duration::ZERO, |c| c.grace);
+                self.hold_until = self.config.map(|config| now + config.grace);
             }
         }
     }
@@ -107,7 +108,9 @@ impl Evictor {
         load: &LoadReading,
         now: Timestamp,
     ) -> Vec<Waker> {
-        if !self.may_ask(now) {
+        self.tick(now);
+        let may_ask = self.is_on() && self.asked.is_empty() && self.hold_until.is_none();
+        if !may_ask {
             return Vec::new();
         }
         let lower = self.victims.keys().take_while(|(priority, _)| *priority < demanding);
@@ -134,23 +137,22 @@ impl Evictor {
         wanted.clamp(1.0, MAX_ROUND as f64) as usize
     }
 
-    fn may_ask(&mut self, now: Timestamp) -> bool {
-        if !self.is_on() {
-            return false;
-        }
+    /// Forgets what is over at `now`.
+    pub(super) fn tick(&mut self, now: Timestamp) {
         let before = self.asked.len();
         self.asked.retain(|_, asked_at| now.since(*asked_at) < CONFIRMATION_TIMEOUT);
         self.timed_out += (before - self.asked.len()) as u64;
-        self.asked.is_empty() && now >= self.hold_until && !self.victims.is_empty()
+        self.hold_until = self.hold_until.filter(|until| now < *until);
     }
 
     /// When [`Evictor::reclaim`] may do something that it may not do now, though nothing ends.
-    pub(super) fn next_deadline(&self, now: Timestamp) -> Option<Timestamp> {
+    /// It may have passed: then [`Evictor::tick`] has not been called since.
+    pub(super) fn next_deadline(&self) -> Option<Timestamp> {
         if self.victims.is_empty() {
             return None;
         }
         let timeout = self.asked.values().min().map(|asked_at| *asked_at + CONFIRMATION_TIMEOUT);
-        timeout.or((self.hold_until > now).then_some(self.hold_until))
+        timeout.or(self.hold_until)
     }
 }
 
@@ -198,15 +200,15 @@ mod tests {
         let mut evictor = evictor();
         let signals: Vec<_> = (0..3).map(|_| evictor.begin(-1)).collect();
         let full = load(1.0, 3);
-        let mut ask = |evictor: &mut Evictor, ms| evictor.reclaim(0, 1.0, &full, at(ms));
+        let ask = |evictor: &mut Evictor, ms| evictor.reclaim(0, 1.0, &full, at(ms));
         ask(&mut evictor, 0);
         ask(&mut evictor, 1);
         assert_eq!(set(&signals), [false, false, true], "one, and no other before it ended");
-        assert_eq!(evictor.next_deadline(at(1)), Some(at(10_000)));
+        assert_eq!(evictor.next_deadline(), Some(at(10_000)));
         evictor.end(-1, signals[2].0, at(5));
         ask(&mut evictor, 14);
         assert_eq!(set(&signals), [false, false, true], "nor before the grace is over");
-        assert_eq!(evictor.next_deadline(at(14)), Some(at(15)));
+        assert_eq!(evictor.next_deadline(), Some(at(15)));
         ask(&mut evictor, 15);
         assert_eq!(set(&signals), [false, true, true]);
         ask(&mut evictor, 10_015);

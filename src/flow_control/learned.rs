@@ -2,10 +2,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use parking_lot::Mutex;
 
-use super::{
-    LearnedLimit, Observation, Pending, SaturationConfig, SaturationDetector,
-    Sent,
-};
+use super::{LearnedLimit, Observation, Pending, SaturationConfig, SaturationDetector, Sent};
 use crate::clock::Timestamp;
 use crate::scheduling::Candidate;
 
@@ -93,8 +90,9 @@ mod tests {
         let at = |ms| Timestamp::START + Duration::from_millis(ms);
         let updated_at = Some(at(0));
         e.signals.store(SignalValues { waiting: 10, updated_at, ..Default::default() });
-        let saturation =
-            || detector.saturation(&[Candidate::new(&e)], Pending { requests: 1, tokens: 0 }, at(0));
+        let saturation = || {
+            detector.saturation(&[Candidate::new(&e)], Pending { requests: 1, tokens: 0 }, at(0))
+        };
         assert_eq!(saturation(), 2.2);
         for n in 0..200 {
             let sent = Sent { ttft: Duration::from_millis(50), in_flight: 1, tokens: 10 };

@@ -103,7 +103,8 @@ impl Queue {
     }
 
     pub(super) fn table(&self) -> BandTable {
-        let listening = |band: &Band| band.config.fairness.remembers().then(|| band.config.fairness.clone());
+        let listening =
+            |band: &Band| band.config.fairness.remembers().then(|| band.config.fairness.clone());
         BandTable {
             priorities: self.priorities().into_vec(),
             listening: self.bands.iter().map(listening).collect(),
@@ -117,7 +118,8 @@ impl Queue {
     /// Makes the bands of the configuration and of `desired` priorities permanent, and only
     /// those; the others are forgotten when nothing uses them.
     pub(super) fn provision(&mut self, desired: &[i32], now: Timestamp) {
-        let configured: Vec<i32> = self.config.bands.iter().map(|(priority, _)| *priority).collect();
+        let configured: Vec<i32> =
+            self.config.bands.iter().map(|(priority, _)| *priority).collect();
         let wanted = |p: i32| p == 0 || configured.contains(&p) || desired.contains(&p);
         for band in &mut self.bands {
             band.is_permanent = wanted(band.priority);
@@ -159,7 +161,11 @@ impl Queue {
     ///
     /// # Errors
     /// There is no room for it, or nothing is taken in any more.
-    pub(super) fn enqueue(&mut self, arrival: &Arrival<'_>, now: Timestamp) -> Result<usize, Rejection> {
+    pub(super) fn enqueue(
+        &mut self,
+        arrival: &Arrival<'_>,
+        now: Timestamp,
+    ) -> Result<usize, Rejection> {
         if self.is_closed {
             return Err(Rejection { outcome: Outcome::RejectedShuttingDown, retry_after: None });
         }
@@ -224,6 +230,7 @@ impl Queue {
     /// Notes how full the pool is and rejects what has waited for too long.
     pub(super) fn expire(&mut self, load: &LoadReading, now: Timestamp, wakers: &mut Wakers) {
         self.note_regime(load.is_empty, now);
+        self.evictor.tick(now);
         while let Some(&(at, item)) = self.deadlines.first()
             && at <= now
         {
@@ -274,7 +281,12 @@ impl Queue {
     }
 
     /// Lets the next one go, if one may at this reading of the pool.
-    pub(super) fn dispatch_one(&mut self, load: &LoadReading, now: Timestamp, wakers: &mut Wakers) -> Step {
+    pub(super) fn dispatch_one(
+        &mut self,
+        load: &LoadReading,
+        now: Timestamp,
+        wakers: &mut Wakers,
+    ) -> Step {
         if self.requests == 0 || load.is_empty {
             return Step::Done;
         }
@@ -350,17 +362,18 @@ impl Queue {
 
     /// When [`Queue::expire`] or [`Queue::dispatch_one`] has something to do, though nothing
     /// else happens.
-    pub(super) fn next_deadline(&self, now: Timestamp) -> Option<Timestamp> {
+    pub(super) fn next_deadline(&self) -> Option<Timestamp> {
         if self.requests == 0 {
             return None;
         }
         let first = self.deadlines.first().map(|(at, _)| *at);
-        let reclaim = self.evictor.next_deadline(now);
+        let reclaim = self.evictor.next_deadline();
         first.into_iter().chain(reclaim).min()
     }
 
     pub(super) fn snapshot(&self) -> QueueSnapshot {
-        let revocations = |band: &Band| self.evictor.issued.get(&band.priority).copied().unwrap_or(0);
+        let revocations =
+            |band: &Band| self.evictor.issued.get(&band.priority).copied().unwrap_or(0);
         QueueSnapshot {
             requests: self.requests,
             bytes: self.bytes,

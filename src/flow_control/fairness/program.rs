@@ -165,9 +165,8 @@ impl Programs {
         self.swept_at = now;
         let by_id = &mut self.by_id;
         self.programs.retain(|_, program| {
-            let stays = program.waiting > 0
-                || program.in_flight > 0
-                || now.since(program.last_seen) <= ttl;
+            let stays =
+                program.waiting > 0 || program.in_flight > 0 || now.since(program.last_seen) <= ttl;
             if !stays {
                 by_id.remove(&program.id);
             }
@@ -185,7 +184,11 @@ impl Programs {
     }
 
     /// Id, mean wait and attained service of each program.
-    pub(super) fn list(&self, half_life: Duration, now: Timestamp) -> Vec<(Arc<str>, Duration, f64)> {
+    pub(super) fn list(
+        &self,
+        half_life: Duration,
+        now: Timestamp,
+    ) -> Vec<(Arc<str>, Duration, f64)> {
         let row = |(_, p): (usize, &Program)| {
             let mean = p.waited_s / p.dispatched.max(1) as f64;
             let service = p.clone().attained_service(half_life, now);
