@@ -15,7 +15,8 @@ pub struct Arrival<'a> {
     pub tokens: u64,
     /// When its headers came in.
     pub received_at: Timestamp,
-    /// How long it may wait, where the request itself says so; zero: as long as it takes.
+    /// How long it is willing to wait, where it says so: counts where that is less than what
+    /// the configuration allows. Zero says nothing.
     pub ttl: Option<Duration>,
     /// When its first token is due, counted from `received_at`.
     pub ttft_slo: Option<Duration>,

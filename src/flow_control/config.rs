@@ -61,8 +61,7 @@ pub struct BandConfig {
     pub max_bytes: u64,
     /// Requests that may.
     pub max_requests: u64,
-    /// How long a request of it may wait, where the request does not say: `None`: the queue's
-    /// default; zero: as long as it takes.
+    /// How long a request of it may wait. `None`: the queue's default; zero: as long as it takes.
     pub ttl: Option<Duration>,
     pub fairness: Arc<dyn FairnessPolicy>,
     pub ordering: Arc<dyn OrderingPolicy>,

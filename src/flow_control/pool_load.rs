@@ -92,7 +92,7 @@ fn moment(signals: &SignalValues) -> u64 {
 }
 
 /// Candidates up to this many are held without allocating.
-type Candidates<'a> = SmallVec<[Candidate<'a>; 16]>;
+type Candidates<'a> = SmallVec<[Candidate<'a>; 64]>;
 
 impl PoolLoad {
     pub fn new(pool: Arc<Pool>, detector: Arc<dyn SaturationDetector>) -> Self {
@@ -123,7 +123,7 @@ impl LoadSource for PoolLoad {
     fn read(&self, pending: Pending, now: Timestamp) -> LoadReading {
         let snapshot = self.pool.snapshot();
         let mut candidates = Candidates::new();
-        let mut stages: SmallVec<[Stage; 16]> = SmallVec::new();
+        let mut stages: SmallVec<[Stage; 64]> = SmallVec::new();
         for endpoint in &snapshot.endpoints {
             let (candidate, stage) = self.candidate(endpoint);
             // Kept sorted by stage: each stage is then a slice.

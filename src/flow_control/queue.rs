@@ -174,9 +174,11 @@ impl Queue {
             return Err(self.rejection(Outcome::RejectedCapacity, index, now));
         }
         let band = &mut self.bands[index];
-        // Zero is what the configuration says for "without limit".
-        let ttl = arrival.ttl.or(band.config.ttl).or(self.config.default_ttl);
-        let ttl = ttl.filter(|ttl| !ttl.is_zero());
+        // Zero is what a configuration says for "without limit". A request can only ask to wait
+        // for less than it might (llm-d-router v0.11.0).
+        let positive = |ttl: Option<Duration>| ttl.filter(|ttl| !ttl.is_zero());
+        let configured = positive(band.config.ttl.or(self.config.default_ttl));
+        let ttl = configured.into_iter().chain(positive(arrival.ttl)).min();
         let key = band.config.ordering.key(arrival, now, ttl);
         let seq = self.next_seq;
         self.next_seq += 1;

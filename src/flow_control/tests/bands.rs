@@ -112,7 +112,7 @@ fn orders_within_a_band() {
         (band(Arc::new(EarliestDeadline)), "dbac"),
         (band(Arc::new(SloDeadline)), "cadb"),
     ] {
-        let rig = Rig::new(1, config);
+        let rig = Rig::new(1, FlowControlConfig { default_ttl: None, ..config });
         let running = vec![rig.run("x", 0)];
         let ask = |name, ttl, slo: Option<u64>| {
             rig.pass(ms(1));
@@ -123,7 +123,7 @@ fn orders_within_a_band() {
         let waiting = vec![
             ask("a", None, Some(500)),
             ask("b", Some(ms(9000)), None),
-            ask("c", Some(Duration::ZERO), Some(100)),
+            ask("c", None, Some(100)),
             ask("d", Some(ms(5000)), Some(600)),
         ];
         assert_eq!(order(running, waiting), expected);

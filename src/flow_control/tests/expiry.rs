@@ -25,9 +25,11 @@ fn who_may_wait_for_how_long() {
     for (queue_ttl, band_ttl, own_ttl, expected) in [
         (Some(60), None, None, Some(60)),
         (Some(60), Some(9), None, Some(9)),
-        (Some(60), Some(9), Some(20), Some(20)),
+        (Some(60), Some(9), Some(20), Some(9)),
+        (Some(60), Some(9), Some(5), Some(5)),
+        (Some(60), Some(0), Some(90), Some(90)),
         (Some(60), Some(0), None, None),
-        (Some(60), None, Some(0), None),
+        (Some(60), None, Some(0), Some(60)),
         (Some(0), None, None, None),
         (None, None, None, None),
         (None, None, Some(7), Some(7)),
