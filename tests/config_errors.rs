@@ -307,8 +307,6 @@ fn feature_gates() {
         (
             "featureGates:\n- flowControl\n- flowcontrol\n- dataLayer\n- flowControl=maybe\n- 3",
             &[
-                "f:4:3: featureGates[0]: flow control does not exist in this version: requests \
-                 would neither be queued nor ordered; remove the gate to run without it",
                 "f:5:3: featureGates[1]: feature gate 'flowcontrol' is unknown; \
                  did you mean 'flowControl'?",
                 "f:6:3: warning: featureGates[2]: gate 'dataLayer' has no effect: the reference \
