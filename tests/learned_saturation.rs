@@ -114,7 +114,10 @@ fn it_loses_next_to_nothing_beside_the_best_threshold() {
         println!("{}", kind.name);
         for run in fixed.iter().chain([&learned]) {
             let share = run.throughput / best;
-            println!("  {:>4}: {share:.3} of the best throughput, TTFT {:.3} s", run.limit, run.ttft);
+            println!(
+                "  {:>4}: {share:.3} of the best throughput, TTFT {:.3} s",
+                run.limit, run.ttft
+            );
         }
         assert!(learned.throughput > 0.9 * best, "{}: {learned:?}, best {best}", kind.name);
     }

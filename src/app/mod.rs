@@ -16,8 +16,8 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 
-use crate::clock;
 use crate::cli::{AdminOptions, CheckOptions, Exit, Options, TlsOptions};
+use crate::clock;
 use crate::endpoints::Pool;
 use crate::ext_proc::ExternalProcessorServer;
 use crate::loader;

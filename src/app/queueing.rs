@@ -77,12 +77,7 @@ impl Queueing {
     }
 
     /// Lets everything that may free capacity tell of it.
-    pub(super) fn watch(
-        &self,
-        pool: &Pool,
-        objectives: &Objectives,
-        runtime: &Arc<dyn Runtime>,
-    ) {
+    pub(super) fn watch(&self, pool: &Pool, objectives: &Objectives, runtime: &Arc<dyn Runtime>) {
         let Some(controller) = &self.controller else { return };
         let on_change = self.weak();
         pool.subscribe(move |_| tell(&on_change));

@@ -3,11 +3,11 @@ use std::time::Duration;
 
 use rustls::ClientConfig;
 
-use super::{OnReading, ScrapeCounters};
 use super::config::{EngineMaps, Needs, ScrapeConfig};
 use super::connection::DiscardBuffer;
 use super::extract::Plan;
 use super::http::Buffer;
+use super::{OnReading, ScrapeCounters};
 use crate::endpoints::Endpoint;
 
 /// What all workers share.

@@ -81,11 +81,7 @@ impl Admission for QueuedAdmission {
 }
 
 impl QueuedAdmission {
-    fn permit(
-        &self,
-        permit: flow_control::Permit,
-        request: &Arc<InferenceRequest>,
-    ) -> QueuePermit {
+    fn permit(&self, permit: flow_control::Permit, request: &Arc<InferenceRequest>) -> QueuePermit {
         // What nobody learns from is not counted.
         let learns = self.detector.observes().then(|| (self.detector.clone(), request.clone()));
         QueuePermit { permit, learns }
@@ -148,7 +144,9 @@ impl Future for Waiting {
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.get_mut();
         let result = ready!(Pin::new(&mut this.ticket).poll(cx));
-        this.left(result.as_ref().map_or_else(|rejection| rejection.outcome, |_| Outcome::Dispatched));
+        this.left(
+            result.as_ref().map_or_else(|rejection| rejection.outcome, |_| Outcome::Dispatched),
+        );
         Poll::Ready(match result {
             Ok(permit) => Ok(Box::new(this.admission.permit(permit, &this.request))),
             Err(rejection) => Err(refusal(rejection)),

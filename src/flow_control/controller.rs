@@ -11,7 +11,8 @@ use super::band_table::BandTable;
 use super::queue::{Queue, Step, Wakers};
 use super::ticket::{Account, Permit, Ticket, Victim};
 use super::{
-    Arrival, FlowControlConfig, FlowObserver, LoadSource, Pending, QueueSnapshot, Rejection, UsageLimit,
+    Arrival, FlowControlConfig, FlowObserver, LoadSource, Pending, QueueSnapshot, Rejection,
+    UsageLimit,
 };
 use crate::clock::Timestamp;
 use crate::endpoints::Endpoint;

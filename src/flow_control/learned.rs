@@ -99,7 +99,8 @@ mod tests {
             detector.observe(sent, at(n * 100));
         }
         let limit = detector.limit().unwrap();
-        let _held: Vec<_> = (0..7).map(|_| Reservation::new(e.clone(), ReservationTerms::default())).collect();
+        let _held: Vec<_> =
+            (0..7).map(|_| Reservation::new(e.clone(), ReservationTerms::default())).collect();
         assert_eq!(saturation(), 8.0 / limit);
         let mut kept = vec![0];
         let candidates = [Candidate::new(&e)];

@@ -224,7 +224,9 @@ mod tests {
             let load = load(specs.collect(), ten_each());
             let all = load.pool.snapshot();
             let held: Vec<Reservation> = (all.endpoints.iter().zip(*endpoints))
-                .flat_map(|(e, (_, n))| (0..*n).map(|_| Reservation::new(e.clone(), ReservationTerms::default())))
+                .flat_map(|(e, (_, n))| {
+                    (0..*n).map(|_| Reservation::new(e.clone(), ReservationTerms::default()))
+                })
                 .collect();
             let reading = load.read(Pending::default(), NOW);
             assert_eq!(

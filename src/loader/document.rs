@@ -1,5 +1,5 @@
-use super::reference::{Reference, optional_reference, reference};
 use super::flow_control::FlowControlSection;
+use super::reference::{Reference, optional_reference, reference};
 use super::{feature_gates, flow_control};
 use crate::config::{Diagnostics, Fields, Node, Position, Value, nearest};
 

@@ -122,16 +122,18 @@ struct BandSection {
 impl QueueingSection {
     fn new(plan: &QueueingPlan, instances: &Instances<'_>) -> Self {
         let name = |i: usize| instances.list[i].name.clone();
-        let band = |priority: Option<i32>, config: &BandConfig, plugins: &BandPlugins| BandSection {
-            priority,
-            max_bytes: config.max_bytes,
-            max_requests: config.max_requests,
-            default_request_ttl: config.ttl.map(|ttl| go_duration(Some(ttl))),
-            fairness_policy_ref: name(plugins.fairness),
-            ordering_policy_ref: name(plugins.ordering),
-        };
+        let band =
+            |priority: Option<i32>, config: &BandConfig, plugins: &BandPlugins| BandSection {
+                priority,
+                max_bytes: config.max_bytes,
+                max_requests: config.max_requests,
+                default_request_ttl: config.ttl.map(|ttl| go_duration(Some(ttl))),
+                fairness_policy_ref: name(plugins.fairness),
+                ordering_policy_ref: name(plugins.ordering),
+            };
         let config = &plan.config;
-        let negative = config.default_negative_band.as_ref().zip(plan.default_negative_band.as_ref());
+        let negative =
+            config.default_negative_band.as_ref().zip(plan.default_negative_band.as_ref());
         Self {
             max_bytes: config.max_bytes,
             max_requests: config.max_requests,

@@ -177,9 +177,8 @@ fn assemble(
     let handler = scheduling::choose_handler(&plans, &mut instances);
     let parsers = request_handler::plan_parsers(&document.parsers, &mut instances);
     let detector = saturation::plan_detector(document, &mut instances);
-    let queueing = document
-        .has_flow_control()
-        .then(|| queueing::plan(&document.flow_control, &mut instances));
+    let queueing =
+        document.has_flow_control().then(|| queueing::plan(&document.flow_control, &mut instances));
     let collection = data_layer::plan_collection(&document.data_layer, &mut instances);
     let discovery = data_layer::plan_discovery(&document.data_layer, &mut instances);
     dependencies::complete_producers(&mut instances);

@@ -40,10 +40,17 @@ pub(super) fn plan(
     instances: &mut Instances<'_>,
 ) -> Option<QueueingPlan> {
     let defaults = FlowControlConfig::default();
-    let usage_limit =
-        policy::<dyn UsageLimit>(&section.usage_limit, DEFAULT_USAGE_LIMIT, "usage limit policy", instances);
-    let given: Vec<_> =
-        section.bands.iter().map(|(priority, band)| (*priority, plan_band(band, instances))).collect();
+    let usage_limit = policy::<dyn UsageLimit>(
+        &section.usage_limit,
+        DEFAULT_USAGE_LIMIT,
+        "usage limit policy",
+        instances,
+    );
+    let given: Vec<_> = section
+        .bands
+        .iter()
+        .map(|(priority, band)| (*priority, plan_band(band, instances)))
+        .collect();
     let default_band = match &section.default_band {
         Some(band) => plan_band(band, instances),
         None => plan_band(&BandSection::default(), instances),

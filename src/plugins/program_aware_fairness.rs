@@ -13,31 +13,22 @@ pub(super) const TYPE: PluginType =
 fn build(build: Build<'_, '_>) -> Capabilities {
     let mut p = build.parameters;
     let mut config = ProgramAwareConfig::default();
-    let strategy = p.string("strategy").unwrap_or_default();
-    config.strategy = match strategy {
-        "" | "las" => ProgramStrategy::LeastAttainedService {
-            weight_service: not_negative(&mut p, "lasWeightService").unwrap_or(0.8),
-            weight_head_wait: not_negative(&mut p, "lasWeightHeadWait").unwrap_or(0.2),
-        },
+    // Those of the strategy that is not used are allowed, and do nothing.
+    let weight_service = not_negative(&mut p, "lasWeightService").unwrap_or(0.8);
+    let weight_head_wait = not_negative(&mut p, "lasWeightHeadWait").unwrap_or(0.2);
+    let time_weight = not_negative(&mut p, "turnPriorityTimeWeight").unwrap_or(0.5);
+    let inactivity = seconds(&mut p, "turnPriorityInactivitySeconds");
+    config.strategy = match p.string("strategy").unwrap_or_default() {
+        "" | "las" => ProgramStrategy::LeastAttainedService { weight_service, weight_head_wait },
         "turn-priority" => ProgramStrategy::TurnPriority {
-            time_weight: not_negative(&mut p, "turnPriorityTimeWeight").unwrap_or(0.5),
-            inactivity: seconds(&mut p, "turnPriorityInactivitySeconds")
-                .unwrap_or(Duration::from_secs(120)),
+            time_weight,
+            inactivity: inactivity.unwrap_or(Duration::from_secs(120)),
         },
         _ => {
             p.error("strategy", "must be las or turn-priority");
             config.strategy
         }
     };
-    // Parameters of the strategy that is not used are allowed, and do nothing.
-    for name in [
-        "lasWeightService",
-        "lasWeightHeadWait",
-        "turnPriorityTimeWeight",
-        "turnPriorityInactivitySeconds",
-    ] {
-        not_negative(&mut p, name);
-    }
     if let Some(half_life) = seconds(&mut p, "lasHalfLifeSeconds") {
         config.half_life = half_life;
     }

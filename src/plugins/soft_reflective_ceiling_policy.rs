@@ -5,7 +5,8 @@ use std::sync::Arc;
 use super::{Build, Capabilities, PluginType};
 use crate::flow_control::{SoftReflectiveCeiling, UsageLimit};
 
-pub(super) const TYPE: PluginType = PluginType { name: "soft-reflective-ceiling-policy", aliases: &[], build };
+pub(super) const TYPE: PluginType =
+    PluginType { name: "soft-reflective-ceiling-policy", aliases: &[], build };
 
 fn build(build: Build<'_, '_>) -> Capabilities {
     build.parameters.finish();

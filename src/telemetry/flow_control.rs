@@ -140,11 +140,8 @@ const REVOCATIONS: Names = names!(
 );
 const TARGET: Names =
     names!(gauge, "reclaim_target", "Running requests that the last round wanted to end.");
-const PENDING: Names = names!(
-    gauge,
-    "pending_reclaim",
-    "Running requests that were asked to end and have not."
-);
+const PENDING: Names =
+    names!(gauge, "pending_reclaim", "Running requests that were asked to end and have not.");
 const CONFIRMATION: Names = names!(
     histogram,
     "revocation_confirmation_seconds",
@@ -314,9 +311,8 @@ fn of_revocations(pool: &str, snapshot: &QueueSnapshot, families: &mut Vec<Metri
         ("confirmed", snapshot.revocations_confirmed),
         ("timed_out", snapshot.revocations_timed_out),
     ];
-    let outcomes = outcomes.map(|(outcome, count)| {
-        REVOCATIONS[0].sample(&[pool, ("outcome", outcome)], count as f64)
-    });
+    let outcomes = outcomes
+        .map(|(outcome, count)| REVOCATIONS[0].sample(&[pool, ("outcome", outcome)], count as f64));
     publish(&REVOCATIONS, outcomes.into(), families);
     publish(&TARGET, vec![TARGET[0].sample(&[pool], snapshot.reclaim_target as f64)], families);
     publish(&PENDING, vec![PENDING[0].sample(&[pool], snapshot.pending_reclaim as f64)], families);

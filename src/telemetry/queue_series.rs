@@ -47,7 +47,8 @@ impl QueueSeries {
     }
 
     fn queued(&self, outcome: Outcome, waited: Duration) {
-        let queued = self.queued[place(outcome)].get_or_init(|| Histogram::seconds(buckets::QUEUED));
+        let queued =
+            self.queued[place(outcome)].get_or_init(|| Histogram::seconds(buckets::QUEUED));
         queued.observe(waited.as_secs_f64());
     }
 

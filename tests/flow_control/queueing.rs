@@ -133,8 +133,7 @@ fn write(file: &Path, n: u8) {
 }
 
 fn from_file(file: &Path, flow_control: &str) -> (Program, String) {
-    let plugins =
-        format!("- type: file-discovery\n  parameters: {{path: {}}}", file.display());
+    let plugins = format!("- type: file-discovery\n  parameters: {{path: {}}}", file.display());
     let discovery = ", discovery: {pluginRef: file-discovery}";
     let config = config(&plugins, flow_control, discovery);
     (Program::start_with(&config, &[]), config)
@@ -159,6 +158,7 @@ async fn requests_wait_for_a_pool_to_come_from_zero() {
     let mut third = Asked::of(&gateway, "a").await;
     until_waiting(program.metrics_port, 1).await;
     write(&file, 1);
+    until_endpoints(program.metrics_port, 1).await;
     let kept = endpoints(1)[0].to_string();
     let (on_kept, on_gone) = if one == kept { (first, second) } else { (second, first) };
     drop(on_gone);

@@ -47,13 +47,15 @@ pub enum Answer {
     Routed(String),
     /// Status, drop reason, and in how many seconds to come back.
     Refused(i32, String, Option<u64>),
+    /// What follows the first reply.
+    More,
 }
 
 impl Answer {
     pub fn reason(self) -> (i32, String) {
         match self {
             Self::Refused(code, reason, _) => (code, reason),
-            Self::Routed(endpoint) => panic!("was routed to {endpoint}"),
+            other => panic!("{other:?}"),
         }
     }
 }
@@ -88,7 +90,7 @@ impl Asked {
         }
         let headers = set_headers(&reply);
         let found = headers.into_iter().find(|(k, _)| k == "x-gateway-destination-endpoint");
-        Some(Answer::Routed(found.expect("a destination").1))
+        Some(found.map_or(Answer::More, |(_, endpoint)| Answer::Routed(endpoint)))
     }
 
     pub async fn answer(&mut self) -> Answer {
@@ -118,7 +120,7 @@ impl Asked {
     pub async fn evicted(&mut self) -> Answer {
         loop {
             match self.answer().await {
-                Answer::Routed(_) => {}
+                Answer::Routed(_) | Answer::More => {}
                 refused => return refused,
             }
         }
@@ -141,6 +143,16 @@ pub async fn next_of(waiting: &mut Vec<Asked>) -> (Asked, Answer) {
 pub async fn page(metrics_port: u16) -> Value {
     let url = format!("http://127.0.0.1:{metrics_port}/debug/flow-control");
     reqwest::get(url).await.unwrap().json().await.unwrap()
+}
+
+/// Waits until the pool has so many endpoints.
+pub async fn until_endpoints(metrics_port: u16, endpoints: usize) {
+    let url = format!("http://127.0.0.1:{metrics_port}/debug/endpoints");
+    eventually(&format!("{endpoints} endpoints"), || async {
+        let shown: Value = reqwest::get(&url).await.ok()?.json().await.ok()?;
+        (shown["endpoints"].as_array()?.len() == endpoints).then_some(())
+    })
+    .await;
 }
 
 /// Waits until so many requests wait.
