@@ -7,14 +7,15 @@ use std::task::{Context, Poll, Waker};
 
 use bytes::Bytes;
 use epp::api::Parsers;
+use epp::clock::Timestamp;
 use epp::endpoints::{EndpointSpec, Pool};
 use epp::error::{Code, RequestError};
 use epp::exchange::{
     Admission, Admitted, Arrival, BodyKnown, Director, Ending, Exchange, ExchangeContext, Outcome,
-    OutcomeListener, Permit, Randomness, RequestLimits, ResponseHead, ShedWhenSaturated,
+    OutcomeListener, Permit, Randomness, RequestLimits, ResponseHead, ShedWhenSaturated, Stay,
 };
 use epp::loader::{LoadOptions, load};
-use epp::scheduling::{BoxFuture, DecisionOptions, Runtime};
+use epp::scheduling::{BoxFuture, Decision, DecisionOptions, Runtime, TokenUsage};
 use parking_lot::Mutex;
 
 /// What a listener was told of one exchange.
@@ -58,7 +59,7 @@ impl OutcomeListener for Listener {
 struct Now;
 
 impl Runtime for Now {
-    fn now(&self) -> epp::clock::Timestamp {
+    fn now(&self) -> Timestamp {
         epp::clock::now()
     }
 
@@ -82,9 +83,28 @@ impl Admission for Door {
         }
         let open = self.open.clone();
         Admitted::Later(Box::pin(std::future::poll_fn(move |_| match *open.lock() {
-            true => Poll::Ready(Ok(Box::new(()) as Permit)),
+            true => Poll::Ready(Ok(Box::new(Pass) as Box<dyn Permit>)),
             false => Poll::Pending,
         })))
+    }
+}
+
+/// Of requests that are let in and left alone.
+struct Pass;
+
+impl Permit for Pass {
+    fn reserved(self: Box<Self>, _: &Decision, _: Timestamp) -> Box<dyn Stay> {
+        self
+    }
+}
+
+impl Stay for Pass {
+    fn answer_begins(&mut self, _: bool, _: Timestamp) {}
+
+    fn used(&mut self, _: &TokenUsage) {}
+
+    fn poll_evicted(&mut self, _: &mut Context<'_>) -> Poll<RequestError> {
+        Poll::Pending
     }
 }
 

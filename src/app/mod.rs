@@ -3,6 +3,7 @@
 mod configuration;
 mod memory;
 mod pool_runtime;
+mod queueing;
 mod runtime;
 mod workers;
 
@@ -17,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 
 use crate::cli::{AdminOptions, Exit, Options, TlsOptions};
+use crate::clock;
 use crate::endpoints::Pool;
 use crate::ext_proc::ExternalProcessorServer;
 use crate::server::{
@@ -126,6 +128,14 @@ impl App {
             metrics: tokio::spawn(pages.serve(admin, stop())),
             served,
         };
+        if let Some(queue) = runtime.queue().cloned() {
+            let over = drain.over();
+            tokio::spawn(async move {
+                over.await;
+                // What waits would end with the process: better now, and with a reason.
+                queue.close(clock::now());
+            });
+        }
         let [ext_proc, health, metrics] = addresses;
         Ok(Self {
             ext_proc,

@@ -4,6 +4,7 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use super::queueing::{OnReading, Queueing};
 use super::runtime::TokioRuntime;
 use super::workers::Workers;
 use super::{configuration, memory, refused};
@@ -16,8 +17,9 @@ use crate::datalayer::{
 use crate::endpoints::Pool;
 use crate::exchange::{
     BodyBudget, Director, ExchangeContext, HealthWatch, OutcomeListener, Randomness, RequestLimits,
-    ShedWhenSaturated,
 };
+use crate::flow_control::FlowController;
+use crate::health::Scrape;
 use crate::kv_sockets::Sockets;
 use crate::loader::{Hooks, Pipeline};
 use crate::objectives::Objectives;
@@ -40,6 +42,8 @@ pub struct PoolRuntime {
     readiness: Arc<Readiness>,
     workers: Workers,
     lifecycles: Vec<Arc<dyn Lifecycle>>,
+    /// Where requests wait, if they do.
+    queue: Option<Arc<FlowController>>,
     _data_layer: Option<DataLayer>,
 }
 
@@ -61,8 +65,10 @@ impl PoolRuntime {
             Arc::new(HealthWatch::new(policy, pool.clone(), has_metrics, Arc::new(HealthLog)))
         });
         let counters = Arc::new(ScrapeCounters::default());
-        let data_layer = start_data_layer(options, &pipeline, &pool, &counters, health.as_ref())?;
         let metrics = metrics(options, workers.pool_name(), &pool, &counters, health.as_ref())?;
+        let queueing = Queueing::new(options, &pipeline, &pool, workers.pool_name(), &metrics)?;
+        let listener = on_scrape(health.clone(), queueing.on_reading());
+        let data_layer = start_data_layer(options, &pipeline, &pool, &counters, listener)?;
         let tell = Arc::downgrade(&metrics);
         objectives.on_models(move |names| {
             if let Some(metrics) = tell.upgrade() {
@@ -72,8 +78,7 @@ impl PoolRuntime {
         let readiness = Arc::new(workers.readiness(&pool, &pipeline.parsers));
         let decisions = Arc::new(DecisionLog::new(options.explain_decisions));
 
-        let Pipeline { scheduler, hooks, saturation, parsers, estimate, wants_prompt, .. } =
-            pipeline;
+        let Pipeline { scheduler, hooks, parsers, estimate, wants_prompt, .. } = pipeline;
         let Hooks {
             processors,
             awaiting,
@@ -96,12 +101,13 @@ impl PoolRuntime {
         }
         listeners.extend(outcomes);
         let runtime: Arc<dyn Runtime> = Arc::new(TokioRuntime::default());
+        queueing.watch(&pool, &objectives, &runtime);
         let context = Arc::new(ExchangeContext {
             director: Director {
                 pool: pool.clone(),
                 scheduler,
                 objectives,
-                admission: Arc::new(ShedWhenSaturated(saturation)),
+                admission: queueing.admission.clone(),
                 health: health.clone(),
                 ignore_subset: options.ignore_subset,
                 options: DecisionOptions {
@@ -139,6 +145,7 @@ impl PoolRuntime {
             readiness,
             workers,
             lifecycles,
+            queue: queueing.controller,
             _data_layer: data_layer,
         })
     }
@@ -171,6 +178,7 @@ impl PoolRuntime {
             metrics: self.metrics.clone(),
             decisions: self.decisions.clone(),
             pool: self.pool.clone(),
+            queue: self.queue.clone(),
             readiness: self.readiness.clone(),
             staleness: options.staleness,
             health: self.health.clone(),
@@ -182,6 +190,11 @@ impl PoolRuntime {
     pub async fn drain(&mut self) {
         self.readiness.drain();
         self.workers.stand_down().await;
+    }
+
+    /// Where requests wait, if they do.
+    pub fn queue(&self) -> Option<&Arc<FlowController>> {
+        self.queue.as_ref()
     }
 
     /// Stops the plugins that run with the pool, the last one started first.
@@ -203,12 +216,30 @@ fn watch_endpoints(pool: &Pool, hooks: Vec<Arc<dyn EndpointHook>>) {
     });
 }
 
+/// Tells health how scrapes went, and the queue that there is something new to read.
+fn on_scrape(
+    health: Option<Arc<HealthWatch>>,
+    reading: Option<OnReading>,
+) -> Option<ScrapeListener> {
+    if health.is_none() && reading.is_none() {
+        return None;
+    }
+    Some(ScrapeListener(Arc::new(move |endpoint, scrape, now| {
+        if let Some(health) = &health {
+            health.scraped(endpoint, scrape, now);
+        }
+        if let (Some(reading), Scrape::Read { .. }) = (&reading, scrape) {
+            reading();
+        }
+    })))
+}
+
 fn start_data_layer(
     options: &Options,
     pipeline: &Pipeline,
     pool: &Pool,
     counters: &Arc<ScrapeCounters>,
-    health: Option<&Arc<HealthWatch>>,
+    listener: Option<ScrapeListener>,
 ) -> Result<Option<DataLayer>, Exit> {
     let Some(scrape) = pipeline.scrape.clone() else { return Ok(None) };
     let settings = Settings {
@@ -216,11 +247,7 @@ fn start_data_layer(
         engines: pipeline.engines.clone(),
         tick: options.scrape_interval,
         needs: pipeline.needs,
-        listener: health.cloned().map(|watch| {
-            ScrapeListener(Arc::new(move |endpoint, scrape, now| {
-                watch.scraped(endpoint, scrape, now);
-            }))
-        }),
+        listener,
     };
     DataLayer::start(pool, settings, counters.clone()).map(Some).map_err(|e| refused(2, e))
 }

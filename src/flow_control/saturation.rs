@@ -36,23 +36,34 @@ impl SaturationConfig {
     /// threshold, not limited to 1. A worker with stale metrics counts 1, as does an empty pool.
     /// From 1.0 on the pool is saturated.
     pub fn saturation(&self, candidates: &[Candidate<'_>], now: Timestamp) -> f64 {
+        self.saturation_with(candidates, 0.0, now)
+    }
+
+    /// The same with `more` requests spread evenly over the workers' queues.
+    pub(super) fn saturation_with(
+        &self,
+        candidates: &[Candidate<'_>],
+        more: f64,
+        now: Timestamp,
+    ) -> f64 {
         if candidates.is_empty() {
             return 1.0;
         }
-        let sum: f64 = candidates.iter().map(|c| self.load(&c.signals, now).unwrap_or(1.0)).sum();
-        sum / candidates.len() as f64
+        let each = more / candidates.len() as f64;
+        let load = |c: &Candidate<'_>| self.load(&c.signals, each, now).unwrap_or(1.0);
+        candidates.iter().map(load).sum::<f64>() / candidates.len() as f64
     }
 
     /// The larger ratio of signal to threshold; `None` where the metrics are stale.
-    fn load(&self, signals: &SignalValues, now: Timestamp) -> Option<f64> {
+    fn load(&self, signals: &SignalValues, more: f64, now: Timestamp) -> Option<f64> {
         if self.is_stale(signals, now) {
             return None;
         }
-        let queue = f64::from(signals.waiting) / self.queue_depth_threshold;
+        let queue = (f64::from(signals.waiting) + more) / self.queue_depth_threshold;
         Some(queue.max(signals.kv_usage / self.kv_cache_util_threshold))
     }
 
-    fn is_stale(&self, signals: &SignalValues, now: Timestamp) -> bool {
+    pub(super) fn is_stale(&self, signals: &SignalValues, now: Timestamp) -> bool {
         signals.is_stale(now, self.metrics_staleness_threshold)
     }
 

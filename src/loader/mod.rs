@@ -14,6 +14,7 @@ mod effective;
 mod feature_gates;
 mod flow_control;
 mod instances;
+mod queueing;
 mod reference;
 mod reference_types;
 mod request_handler;
@@ -29,7 +30,7 @@ use crate::api::EstimateRules;
 use crate::config::{Diagnostics, parse};
 use crate::endpoints::PoolIds;
 use crate::exchange::OutcomeListener;
-use crate::flow_control::SaturationConfig;
+use crate::flow_control::{EvictionConfig, FlowControlConfig, ProgramAware, SaturationDetector};
 use crate::plugins::FileDiscoveryConfig;
 use crate::plugins::{MetricsExtractor, MetricsSource, ParserKind, ReachOutside};
 use crate::scheduling::{
@@ -89,7 +90,13 @@ pub struct Pipeline {
     pub parsers: Vec<ParserKind>,
     /// How media items are counted.
     pub estimate: EstimateRules,
-    pub saturation: SaturationConfig,
+    pub saturation: Arc<dyn SaturationDetector>,
+    /// How requests wait while the pool is saturated; `None`: they do not.
+    pub flow_control: Option<FlowControlConfig>,
+    /// The detector's name.
+    pub detector_name: String,
+    /// The program-aware policies that bands use.
+    pub programs: Vec<Arc<ProgramAware>>,
     /// Some plugin looks at the prompt; else it need not be collected.
     pub wants_prompt: bool,
     pub effective: Effective,
@@ -179,6 +186,8 @@ fn assemble(
     let mut rules = instances.list.iter().filter_map(|i| i.capabilities.get::<EstimateRules>());
     let estimate = rules.next().map(|rules| **rules);
     let detector = saturation::plan_detector(document, &mut instances);
+    let queueing =
+        document.has_flow_control().then(|| queueing::plan(&document.flow_control, &mut instances));
     let collection = data_layer::plan_collection(&document.data_layer, &mut instances);
     let discovery = data_layer::plan_discovery(&document.data_layer, &mut instances);
     dependencies::complete_producers(&mut instances);
@@ -203,6 +212,10 @@ fn assemble(
 
     let scheduler = scheduling::build_scheduler(&plans, handler, &instances)?;
     let (detector, saturation) = detector?;
+    let queueing = match queueing {
+        Some(queueing) => Some(queueing?),
+        None => None,
+    };
     let source =
         collection.and_then(|c| instances.list[c.source].capabilities.get::<MetricsSource>());
     let extractor =
@@ -213,6 +226,7 @@ fn assemble(
         collection,
         discovery: discovery.as_ref().map(|(index, _)| *index),
         detector,
+        queueing: queueing.as_ref(),
         parsers: &parsers.iter().map(|(index, _)| *index).collect::<Vec<_>>(),
     };
     Some(Pipeline {
@@ -241,7 +255,16 @@ fn assemble(
         needs,
         parsers: parsers.into_iter().map(|(_, kind)| kind).collect(),
         estimate: estimate.unwrap_or_default(),
+        flow_control: queueing.map(|plan| FlowControlConfig {
+            eviction: plan.eviction.then(EvictionConfig::default),
+            ..plan.config
+        }),
         saturation,
+        detector_name: instances.list[detector].name.clone(),
+        programs: (instances.list.iter())
+            .filter(|i| i.used)
+            .filter_map(|i| i.capabilities.get::<ProgramAware>().cloned())
+            .collect(),
     })
 }
 
@@ -268,6 +291,9 @@ fn summarise(
     }
     let parsers: Vec<_> = decisions.parsers.iter().map(|i| name(*i)).collect();
     let _ = write!(text, "parsers {}; ", parsers.join(", "));
+    if decisions.queueing.is_some() {
+        let _ = write!(text, "queues while {} says saturated; ", name(decisions.detector));
+    }
     match decisions.collection {
         Some(Collection { source, .. }) => {
             let _ = write!(text, "metrics from {}", name(source));

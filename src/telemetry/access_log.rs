@@ -1,5 +1,5 @@
 use super::cardinality::cut;
-use crate::exchange::{Outcome, OutcomeListener};
+use crate::exchange::{Ending, Outcome, OutcomeListener};
 
 /// Where the lines written per request come from; `--access-log` switches them apart from the
 /// others.
@@ -45,7 +45,8 @@ impl OutcomeListener for AccessLog {
                 code = refusal.error.code.as_str(),
                 "x-request-id" = id,
                 reason = %refusal.error.message,
-                "Request refused"
+                "{}",
+                if outcome.ending == Ending::Evicted { "Request evicted" } else { "Request refused" }
             ),
             (None, Some(endpoint)) => ended(outcome, id, &endpoint.host_port),
             (None, None) => {}

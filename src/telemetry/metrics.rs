@@ -10,11 +10,12 @@ use prometheus::{Registry, TextEncoder};
 use super::buckets;
 use super::cardinality::{CardinalityLimiter, OTHER, cut};
 use super::exposition::{Info, LazyCollector, histogram_sample, with_go_bounds};
+use super::flow_control::{FlowControlSource, QueueTimes};
 use super::histogram::Histogram;
 use super::pool::{self, PoolSource};
 use super::series::RequestSeries;
 use super::streams::StreamMetrics;
-use super::{families, plugin_metrics, process};
+use super::{families, flow_control, plugin_metrics, process};
 use crate::endpoints::EndpointSpec;
 use crate::exchange::Ending;
 use crate::scheduling::PluginMetrics;
@@ -64,6 +65,7 @@ pub struct Metrics {
     /// One page is put together at a time, since a large one takes much memory.
     rendering: Mutex<()>,
     live: Arc<Live>,
+    pub(super) queue_times: Arc<QueueTimes>,
 }
 
 /// The numbers, shared with the collectors of the registry.
@@ -164,7 +166,7 @@ impl Metrics {
         let shared = live.clone();
         registry.register(Box::new(LazyCollector::new(&OWN, move || shared.collect())?))?;
         registry.register(Box::new(process::collector()?))?;
-        Ok(Self { registry, rendering: Mutex::default(), live })
+        Ok(Self { registry, rendering: Mutex::default(), live, queue_times: Arc::default() })
     }
 
     /// Publishes the metrics of a pool. Fails where it was called before.
@@ -179,6 +181,14 @@ impl Metrics {
             return Ok(());
         }
         self.registry.register(Box::new(plugin_metrics::collector(plugins)?))
+    }
+
+    /// Publishes the metrics of the queue. Fails where it was called before.
+    pub fn add_flow_control(&self, source: FlowControlSource) -> prometheus::Result<()> {
+        let shared = self.live.clone();
+        let series = move || shared.series.iter().map(|s| s.value().clone()).collect();
+        let times = self.queue_times.clone();
+        self.registry.register(Box::new(flow_control::collector(source, times, series)?))
     }
 
     /// Publishes the metrics of ext_proc streams. Fails where it was called before.

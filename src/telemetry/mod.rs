@@ -6,6 +6,7 @@ mod cardinality;
 mod decisions;
 mod exposition;
 mod families;
+mod flow_control;
 mod health_log;
 mod histogram;
 pub mod logging;
@@ -13,12 +14,14 @@ mod metrics;
 mod plugin_metrics;
 mod pool;
 mod process;
+mod queue_series;
 mod request_metrics;
 mod series;
 mod streams;
 
 pub use access_log::AccessLog;
 pub use decisions::{DecisionLog, DecisionRecord};
+pub use flow_control::FlowControlSource;
 pub use health_log::HealthLog;
 pub use metrics::{BuildInfo, Metrics};
 pub use pool::{

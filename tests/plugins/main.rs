@@ -4,6 +4,7 @@ mod affinity;
 mod disaggregation;
 mod filters;
 mod filters_of_v05;
+mod flow_control;
 mod latency;
 mod parameters;
 mod pickers;

@@ -1,0 +1,70 @@
+use std::fmt::Debug;
+use std::time::Duration;
+
+use super::SaturationConfig;
+use crate::clock::Timestamp;
+use crate::scheduling::Candidate;
+
+/// What was let through and cannot be seen on any endpoint yet: permits whose request has not
+/// reserved its endpoint. Without it, several that go at one reading would overshoot.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Pending {
+    pub requests: u64,
+    pub tokens: u64,
+}
+
+/// A request that was sent to an endpoint and whose answer begins.
+#[derive(Clone, Copy, Debug)]
+pub struct Sent {
+    /// From sending it to the first token, at the endpoint alone.
+    pub ttft: Duration,
+    /// Requests in flight at its endpoint when it was sent, itself included.
+    pub in_flight: i64,
+    /// Prompt tokens that the endpoint had to work on; 0 where unknown.
+    pub tokens: i64,
+}
+
+/// Says how full a pool is.
+pub trait SaturationDetector: Debug + Send + Sync {
+    /// How full `candidates` are together; from 1.0 on they are saturated. An empty pool is.
+    fn saturation(&self, candidates: &[Candidate<'_>], pending: Pending, now: Timestamp) -> f64;
+
+    /// The endpoints whose metrics are too old to count.
+    fn stale(&self, candidates: &[Candidate<'_>], now: Timestamp) -> usize {
+        let _ = (candidates, now);
+        0
+    }
+
+    /// Learns from a request whose answer begins.
+    fn observe(&self, sent: Sent, now: Timestamp) {
+        let _ = (sent, now);
+    }
+
+    /// True where [`SaturationDetector::observe`] does something.
+    fn observes(&self) -> bool {
+        false
+    }
+
+    /// True where [`Pending::tokens`] counts.
+    fn counts_tokens(&self) -> bool {
+        false
+    }
+
+    /// True where what is in flight is seen at once, false where only scraped metrics show it.
+    fn sees_at_once(&self) -> bool;
+}
+
+impl SaturationDetector for SaturationConfig {
+    /// As [`SaturationConfig::saturation`], with what is pending spread over the queues.
+    fn saturation(&self, candidates: &[Candidate<'_>], pending: Pending, now: Timestamp) -> f64 {
+        self.saturation_with(candidates, pending.requests as f64, now)
+    }
+
+    fn stale(&self, candidates: &[Candidate<'_>], now: Timestamp) -> usize {
+        candidates.iter().filter(|c| self.is_stale(&c.signals, now)).count()
+    }
+
+    fn sees_at_once(&self) -> bool {
+        false
+    }
+}

@@ -1,0 +1,10 @@
+//! The controller as a whole, over a pool that is nothing but a number of places.
+
+mod bands;
+mod eviction;
+mod expiry;
+mod limits;
+mod model;
+mod rig;
+mod shares;
+mod threads;

@@ -1,0 +1,93 @@
+use std::pin::pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread;
+use std::time::Duration;
+
+use super::rig::Rig;
+use crate::flow_control::{Admission, BandConfig, FlowControlConfig, RoundRobin, Ticket};
+
+/// Wakes a thread.
+struct Unpark(thread::Thread);
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+}
+
+/// Waits for the ticket; where it takes too long, a wake-up was lost.
+fn wait(ticket: Ticket) -> <Ticket as Future>::Output {
+    let mut ticket = pin!(ticket);
+    let waker: Waker = Arc::new(Unpark(thread::current())).into();
+    let started = std::time::Instant::now();
+    loop {
+        if let Poll::Ready(result) = ticket.as_mut().poll(&mut Context::from_waker(&waker)) {
+            return result;
+        }
+        assert!(started.elapsed() < Duration::from_secs(60), "never woken");
+        // Not the way it is woken: only to notice that it is not.
+        thread::park_timeout(Duration::from_secs(61));
+    }
+}
+
+/// Threads that ask, run and end without any other event: each end must wake another, or all
+/// come to a stand. Some give up while they wait, some just as they were let through.
+#[test]
+fn no_wake_up_is_lost_and_no_place_taken_twice() {
+    const THREADS: usize = 16;
+    const EACH: usize = 1500;
+    const PLACES: i64 = 3;
+    let fairness = Arc::new(RoundRobin);
+    let rig = Arc::new(Rig::new(
+        PLACES,
+        FlowControlConfig {
+            default_ttl: None,
+            default_band: BandConfig { fairness, ..BandConfig::default() },
+            ..FlowControlConfig::default()
+        },
+    ));
+    let ran = AtomicUsize::new(0);
+    let gave_up = AtomicUsize::new(0);
+    thread::scope(|scope| {
+        for n in 0..THREADS {
+            let (rig, ran, gave_up) = (&rig, &ran, &gave_up);
+            scope.spawn(move || {
+                let mut rng = fastrand::Rng::with_seed(n as u64);
+                let id = format!("flow {}", n % 5);
+                for _ in 0..EACH {
+                    let arrival = rig.arrival(&id, [0, 0, -1][n % 3]);
+                    let permit = match rig.controller.admit(&arrival, rig.now()) {
+                        Admission::Go(permit) => permit,
+                        Admission::Wait(ticket) if rng.u8(..) < 40 => {
+                            thread::yield_now();
+                            drop(ticket);
+                            gave_up.fetch_add(1, Ordering::Relaxed);
+                            continue;
+                        }
+                        Admission::Wait(ticket) => wait(ticket).expect("nothing expires"),
+                        Admission::Reject(rejection) => panic!("{rejection:?}"),
+                    };
+                    if rng.u8(..) < 20 {
+                        drop(permit);
+                        gave_up.fetch_add(1, Ordering::Relaxed);
+                        continue;
+                    }
+                    rig.places.take();
+                    let running = permit.reserved([]);
+                    if rng.bool() {
+                        thread::yield_now();
+                    }
+                    ran.fetch_add(1, Ordering::Relaxed);
+                    rig.places.release();
+                    drop(running);
+                }
+            });
+        }
+    });
+    let all = ran.load(Ordering::Relaxed) + gave_up.load(Ordering::Relaxed);
+    assert_eq!(all, THREADS * EACH);
+    assert!(rig.places.peak.load(Ordering::SeqCst) <= PLACES);
+    assert!(rig.controller.is_tidy());
+}
