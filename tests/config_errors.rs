@@ -446,12 +446,12 @@ fn parsers() {
         ),
         (
             "plugins:\n- type: queue-scorer\nrequestHandler:\n  parsers:\n  - pluginRef: opnai-parser\n  \
-             - pluginRef: dcgm-data-source\n  - pluginRef: queue-scorer",
+             - pluginRef: dcgm-extractor\n  - pluginRef: queue-scorer",
             &[
                 "f:7:16: requestHandler.parsers[0].pluginRef: no parser is called 'opnai-parser'; \
                  did you mean 'openai-parser'?",
                 "f:8:16: requestHandler.parsers[1].pluginRef: plugin type \
-                 'dcgm-data-source' of the reference is not available in this version",
+                 'dcgm-extractor' of the reference is not available in this version",
                 "f:9:16: requestHandler.parsers[2].pluginRef: plugin 'queue-scorer' of type \
                  'queue-scorer' is not a parser",
             ],

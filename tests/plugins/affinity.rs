@@ -196,7 +196,7 @@ fn mistakes_in_parameters() {
         ("session-id-producer", "{headerName: a, cookieName: b}", "exactly one"),
         ("session-affinity-scorer", "strategy: sticky", "'session_id'"),
         ("session-affinity-filter", "sessionIdConfig: {sources: [{}]}", "exactly one"),
-        ("session-affinity-filter", "sessionIdConfig: {evictionTtlSeconds: 0}", "at least 1"),
+        ("session-affinity-filter", "sessionIdConfig: {evictionTtlSeconds: 0}", "from 1 to"),
         ("header-label-affinity-scorer", "headerName: a", "labelKey"),
         ("context-length-aware", "label: ''", "must not be empty"),
         ("utilization-filter", "", "conditions"),

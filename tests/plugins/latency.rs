@@ -229,7 +229,9 @@ fn the_scorer_of_v1_3_chooses_one() {
     assert_eq!(untaught.iter().sum::<f64>(), 1.0);
     let all = taught(&rig);
     assert_eq!(rig.scores(&limited(&[]), &all), [1.0, 0.0, 0.0]);
+    // Another prompt: the first endpoint holds the one before.
     let easy = limited(&[("x-slo-ttft-ms", "10000"), ("x-slo-tpot-ms", "1000")]);
+    let easy = InferenceRequest { prompt: prompt(&tokens(71, 100)).prompt, ..easy };
     assert_eq!(rig.scores(&easy, &all), [0.0, 0.0, 1.0]);
 }
 

@@ -310,11 +310,13 @@ fn mistakes_and_things_of_the_past() {
         ),
         (
             "prefix-cache-affinity-filter",
+            "latencyPredictionInfoProducerName: p",
+            &[(W, "latencyPredictionInfoProducerName", "no effect")],
+        ),
+        (
+            "prefix-cache-affinity-filter",
             "{ttftSource: latencyPredictor, latencyPredictionInfoProducerName: p}",
-            &[
-                (E, "ttftSource", "latency predictor"),
-                (W, "latencyPredictionInfoProducerName", "no effect"),
-            ],
+            &[],
         ),
         ("prefix-cache-affinity-filter", "ttftSource: x", &[(E, "ttftSource", "must be")]),
         (
