@@ -384,11 +384,11 @@ proptest! {
             "{}\n{}", diagnostics, written
         );
         let second = second.unwrap();
+        let detector = |pipeline: &Pipeline| format!("{:?}", pipeline.saturation);
+        prop_assert_eq!(detector(&second), detector(&first));
         prop_assert_eq!(second.effective.to_yaml().unwrap(), written);
         prop_assert_eq!(second.summary, first.summary);
         prop_assert_eq!(second.needs, first.needs);
-        let detector = |pipeline: &Pipeline| format!("{:?}", pipeline.saturation);
-        prop_assert_eq!(detector(&second), detector(&first));
         prop_assert_eq!(second.scrape, first.scrape);
         prop_assert_eq!(second.parsers, first.parsers);
         prop_assert_eq!(second.wants_prompt, first.wants_prompt);
