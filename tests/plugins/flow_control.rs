@@ -52,7 +52,7 @@ fn mistakes_in_parameters_are_found() {
         (
             "priority-holdback-policy",
             "{domain: explicit, ceilings: {high: 0.3, 0: 2}}",
-            &["ceilings: must map whole", "ceilings: must map whole"],
+            &["ceilings: must map whole"],
         ),
         ("priority-holdback-policy", "domain: explicit", &["ceilings: is missing"]),
         (
@@ -80,7 +80,7 @@ fn mistakes_in_parameters_are_found() {
             "{concurrencyMode: both, maxConcurrency: 0, headroom: -1}",
             &["concurrencyMode: must be", "maxConcurrency: must be", "headroom: must not be"],
         ),
-        ("probabilistic-admitter", "{power: 0, k: 5}", &["power: must be over 0"]),
+        ("probabilistic-admitter", "{power: 0, k: 5}", &["power: must be above 0"]),
     ];
     for (name, parameters, expected) in cases {
         let findings = build(name, parameters).findings;
