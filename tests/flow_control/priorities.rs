@@ -7,13 +7,15 @@ use std::time::Duration;
 use epp::api::Parsers;
 use epp::clock::{self, Timestamp};
 use epp::endpoints::{EndpointSpec, Pool, PoolIds};
-use epp::exchange::{Director, ExchangeContext, QueuedAdmission, Randomness, keep_queue_time};
+use epp::exchange::{
+    Director, ExchangeContext, QueuedAdmission, Randomness, RequestLimits, keep_queue_time,
+};
 use epp::ext_proc::ExternalProcessorServer;
 use epp::flow_control::{FlowControlConfig, FlowController, PoolLoad};
 use epp::loader::{self, LoadOptions};
 use epp::objectives::Objectives;
 use epp::scheduling::{BoxFuture, DecisionOptions, Runtime};
-use epp::server::{Incoming, bind, serve_grpc};
+use epp::server::{Incoming, ListenerOptions, bind, serve_grpc};
 use epp::telemetry::Metrics;
 use tonic::service::Routes;
 
@@ -95,20 +97,24 @@ async fn picker(flow_control: &str, endpoints: u8, priorities: &[i32]) -> Picker
             scheduler: pipeline.scheduler,
             objectives,
             admission,
+            health: None,
             ignore_subset: false,
             options: DecisionOptions::default(),
             randomness: Randomness::PerThread,
         },
         parsers: Parsers::new(pipeline.parsers),
+        processors: Vec::new(),
         awaiting: Vec::new(),
         response_hooks: Vec::new(),
         listeners: vec![metrics],
         runtime: runtime.clone(),
-        max_request_body: 1 << 20,
+        limits: RequestLimits::new(1 << 20, 1 << 30),
         wants_prompt: pipeline.wants_prompt,
     });
     let localhost = [127, 0, 0, 1].into();
-    let incoming = Incoming::start(bind(Some(localhost), 0).await.unwrap(), None).unwrap();
+    let incoming =
+        Incoming::start(bind(Some(localhost), 0).await.unwrap(), None, ListenerOptions::EXT_PROC)
+            .unwrap();
     let port = incoming.local_addr().port();
     let service = ExternalProcessorServer::new(context, 64 << 20, None);
     tokio::spawn(serve_grpc(incoming, Routes::new(service), std::future::pending()));

@@ -27,7 +27,8 @@ const TOKEN_OF_W1: &str = "ZGVmYXVsdC93MQ==";
 #[test]
 fn a_token_names_the_endpoint() {
     let all = workers(3);
-    let cases: [(&str, &[(&str, &str)], [f64; 3]); 6] = [
+    type Sent<'a> = &'a [(&'static str, &'static str)];
+    let cases: [(&str, Sent<'_>, [f64; 3]); 6] = [
         ("", &[("x-session-token", TOKEN_OF_W1)], [0.0, 1.0, 0.0]),
         ("", &[], [0.0; 3]),
         ("", &[("x-session-token", "not base64!")], [0.0; 3]),

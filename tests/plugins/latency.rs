@@ -133,7 +133,8 @@ fn the_filter_keeps_who_keeps_the_limits() {
     let rig = rig(("slo-headroom-tier-filter", "epsilonExploreNeg: 0"));
     let all = taught(&rig);
     let tpot = ("x-llm-d-slo-tpot-ms", "1000");
-    let cases: [(&[(&str, &str)], &[u32]); 6] = [
+    type Sent<'a> = &'a [(&'static str, &'static str)];
+    let cases: [(Sent<'_>, &[u32]); 6] = [
         (&[("x-llm-d-slo-ttft-ms", "10000"), tpot], &[0, 1, 2]),
         (&[("x-llm-d-slo-ttft-ms", "64"), tpot], &[0, 1]),
         (&[("x-llm-d-slo-ttft-ms", "10000"), ("x-llm-d-slo-tpot-ms", "7.5")], &[0]),
