@@ -232,7 +232,7 @@ impl Fleet {
                 Some(SignalValues { waiting: 0, running: 0, kv_usage: 0.0, ..truth })
             }
             Some(MetricsFault::Frozen) => {
-                let frozen = worker.trouble.frozen.clone().unwrap_or_else(|| truth.clone());
+                let frozen = worker.trouble.frozen.unwrap_or(truth);
                 Some(SignalValues { updated_at: truth.updated_at, ..frozen })
             }
         }
