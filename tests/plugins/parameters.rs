@@ -6,7 +6,7 @@ use epp::scheduling::{PrefixMatch, Producer, ProfileHandler, RequestDatum, Token
 
 use crate::rig::*;
 
-const TYPES: [&str; 22] = [
+const TYPES: [&str; 24] = [
     "active-request-scorer",
     "approx-prefix-cache-producer",
     "by-label",

@@ -19,14 +19,14 @@ mod live_bytes;
 
 use std::time::Duration;
 
+use clock::Timestamp;
 use dynamo_kv_router::concurrent_radix_tree_compressed::ConcurrentRadixTreeCompressed;
 use dynamo_kv_router::indexer::KvIndexerInterface;
 use dynamo_kv_router::protocols::{
     BlockHashOptions, ExternalSequenceBlockHash, KvCacheEvent, KvCacheEventData, KvCacheStoreData,
     KvCacheStoredBlockData, RouterEvent, compute_block_hash_for_seq,
 };
-use dynamo_kv_router::{PositionalIndexer, SyncIndexer, ThreadPoolIndexer};
-use clock::Timestamp;
+use dynamo_kv_router::{SyncIndexer, ThreadPoolIndexer};
 use kv_index::{Holder, KvIndex, Limits, Run, Tier};
 use rustix::time::{ClockId, clock_gettime};
 
@@ -39,7 +39,14 @@ const LOOKUPS: usize = 400;
 
 trait Index {
     /// `from`: blocks before the first.
-    fn store(&self, endpoint: usize, from: usize, tokens: &[u32], names: &[u64], parent: Option<u64>);
+    fn store(
+        &self,
+        endpoint: usize,
+        from: usize,
+        tokens: &[u32],
+        names: &[u64],
+        parent: Option<u64>,
+    );
     /// Waits until all that was stored can be found.
     fn settle(&self);
     /// Blocks found on the candidates together.
@@ -95,7 +102,14 @@ impl<T: SyncIndexer> Dynamo<T> {
 }
 
 impl<T: SyncIndexer> Index for Dynamo<T> {
-    fn store(&self, endpoint: usize, from: usize, tokens: &[u32], names: &[u64], parent: Option<u64>) {
+    fn store(
+        &self,
+        endpoint: usize,
+        from: usize,
+        tokens: &[u32],
+        names: &[u64],
+        parent: Option<u64>,
+    ) {
         let hashes = compute_block_hash_for_seq(tokens, BLOCK, BlockHashOptions::default());
         let blocks = hashes.into_iter().zip(names).map(|(tokens_hash, &name)| {
             let block_hash = ExternalSequenceBlockHash(name);
@@ -175,5 +189,4 @@ fn main() {
     measure("dynamo-kv-router, compressed radix tree", || {
         Box::new(Dynamo::new(ConcurrentRadixTreeCompressed::new()))
     });
-    measure("dynamo-kv-router, positional", || Box::new(Dynamo::new(PositionalIndexer::new(32))));
 }
