@@ -183,17 +183,22 @@ impl Blocks {
         Removal::Gone
     }
 
-    /// How many blocks of `keys` are held, counted from the first to the first that is not.
-    pub fn longest_prefix(&self, keys: &[u64]) -> usize {
+    /// How many blocks of `keys` are held, counted from the first to the first that is not. It is
+    /// found soonest where it is `guess`.
+    pub fn longest_prefix(&self, keys: &[u64], guess: usize) -> usize {
         if self.ghosts > 0 {
             return keys.iter().take_while(|&&key| self.holds(key)).count();
         }
-        let (mut held, mut step) = (0, 1);
+        let guess = guess.min(keys.len());
+        let (mut held, mut step, mut end) = (0, 1, keys.len());
+        if guess > 0 {
+            if self.holds(keys[guess - 1]) { held = guess } else { end = guess - 1 }
+        }
         let missing = loop {
-            if held == keys.len() {
+            if held == end {
                 return held;
             }
-            let probe = (held + step).min(keys.len());
+            let probe = (held + step).min(end);
             if !self.holds(keys[probe - 1]) {
                 break probe - 1;
             }

@@ -1,13 +1,17 @@
 use xxhash_rust::xxh3::{Xxh3Builder, xxh3_64_with_seed};
+use zerocopy::IntoBytes;
 
-/// Makes the keys of the index: every block's key is a hash of the key before it, the block's
-/// tokens and whatever else makes its content differ, so one key stands for a whole prefix.
+/// Makes the keys of the index: every block's key is made of the key before it, the block's tokens
+/// and whatever else makes its content differ, so one key stands for a whole prefix.
 ///
-/// The seed is drawn once per process. Keys never leave it, and nobody outside can prepare
-/// prompts that share one.
+/// The blocks of a prompt are hashed each for itself, which a processor does side by side, and then
+/// chained by one multiplication each. The seed is drawn once per process. Keys never leave it, and
+/// nobody outside can prepare prompts that share one.
 #[derive(Clone, Copy, Debug)]
 pub struct Keys {
     seed: u64,
+    /// What links are multiplied with: odd, and as secret as the seed.
+    factor: u64,
 }
 
 /// Something beside its tokens that makes a block's content differ: a salt, the digest of an
@@ -16,7 +20,7 @@ pub type Extra<'a> = (u32, &'a [u8]);
 
 impl Keys {
     pub fn new(seed: u64) -> Self {
-        Self { seed }
+        Self { seed, factor: xxh3_64_with_seed(b"factor", seed) | 1 }
     }
 
     /// What the chain of a prompt begins with: prompts of different adapters share nothing, nor
@@ -40,24 +44,21 @@ impl Keys {
     ) {
         let block_size = block_size.max(1) as usize;
         let mut extras = extras.into_iter().peekable();
-        let plain = 8 + 4 * block_size;
-        let mut buffer = vec![0; if tokens.len() < block_size { 0 } else { plain }];
         let mut previous = parent;
         out.reserve(tokens.len() / block_size);
         for (number, block) in (0u32..).zip(tokens.chunks_exact(block_size)) {
-            buffer.truncate(plain);
-            let (head, ids) = buffer.split_at_mut(8);
-            head.copy_from_slice(&previous.to_le_bytes());
-            for (place, token) in ids.chunks_exact_mut(4).zip(block) {
-                place.copy_from_slice(&token.to_le_bytes());
-            }
+            previous = self.link(previous, xxh3_64_with_seed(block.as_bytes(), self.seed));
             while let Some((_, bytes)) = extras.next_if(|&(block, _)| block <= number) {
-                buffer.extend_from_slice(&(bytes.len() as u64).to_le_bytes());
-                buffer.extend_from_slice(bytes);
+                let extra = xxh3_64_with_seed(bytes, !self.seed);
+                previous = self.link(previous, extra);
             }
-            previous = xxh3_64_with_seed(&buffer, self.seed);
             out.push(previous);
         }
+    }
+
+    fn link(self, previous: u64, next: u64) -> u64 {
+        let product = u128::from(previous.rotate_left(29) ^ next) * u128::from(self.factor);
+        (product as u64) ^ (product >> 64) as u64
     }
 }
 

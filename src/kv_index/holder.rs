@@ -159,9 +159,15 @@ impl Holder {
 
     /// What is held of the prompt with these keys ([`super::KvIndex::keys`]).
     pub fn matched(&self, keys: &[u64], now: Timestamp) -> Match {
+        self.matched_near(keys, 0, now)
+    }
+
+    /// The same, found soonest where `guess` blocks are held: many holders have as much of a prompt
+    /// as the one asked before, namely what many prompts begin with.
+    pub fn matched_near(&self, keys: &[u64], guess: u32, now: Timestamp) -> Match {
         let (held, tiers) = {
             let blocks = self.blocks.read();
-            let held = blocks.longest_prefix(keys);
+            let held = blocks.longest_prefix(keys, guess as usize);
             (held, blocks.tiers(&keys[..held]))
         };
         let expected = self.speculation.longest_prefix(keys, now).max(held);

@@ -17,9 +17,9 @@
 //!
 //! A prompt of 100,000 tokens has 6,250 blocks of 16. What a holder has of it is found with one probe
 //! where it has nothing, and with some 26 (galloping and bisection) where it has any part; a probe
-//! is two waits for memory. 16 holders are asked with 400 probes at most, 1,000 holders that all
-//! have its beginning with 26,000; hashing its tokens, 400 KB, once per block size, is the other
-//! half of a lookup.
+//! is two waits for memory. Most holders have of it what many prompts begin with, as the one asked
+//! before had, which takes two probes. Hashing its tokens, 400 KB, once per block size, is most of a
+//! lookup then.
 
 mod blocks;
 mod budget;

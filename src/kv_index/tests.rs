@@ -377,6 +377,9 @@ proptest! {
             let keys = index.keys("", &tokens(prompt), BLOCK, []);
             let found = holder.matched(&keys, NOW);
             prop_assert_eq!(found.held as usize, naive.longest(prompt));
+            for guess in 0..=prompt.len() as u32 + 1 {
+                prop_assert_eq!(holder.matched_near(&keys, guess, NOW), found, "guess {}", guess);
+            }
             let on_gpu = (1..=found.held as usize).filter(|&len| naive.0[&prompt[..len]][0] > 0);
             prop_assert_eq!(found.tiers[0] as usize, on_gpu.count());
             prop_assert_eq!(found.tiers.iter().sum::<u32>(), found.held);

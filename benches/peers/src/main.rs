@@ -17,14 +17,14 @@ mod kv_workload;
 
 use std::time::Duration;
 
+use clock::Timestamp;
 use dynamo_kv_router::concurrent_radix_tree_compressed::ConcurrentRadixTreeCompressed;
 use dynamo_kv_router::indexer::KvIndexerInterface;
 use dynamo_kv_router::protocols::{
     BlockHashOptions, ExternalSequenceBlockHash, KvCacheEvent, KvCacheEventData, KvCacheStoreData,
     KvCacheStoredBlockData, RouterEvent, compute_block_hash_for_seq,
 };
-use dynamo_kv_router::{PositionalIndexer, SyncIndexer, ThreadPoolIndexer};
-use clock::Timestamp;
+use dynamo_kv_router::{SyncIndexer, ThreadPoolIndexer};
 use kv_index::{Holder, KvIndex, Limits, Run, Tier};
 use rustix::time::{ClockId, clock_gettime};
 
@@ -37,7 +37,14 @@ const LOOKUPS: usize = 400;
 
 trait Index {
     /// `from`: blocks before the first.
-    fn store(&self, endpoint: usize, from: usize, tokens: &[u32], names: &[u64], parent: Option<u64>);
+    fn store(
+        &self,
+        endpoint: usize,
+        from: usize,
+        tokens: &[u32],
+        names: &[u64],
+        parent: Option<u64>,
+    );
     /// Waits until all that was stored can be found.
     fn settle(&self);
     /// Blocks found on the candidates together.
@@ -69,7 +76,12 @@ impl Index for Ours {
     fn lookup(&self, tokens: &[u32]) -> u64 {
         let keys = self.index.keys("m", tokens, BLOCK, []);
         let candidates = &self.holders[..CANDIDATES];
-        candidates.iter().map(|h| u64::from(h.matched(&keys, Timestamp::START).held)).sum()
+        let mut guess = 0;
+        let one = |holder: &Holder| {
+            guess = holder.matched_near(&keys, guess, Timestamp::START).held;
+            u64::from(guess)
+        };
+        candidates.iter().map(one).sum()
     }
 }
 
@@ -88,7 +100,14 @@ impl<T: SyncIndexer> Dynamo<T> {
 }
 
 impl<T: SyncIndexer> Index for Dynamo<T> {
-    fn store(&self, endpoint: usize, from: usize, tokens: &[u32], names: &[u64], parent: Option<u64>) {
+    fn store(
+        &self,
+        endpoint: usize,
+        from: usize,
+        tokens: &[u32],
+        names: &[u64],
+        parent: Option<u64>,
+    ) {
         let hashes = compute_block_hash_for_seq(tokens, BLOCK, BlockHashOptions::default());
         let blocks = hashes.into_iter().zip(names).map(|(tokens_hash, &name)| {
             let block_hash = ExternalSequenceBlockHash(name);
@@ -168,5 +187,4 @@ fn main() {
     measure("dynamo-kv-router, compressed radix tree", || {
         Box::new(Dynamo::new(ConcurrentRadixTreeCompressed::new()))
     });
-    measure("dynamo-kv-router, positional", || Box::new(Dynamo::new(PositionalIndexer::new(32))));
 }

@@ -169,6 +169,8 @@ impl PreciseCache {
         details: &mut PreciseMatch,
         worth: &mut Vec<Option<f64>>,
     ) {
+        // What the candidate before held of each prompt: the next one holds the same, most likely.
+        let mut guesses: SmallVec<[u32; 4]> = SmallVec::from_elem(0, prompts.len());
         for candidate in cycle.candidates {
             let tracked = candidate.endpoint.state.get(self.tracked);
             let relied = tracked.filter(|tracked| tracked.is_relied_upon());
@@ -186,8 +188,9 @@ impl PreciseCache {
                 }
             };
             let (mut held, mut blocks) = (0, 0.0);
-            for keys in &details.cuts[cut].keys {
-                let found = holder.matched(keys, cycle.now);
+            for (keys, guess) in details.cuts[cut].keys.iter().zip(&mut guesses) {
+                let found = holder.matched_near(keys, *guess, cycle.now);
+                *guess = found.held;
                 held += found.held;
                 blocks += self.settings.worth(found.tiers)
                     + f64::from(found.expected - found.held) * self.settings.expected_weight();
