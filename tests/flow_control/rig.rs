@@ -79,8 +79,8 @@ impl Asked {
         if let Some(Response::ImmediateResponse(refused)) = &reply.response {
             let mutation = refused.headers.clone().unwrap_or_default();
             let header = |name: &str| {
-                let headers = mutation.set_headers.iter().filter_map(|h| h.header.as_ref());
-                let found = headers.filter(|h| h.key == name).next_back()?;
+                let mut headers = mutation.set_headers.iter().filter_map(|h| h.header.as_ref());
+                let found = headers.rfind(|h| h.key == name)?;
                 Some(String::from_utf8_lossy(&found.raw_value).into_owned())
             };
             let code = refused.status.as_ref().map_or(0, |status| status.code);
