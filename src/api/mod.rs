@@ -36,6 +36,7 @@ mod surrogates;
 mod token_ids;
 mod usage;
 mod vertex;
+mod vertex_method;
 mod vllm_grpc;
 
 #[cfg(test)]
@@ -52,4 +53,4 @@ pub use rename::ModelRenamer;
 pub use request::{Api, ParsedRequest};
 pub use response::ResponseReader;
 pub use usage::Usage;
-pub use vertex::VertexMethod;
+pub use vertex_method::VertexMethod;

@@ -9,7 +9,7 @@ use super::generate::{SglangGenerate, VllmGenerate};
 use super::messages::Messages;
 use super::openai::{Completions, Conversations, Embeddings, Images, Responses};
 use super::request::{Api, ParsedRequest};
-use super::vertex::VertexMethod;
+use super::vertex_method::VertexMethod;
 use super::{surrogates, vertex, vllm_grpc};
 use crate::error::{Code, RequestError};
 

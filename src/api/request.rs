@@ -4,7 +4,7 @@ use bytes::Bytes;
 
 use super::media::MediaItem;
 use super::model::ModelPlace;
-use super::vertex::VertexMethod;
+use super::vertex_method::VertexMethod;
 use crate::error::RequestError;
 use crate::scheduling::Prompt;
 

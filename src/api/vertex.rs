@@ -4,48 +4,17 @@
 //! is the message as it came, so its model stays what it is.
 
 use bytes::Bytes;
-use prost::{DecodeError, Message};
+use prost::Message;
 
 use super::body::{Wanted, parse};
 use super::chat::Chat;
 use super::model::ModelPlace;
 use super::openai::Responses;
 use super::proto::HttpBody;
-use super::proto::vertex::{ChatCompletionsRequest, RawPredictRequest, StreamRawPredictRequest};
 use super::request::{Api, ParsedRequest};
+use super::vertex_method::VertexMethod;
 use super::{grpc, surrogates};
 use crate::error::RequestError;
-
-/// A method that is read.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum VertexMethod {
-    ChatCompletions,
-    RawPredict,
-    StreamRawPredict,
-}
-
-impl VertexMethod {
-    const fn message_name(self) -> &'static str {
-        match self {
-            VertexMethod::ChatCompletions => "ChatCompletionsRequest",
-            VertexMethod::RawPredict => "RawPredictRequest",
-            VertexMethod::StreamRawPredict => "StreamRawPredictRequest",
-        }
-    }
-
-    fn http_body(self, message: Bytes) -> Result<Option<HttpBody>, DecodeError> {
-        Ok(match self {
-            VertexMethod::ChatCompletions => ChatCompletionsRequest::decode(message)?.http_body,
-            VertexMethod::RawPredict => RawPredictRequest::decode(message)?.http_body,
-            VertexMethod::StreamRawPredict => StreamRawPredictRequest::decode(message)?.http_body,
-        })
-    }
-
-    /// What the JSON is: a chat, or a request of the Responses API.
-    pub(super) const fn is_chat(self) -> bool {
-        matches!(self, VertexMethod::ChatCompletions)
-    }
-}
 
 /// Reads the message of `method`.
 pub(super) fn read(

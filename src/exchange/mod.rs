@@ -7,12 +7,13 @@
 //! it ends, it tells its listeners exactly one [`Outcome`], from which metrics, the access log and
 //! everything else that is kept of it are made.
 //!
-//! Read `exchange.rs` first, then `director.rs` and `outcome.rs`.
+//! Read `exchange.rs` first, then `director.rs`, `ending.rs` and `outcome.rs`.
 
 mod admission;
 mod context;
 mod deciding;
 mod director;
+mod ending;
 #[allow(clippy::module_inception, reason = "the room's noun is its main file's")]
 mod exchange;
 mod health_watch;

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::config::ConfigError;
+use super::config_error::ConfigError;
 use crate::sim::Nanos;
 
 /// Durations of the parts of a request's way and of a step, in nanoseconds.

@@ -4,7 +4,8 @@ use std::cmp::Reverse;
 use std::collections::{BTreeSet, BinaryHeap, VecDeque};
 
 use super::blocks::{BlockCache, BlockId};
-use super::config::{ConfigError, EngineConfig};
+use super::config::EngineConfig;
+use super::config_error::ConfigError;
 use super::cost::{PrefillWork, StepCost};
 use super::prompt::Prompt;
 use super::running::Running;

@@ -9,6 +9,7 @@ pub type Nanos = u64;
 
 mod blocks;
 mod config;
+mod config_error;
 mod cost;
 mod engine;
 mod profile;
@@ -22,7 +23,8 @@ mod tests;
 mod transfer;
 pub mod worker;
 
-pub use config::{ConfigError, EngineConfig};
+pub use config::EngineConfig;
+pub use config_error::ConfigError;
 pub use cost::CostModel;
 pub use engine::{Engine, Event, EventKind, Stats, SubmitError, Summary, Totals};
 pub use profile::{EngineProfile, PROFILES, ProfileError};

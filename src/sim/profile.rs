@@ -4,7 +4,8 @@ use std::path::Path;
 
 use serde::{Deserialize, Serialize};
 
-use super::config::{ConfigError, EngineConfig};
+use super::config::EngineConfig;
+use super::config_error::ConfigError;
 use super::cost::CostModel;
 use super::transfer::{DEFAULT_GBPS, DEFAULT_LATENCY_MS, KvTransfer};
 

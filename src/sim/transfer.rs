@@ -1,6 +1,6 @@
 //! What it costs to fetch a prompt's KV from another engine.
 
-use super::config::ConfigError;
+use super::config_error::ConfigError;
 use crate::sim::Nanos;
 
 /// The time of a transfer: a latency and a time by size.

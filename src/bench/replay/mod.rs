@@ -9,6 +9,7 @@
 
 mod faults;
 mod fleet;
+mod in_progress;
 mod outcome;
 mod policy;
 mod requests;

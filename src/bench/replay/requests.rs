@@ -3,56 +3,15 @@
 //! Where another worker computes the prompt, the one that answers has the request first, hands it
 //! on for one token, and takes it up when that is there, as llm-d's sidecar does.
 
+use super::in_progress::{Asked, InProgress, Placed, Prefilled, Stage};
 use super::outcome::Finished;
 use super::policy::{Ask, Pick};
-use super::routed::{End, Held};
+use super::routed::End;
 use super::simulation::{Due, Run};
 use crate::scheduling::TokenUsage;
 use crate::sim::{
     Event, EventKind, Nanos, PrefillState, Prompt, RequestId, RequestSpec, SubmitError, Summary,
 };
-
-/// A request from when it is asked on.
-#[derive(Debug)]
-pub(super) struct Asked {
-    pub(super) session: usize,
-    pub(super) index: usize,
-    at: Nanos,
-    /// It was asked while a fault was in force that the router had time to notice.
-    in_fault: bool,
-}
-
-/// A request that was picked a worker for.
-#[derive(Debug)]
-pub(super) struct Placed {
-    pub(super) asked: Asked,
-    held: Held,
-}
-
-/// A request that a worker holds.
-#[derive(Debug)]
-pub(super) struct InProgress {
-    pub(super) placed: Placed,
-    /// Prompt tokens that the worker has to compute for it, until its first token.
-    pending: u64,
-    stage: Stage,
-}
-
-/// What the worker does for it.
-#[derive(Debug)]
-enum Stage {
-    /// It answers.
-    Answer { prefilled: Option<Prefilled>, begun: bool },
-    /// It computes the prompt for another, which then gets this to do.
-    Prompt { decode: usize, next: RequestSpec },
-}
-
-/// What came of a prompt that another worker computed.
-#[derive(Clone, Copy, Debug)]
-struct Prefilled {
-    worker: usize,
-    cached_tokens: u32,
-}
 
 impl Run<'_> {
     pub(super) fn event(&mut self, worker: usize, event: &Event) {

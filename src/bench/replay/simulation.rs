@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, BinaryHeap, HashMap};
 
 use super::faults::Faults;
 use super::fleet::{Fleet, Layout, Signalling};
+use super::in_progress::{InProgress, Placed};
 use super::outcome::{Counts, Outcome, Slo};
 use super::policy::Policy;
-use super::requests::{InProgress, Placed};
 use crate::bench::trace::Trace;
 use crate::sim::Nanos;
 use crate::sim::{EngineConfig, Event, RequestId};
