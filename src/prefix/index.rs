@@ -2,8 +2,9 @@
 const NONE: u32 = u32::MAX;
 /// Hashes whose places are read ahead together.
 const WARMED: usize = 16;
-/// Runs that a chain may be found in. More than that many times no prompt is shared in part; what
-/// follows is left where it is.
+/// How often one prompt's blocks may be found somewhere else than beside the block before. Each such
+/// jump costs a search, prompts that share a prefix need a few of them, and one that needs more was
+/// made up to be slow: the rest of its blocks keep their place in the order of use.
 const MAX_JUMPS: usize = 256;
 /// Blocks a worker's memory begins with.
 const FIRST_ROOM: usize = 64;
