@@ -25,7 +25,7 @@ use crate::loader::{Hooks, Pipeline};
 use crate::objectives::Objectives;
 use crate::plugins::Outside;
 use crate::rendering::RenderClient;
-use crate::scheduling::{DecisionOptions, EndpointHook, Lifecycle, Runtime};
+use crate::scheduling::{DebugState, DecisionOptions, EndpointHook, Lifecycle, Runtime};
 use crate::server::{Admin, MetricsAuth, Readiness};
 use crate::telemetry::{
     AccessLog, DecisionLog, EndpointScrapeErrors, HealthLog, HealthReader, HealthReading,
@@ -42,6 +42,7 @@ pub struct PoolRuntime {
     readiness: Arc<Readiness>,
     workers: Workers,
     lifecycles: Vec<Arc<dyn Lifecycle>>,
+    debug_states: Vec<(String, Arc<dyn DebugState>)>,
     /// Where requests wait, if they do.
     queue: Option<Arc<FlowController>>,
     _data_layer: Option<DataLayer>,
@@ -85,6 +86,7 @@ impl PoolRuntime {
             response,
             endpoints,
             lifecycles,
+            debug_states,
             outcomes,
             metrics: counted,
             reaching,
@@ -145,6 +147,7 @@ impl PoolRuntime {
             readiness,
             workers,
             lifecycles,
+            debug_states,
             queue: queueing.controller,
             _data_layer: data_layer,
         })
@@ -182,6 +185,7 @@ impl PoolRuntime {
             readiness: self.readiness.clone(),
             staleness: options.staleness,
             health: self.health.clone(),
+            plugins: self.debug_states.clone(),
             auth: auth.or_else(|| self.workers.metrics_auth(options)),
         }
     }

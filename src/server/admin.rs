@@ -18,6 +18,7 @@ use crate::clock;
 use crate::endpoints::{Endpoint, Pool};
 use crate::exchange::HealthWatch;
 use crate::flow_control::{BandSnapshot, FlowController, FlowSnapshot};
+use crate::scheduling::DebugState;
 use crate::telemetry::{DecisionLog, Metrics};
 
 /// Says who may read this port.
@@ -41,6 +42,8 @@ pub struct Admin {
     pub staleness: Duration,
     /// `None`: nobody watches the endpoints' health.
     pub health: Option<Arc<HealthWatch>>,
+    /// What plugins show of their state, with the plugins' names.
+    pub plugins: Vec<(String, Arc<dyn DebugState>)>,
     /// Who may read; `None`: everybody.
     pub auth: Option<Arc<dyn MetricsAuth>>,
 }
@@ -58,6 +61,7 @@ impl Admin {
             .route("/debug/decisions", get(decisions))
             .route("/debug/endpoints", get(endpoints))
             .route("/debug/flow-control", get(flow_control))
+            .route("/debug/plugins", get(plugins))
             .route("/debug/pprof/{*profile}", get(no_profiles))
             .route("/debug/pprof", get(no_profiles))
             .route("/debug/pprof/", get(no_profiles))
@@ -105,12 +109,19 @@ const INDEX: &str = "<!DOCTYPE html>
 in flight there
 <li><a href=\"/debug/flow-control\">/debug/flow-control</a>: what waits, by priority and \
 fairness id
+<li><a href=\"/debug/plugins\">/debug/plugins</a>: what plugins know, where they tell
 <li><a href=\"/debug/decisions\">/debug/decisions</a>: the last decisions step by step, with \
 --explain-decisions
 <li><a href=\"/healthz\">/healthz</a>: the process runs
 <li><a href=\"/readyz\">/readyz</a>: requests can be served
 </ul>
 ";
+
+/// What plugins show of their state, by name.
+async fn plugins(State(admin): State<Arc<Admin>>) -> Json<Value> {
+    let states = admin.plugins.iter().map(|(name, plugin)| (name.clone(), plugin.debug_state()));
+    Json(Value::Object(states.collect()))
+}
 
 async fn metrics(State(admin): State<Arc<Admin>>) -> Response {
     // With thousands of series this takes a while, which exchanges should not wait for.

@@ -8,7 +8,7 @@ use axum::http::StatusCode;
 use epp::endpoints::{EndpointSpec, Pool, Reservation, ReservationTerms, SignalValues};
 use epp::error::RequestError;
 use epp::exchange::{Ending, Kept, Outcome, OutcomeListener, Response, Times};
-use epp::scheduling::{Explanation, InferenceRequest, Refusal};
+use epp::scheduling::{DebugState, Explanation, InferenceRequest, Refusal};
 use epp::server::{Admin, MetricsAuth, Readiness};
 use epp::telemetry::{DecisionLog, Metrics};
 use parking_lot::Mutex;
@@ -21,6 +21,16 @@ struct Pages {
     pool: Arc<Pool>,
     readiness: Arc<Readiness>,
     decisions: Arc<DecisionLog>,
+}
+
+/// A plugin that shows its state.
+#[derive(Debug)]
+struct Telling;
+
+impl DebugState for Telling {
+    fn debug_state(&self) -> Value {
+        serde_json::json!({ "ready": true })
+    }
 }
 
 impl Pages {
@@ -36,6 +46,7 @@ impl Pages {
             readiness: readiness.clone(),
             staleness: Duration::from_secs(2),
             health: None,
+            plugins: vec![("my-plugin".into(), Arc::new(Telling))],
             auth,
         };
         let incoming = listen(None).await;
@@ -65,6 +76,12 @@ fn worker() -> EndpointSpec {
         uid: String::new(),
         labels: [("role".to_owned(), "decode".to_owned())].into(),
     }
+}
+
+#[tokio::test]
+async fn what_plugins_know_is_shown_under_their_names() {
+    let page = Pages::serve(None, 0).await.json("/debug/plugins").await;
+    assert_eq!(page, serde_json::json!({ "my-plugin": { "ready": true } }));
 }
 
 #[tokio::test]
