@@ -15,7 +15,7 @@ use std::task::{Context, Poll, Waker};
 
 use criterion::{Criterion, criterion_group, criterion_main};
 use epp::clock::{self, Timestamp};
-use epp::endpoints::{Endpoint, EndpointSpec, Pool, Reservation};
+use epp::endpoints::{Endpoint, EndpointSpec, Pool, Reservation, ReservationTerms};
 use epp::flow_control::{
     Admission, Arrival, BandConfig, ConcurrencyConfig, FairnessPolicy, FlowControlConfig,
     FlowController, GlobalStrict, PoolLoad, ProgramAware, ProgramAwareConfig, RoundRobin, Running,
@@ -24,6 +24,12 @@ use epp::flow_control::{
 
 const ENDPOINTS: usize = 16;
 const WAITING: usize = 5_000;
+const TERMS: ReservationTerms = ReservationTerms {
+    tokens: 250,
+    prompt_tokens: 250,
+    tokens_until_end: false,
+    until_answer: false,
+};
 
 /// Counts allocations.
 struct Counting;
@@ -93,7 +99,7 @@ fn pass(controller: &Arc<FlowController>, endpoint: &Arc<Endpoint>, now: Timesta
     let Admission::Go(permit) = controller.admit(&arrival("tenant", now), now) else {
         panic!("there is room");
     };
-    let reservation = Reservation::new(endpoint.clone(), 250);
+    let reservation = Reservation::new(endpoint.clone(), TERMS);
     let running = permit.reserved([&**endpoint]);
     drop(reservation);
     drop(black_box(running));
@@ -139,7 +145,7 @@ impl Saturated {
         let (id, waiting) = &mut self.flows[flow];
         match self.controller.admit(&arrival(id, now), now) {
             Admission::Go(permit) => {
-                let reservation = Reservation::new(self.endpoint.clone(), 250);
+                let reservation = Reservation::new(self.endpoint.clone(), TERMS);
                 self.running.push_back((reservation, permit.reserved([&*self.endpoint])));
             }
             Admission::Wait(ticket) => waiting.push_back(ticket),
@@ -160,7 +166,7 @@ impl Saturated {
             });
         let (flow, permit) = next.expect("one may go");
         self.flows[flow].1.pop_front();
-        let reservation = Reservation::new(self.endpoint.clone(), 250);
+        let reservation = Reservation::new(self.endpoint.clone(), TERMS);
         self.running.push_back((reservation, permit.reserved([&*self.endpoint])));
         self.ask(flow);
     }

@@ -6,6 +6,7 @@
 
 use std::borrow::Cow;
 use std::fmt;
+use std::time::Duration;
 
 /// Canonical error codes and the HTTP status each maps to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -84,11 +85,13 @@ pub struct RequestError {
     pub code: Code,
     pub message: Cow<'static, str>,
     pub drop_reason: Option<DropReason>,
+    /// When it is worth trying again, in whole seconds.
+    pub retry_after: Option<Duration>,
 }
 
 impl RequestError {
     pub fn new(code: Code, message: impl Into<Cow<'static, str>>) -> Self {
-        Self { code, message: message.into(), drop_reason: None }
+        Self { code, message: message.into(), drop_reason: None, retry_after: None }
     }
 
     pub fn bad_request(message: impl Into<Cow<'static, str>>) -> Self {
@@ -97,6 +100,11 @@ impl RequestError {
 
     pub fn with_reason(mut self, reason: DropReason) -> Self {
         self.drop_reason = Some(reason);
+        self
+    }
+
+    pub fn with_retry_after(mut self, retry_after: Option<Duration>) -> Self {
+        self.retry_after = retry_after;
         self
     }
 
@@ -118,7 +126,11 @@ impl RequestError {
 /// The body of the immediate response: `inference error: <Code> - <message>`.
 impl fmt::Display for RequestError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "inference error: {} - {}", self.code.as_str(), self.message)
+        match self.drop_reason {
+            // Here the reference writes nothing before the message.
+            Some(DropReason::Evicted) => f.write_str(&self.message),
+            _ => write!(f, "inference error: {} - {}", self.code.as_str(), self.message),
+        }
     }
 }
 

@@ -63,6 +63,8 @@ pub const DESTINATION_SERVED: &str = "x-gateway-destination-endpoint-served";
 pub const DESTINATION_SCORES: &str = "x-gateway-destination-endpoint-scores";
 /// Why a request was dropped, on the response.
 pub const DROPPED_REASON: &str = "x-llm-d-request-dropped-reason";
+/// When a refused request is worth trying again, on the response.
+pub const RETRY_AFTER: &str = "retry-after";
 pub const REQUEST_ID: &str = "x-request-id";
 
 /// The names that steer a worker's sidecar: which endpoint computes the prompt, which ones encode
@@ -82,6 +84,8 @@ pub const FAIRNESS_ID: Named = ["x-llm-d-inference-fairness-id", "x-gateway-infe
 pub const MODEL_REWRITE: Named = ["x-llm-d-model-name-rewrite", "x-gateway-model-name-rewrite"];
 pub const SLO_TTFT: Named = ["x-llm-d-slo-ttft-ms", "x-slo-ttft-ms"];
 pub const SLO_TPOT: Named = ["x-llm-d-slo-tpot-ms", "x-slo-tpot-ms"];
+/// How long a request is willing to wait in the queue, as `1500ms` (llm-d-router v0.11.0).
+pub const QUEUE_TTL: &str = "x-llm-d-inference-ttl";
 /// What a client says of its videos; it has one name each.
 pub const VIDEO: [&str; 3] =
     ["x-llm-d-video-fps", "x-llm-d-video-duration-seconds", "x-llm-d-video-resolution"];

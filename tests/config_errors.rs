@@ -307,8 +307,6 @@ fn feature_gates() {
         (
             "featureGates:\n- flowControl\n- flowcontrol\n- dataLayer\n- flowControl=maybe\n- 3",
             &[
-                "f:4:3: featureGates[0]: flow control does not exist in this version: requests \
-                 would neither be queued nor ordered; remove the gate to run without it",
                 "f:5:3: featureGates[1]: feature gate 'flowcontrol' is unknown; \
                  did you mean 'flowControl'?",
                 "f:6:3: warning: featureGates[2]: gate 'dataLayer' has no effect: the reference \
@@ -355,6 +353,40 @@ fn flow_control_is_checked_though_it_is_off() {
                  did you mean 'maxBytes'?",
                 "f:9:35: flowControl.saturationDetector.pluginRef: no plugin is called \
                  'queue-scorer'; add '- type: queue-scorer' to plugins",
+            ],
+        ),
+    ]);
+}
+
+#[test]
+fn flow_control_that_is_on() {
+    check_bodies(&[
+        (
+            "featureGates: [flowControl]\nflowControl:\n  maxBytes: 10Gi\n  maxRequests: 1k\n  \
+             defaultRequestTTL: 0s\n  noEndpointRequestTTL: 5m\n  enableEviction: true\n  \
+             priorityBands:\n  - {priority: 100, maxRequests: '500', maxBytes: 0, \
+             defaultRequestTTL: 9000s, orderingPolicyRef: o}\n  - {priority: -1, \
+             fairnessPolicyRef: program-aware-fairness}\n  defaultNegativePriorityBand: \
+             {fairnessPolicyRef: global-strict-fairness-policy}\n  usageLimitPolicyPluginRef: u\n\
+             plugins:\n- type: program-aware-fairness\n- {type: edf-ordering-policy, name: o}\n\
+             - {type: static-usage-limit-policy, name: u, parameters: {threshold: 0.9}}",
+            &[],
+        ),
+        (
+            "featureGates: [flowControl]\nflowControl:\n  maxBytes: -1\n  priorityBands: \
+             [{priority: 1}, {priority: 1}, {priority: 99999999999}]\n  \
+             usageLimitPolicyPluginRef: nope\n  defaultPriorityBand: {orderingPolicyRef: d, \
+             fairnessPolicyRef: d}\n  saturationDetector: {pluginRef: d}\n\
+             plugins: [{type: utilization-detector, name: d}]",
+            &[
+                "f:5:13: flowControl.maxBytes: must not be negative",
+                "f:6:45: flowControl.priorityBands[1].priority: priority 1 has two bands",
+                "f:6:60: flowControl.priorityBands[2].priority: must be a number of 32 bits",
+                "f:7:30: flowControl.usageLimitPolicyPluginRef: no plugin is called 'nope'",
+                "f:8:44: flowControl.defaultPriorityBand.orderingPolicyRef: plugin 'd' of type \
+                 'utilization-detector' is not a ordering policy",
+                "f:8:66: flowControl.defaultPriorityBand.fairnessPolicyRef: plugin 'd' of type \
+                 'utilization-detector' is not a fairness policy",
             ],
         ),
     ]);

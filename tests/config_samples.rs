@@ -37,6 +37,10 @@ fn every_sample_loads_without_a_finding() {
             "profile default: 2 prefix-cache-scorer + 1 load-aware-scorer > max-score-picker",
         ),
         (
+            "flow-control.yaml",
+            "profile default: 2 queue-scorer + 3 prefix-cache-scorer > max-score-picker",
+        ),
+        (
             "default.yaml",
             "profile default: 2 queue-scorer + 2 kv-cache-utilization-scorer + \
              3 prefix-cache-scorer > max-score-picker",

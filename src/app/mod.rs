@@ -2,6 +2,7 @@
 
 mod configuration;
 mod pool_runtime;
+mod queueing;
 mod runtime;
 mod workers;
 
@@ -16,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 
 use crate::cli::{AdminOptions, CheckOptions, Exit, Options, TlsOptions};
+use crate::clock;
 use crate::endpoints::Pool;
 use crate::ext_proc::ExternalProcessorServer;
 use crate::loader;
@@ -125,6 +127,14 @@ impl App {
             metrics: serve("metrics", pages.serve(admin, stop())),
             served,
         };
+        if let Some(queue) = runtime.queue().cloned() {
+            let over = after(options.drain_timeout);
+            tokio::spawn(async move {
+                over.await;
+                // What waits would end with the process: better now, and with a reason.
+                queue.close(clock::now());
+            });
+        }
         let [ext_proc, health, metrics] = addresses;
         Ok(Self {
             ext_proc,

@@ -4,15 +4,17 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use super::queueing::Queueing;
 use super::runtime::TokioRuntime;
 use super::workers::Workers;
 use super::{configuration, refused};
 use crate::api::Parsers;
 use crate::cli::{Exit, Options};
 use crate::clock;
-use crate::datalayer::{DataLayer, ScrapeCounters, Settings, pool_averages};
+use crate::datalayer::{DataLayer, OnReading, ScrapeCounters, Settings, pool_averages};
 use crate::endpoints::Pool;
-use crate::exchange::{Director, ExchangeContext, OutcomeListener, Randomness, ShedWhenSaturated};
+use crate::exchange::{Director, ExchangeContext, OutcomeListener, Randomness};
+use crate::flow_control::FlowController;
 use crate::loader::{Hooks, Pipeline};
 use crate::objectives::Objectives;
 use crate::scheduling::{DecisionOptions, EndpointHook, Lifecycle, Runtime};
@@ -30,6 +32,8 @@ pub struct PoolRuntime {
     readiness: Arc<Readiness>,
     workers: Workers,
     lifecycles: Vec<Arc<dyn Lifecycle>>,
+    /// Where requests wait, if they do.
+    queue: Option<Arc<FlowController>>,
     _data_layer: Option<DataLayer>,
 }
 
@@ -47,8 +51,10 @@ impl PoolRuntime {
             Workers::start(options, pipeline.discovery.clone(), &pool, &objectives).await?;
 
         let counters = Arc::new(ScrapeCounters::default());
-        let data_layer = start_data_layer(options, &pipeline, &pool, &counters)?;
         let metrics = metrics(options, workers.pool_name(), &pool, &counters)?;
+        let queueing = Queueing::new(options, &pipeline, &pool, workers.pool_name(), &metrics)?;
+        let on_reading = queueing.on_reading();
+        let data_layer = start_data_layer(options, &pipeline, &pool, &counters, on_reading)?;
         let tell = Arc::downgrade(&metrics);
         objectives.on_models(move |names| {
             if let Some(metrics) = tell.upgrade() {
@@ -58,7 +64,7 @@ impl PoolRuntime {
         let readiness = Arc::new(workers.readiness(&pool, &pipeline.parsers));
         let decisions = Arc::new(DecisionLog::new(options.explain_decisions));
 
-        let Pipeline { scheduler, hooks, saturation, parsers, wants_prompt, .. } = pipeline;
+        let Pipeline { scheduler, hooks, parsers, wants_prompt, .. } = pipeline;
         let Hooks { awaiting, response, endpoints, lifecycles, outcomes, .. } = hooks;
         let mut listeners: Vec<Arc<dyn OutcomeListener>> =
             vec![metrics.clone(), Arc::new(AccessLog)];
@@ -67,12 +73,13 @@ impl PoolRuntime {
         }
         listeners.extend(outcomes);
         let runtime: Arc<dyn Runtime> = Arc::new(TokioRuntime::default());
+        queueing.watch(&pool, &objectives, &runtime);
         let context = Arc::new(ExchangeContext {
             director: Director {
                 pool: pool.clone(),
                 scheduler,
                 objectives,
-                admission: Arc::new(ShedWhenSaturated(saturation)),
+                admission: queueing.admission.clone(),
                 ignore_subset: options.ignore_subset,
                 options: DecisionOptions {
                     scores: options.emit_scores,
@@ -98,6 +105,7 @@ impl PoolRuntime {
             readiness,
             workers,
             lifecycles,
+            queue: queueing.controller,
             _data_layer: data_layer,
         })
     }
@@ -125,6 +133,7 @@ impl PoolRuntime {
             metrics: self.metrics.clone(),
             decisions: self.decisions.clone(),
             pool: self.pool.clone(),
+            queue: self.queue.clone(),
             readiness: self.readiness.clone(),
             staleness: options.staleness,
             auth: self.workers.metrics_auth(options),
@@ -135,6 +144,11 @@ impl PoolRuntime {
     pub async fn drain(&mut self) {
         self.readiness.drain();
         self.workers.stand_down().await;
+    }
+
+    /// Where requests wait, if they do.
+    pub fn queue(&self) -> Option<&Arc<FlowController>> {
+        self.queue.as_ref()
     }
 
     /// Stops the plugins that run with the pool, the last one started first.
@@ -161,6 +175,7 @@ fn start_data_layer(
     pipeline: &Pipeline,
     pool: &Pool,
     counters: &Arc<ScrapeCounters>,
+    on_reading: OnReading,
 ) -> Result<Option<DataLayer>, Exit> {
     let Some(scrape) = pipeline.scrape.clone() else { return Ok(None) };
     let settings = Settings {
@@ -168,6 +183,7 @@ fn start_data_layer(
         engines: pipeline.engines.clone(),
         tick: options.scrape_interval,
         needs: pipeline.needs,
+        on_reading,
     };
     DataLayer::start(pool, settings, counters.clone()).map(Some).map_err(|e| refused(2, e))
 }

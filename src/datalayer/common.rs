@@ -3,11 +3,11 @@ use std::time::Duration;
 
 use rustls::ClientConfig;
 
-use super::ScrapeCounters;
 use super::config::{EngineMaps, Needs, ScrapeConfig};
 use super::connection::DiscardBuffer;
 use super::extract::Plan;
 use super::http::Buffer;
+use super::{OnReading, ScrapeCounters};
 use crate::endpoints::Endpoint;
 
 /// What all workers share.
@@ -18,6 +18,7 @@ pub(super) struct Common {
     /// Time between two scrapes of one worker.
     pub(super) tick: Duration,
     pub(super) discard: DiscardBuffer,
+    pub(super) on_reading: OnReading,
     engines: EngineMaps,
     /// One plan per engine, in the order of `engines`.
     plans: Vec<Arc<Plan>>,
@@ -42,6 +43,7 @@ impl Common {
             counters,
             tick,
             discard: DiscardBuffer::new(),
+            on_reading: OnReading::default(),
             engines,
             plans,
             empty_plan: Arc::default(),

@@ -45,6 +45,30 @@ pub struct Settings {
     pub tick: Duration,
     /// Where nothing is needed nothing is scraped.
     pub needs: Needs,
+    /// Told of every reading that was stored.
+    pub on_reading: OnReading,
+}
+
+/// Called when what an endpoint tells was stored.
+#[derive(Clone, Default)]
+pub struct OnReading(Option<Arc<dyn Fn() + Send + Sync>>);
+
+impl OnReading {
+    pub fn new(call: impl Fn() + Send + Sync + 'static) -> Self {
+        Self(Some(Arc::new(call)))
+    }
+
+    fn call(&self) {
+        if let Some(call) = &self.0 {
+            call();
+        }
+    }
+}
+
+impl std::fmt::Debug for OnReading {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "OnReading({})", self.0.is_some())
+    }
 }
 
 impl Default for Settings {
@@ -55,6 +79,7 @@ impl Default for Settings {
             engines: EngineMaps::default(),
             tick: MIN_TICK,
             needs: Needs { queue: true, running: true, kv: true, lora: true, cache: true },
+            on_reading: OnReading::default(),
         }
     }
 }
@@ -98,7 +123,7 @@ impl DataLayer {
         settings: Settings,
         counters: Arc<ScrapeCounters>,
     ) -> Result<Self, StartError> {
-        let Settings { scrape, engines, tick, needs } = settings;
+        let Settings { scrape, engines, tick, needs, on_reading } = settings;
         if !needs.any() {
             return Ok(Self { running: None });
         }
@@ -110,7 +135,8 @@ impl DataLayer {
             Scheme::Https => Some(tls::client_config(&scrape)?),
         };
         let tick = scrape.interval.unwrap_or(tick).max(MIN_TICK);
-        let common = Common::new(scrape, tls, engines, needs, tick, counters);
+        let mut common = Common::new(scrape, tls, engines, needs, tick, counters);
+        common.on_reading = on_reading;
         let (sender, receiver) = mpsc::channel();
         let thread = std::thread::Builder::new()
             .name("scraper".into())

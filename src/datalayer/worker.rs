@@ -232,6 +232,7 @@ impl Worker {
         let condition = if problems > 0 { Condition::Partial } else { Condition::Good };
         self.tell(condition, now, |plan| plan.describe(&reading));
         reading.store(&self.endpoint.signals, now);
+        common.on_reading.call();
         self.failures = 0;
         // The next multiple of the tick: what was missed is not made up for.
         let missed = nanos(now.since(self.due)) / nanos(common.tick);

@@ -13,10 +13,10 @@ pub(super) struct Deciding {
 }
 
 enum Step {
-    Admission(BoxFuture<Result<Permit, RequestError>>),
+    Admission(BoxFuture<Result<Box<dyn Permit>, RequestError>>),
     Data(AwaitedData),
     /// Nothing is waited for.
-    Ready(RequestData, Option<Permit>),
+    Ready(RequestData, Option<Box<dyn Permit>>),
     Refused(RequestError),
 }
 
@@ -26,12 +26,12 @@ struct AwaitedData {
     /// What is not there when this is ready is gone without.
     deadline: BoxFuture<()>,
     data: RequestData,
-    permit: Option<Permit>,
+    permit: Option<Box<dyn Permit>>,
 }
 
 /// A request that can be scheduled, with what is known of it. The permit is held until it has
 /// reserved its endpoints.
-pub(super) type Admission = (RequestData, Option<Permit>);
+pub(super) type Admission = (RequestData, Option<Box<dyn Permit>>);
 
 impl Deciding {
     /// Asks for admission.
@@ -42,7 +42,7 @@ impl Deciding {
     ) -> Self {
         let now = context.runtime.now();
         let step = match context.director.admit(request, subset, now) {
-            Admitted::Now => await_data(context, request, None),
+            Admitted::Now(permit) => await_data(context, request, permit),
             Admitted::Later(admission) => Step::Admission(admission),
             Admitted::Refused(error) => Step::Refused(error),
         };
@@ -90,7 +90,7 @@ impl Deciding {
 fn await_data(
     context: &ExchangeContext,
     request: &Arc<InferenceRequest>,
-    permit: Option<Permit>,
+    permit: Option<Box<dyn Permit>>,
 ) -> Step {
     let mut limit = Duration::ZERO;
     let mut begin = |producer: &Arc<dyn AwaitingProducer>| {

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use super::deciding::{Admission, Deciding};
 use super::outcome::{Ending, Outcome, Times};
 use super::response::{IncomingResponse, ResponseHead};
-use super::{EndpointSubset, ExchangeContext, PendingRequest};
+use super::{EndpointSubset, ExchangeContext, PendingRequest, Stay};
 use crate::api::{Api, ModelRenamer, ParsedRequest, VideoHints};
 use crate::endpoints::Endpoint;
 use crate::error::{Code, DropReason, RequestError};
@@ -77,6 +77,8 @@ struct Routed {
     decision: Option<Decision>,
     api: Api,
     rewritten_by: Option<String>,
+    /// Its place in the pool, where places are kept.
+    stay: Option<Box<dyn Stay>>,
 }
 
 impl Exchange {
@@ -272,7 +274,6 @@ impl Exchange {
         let begun = context.runtime.now();
         let subset = self.pending.subset.as_ref();
         let decision = context.director.schedule(&subject.request, data, subset, begun);
-        drop(permit);
         let now = context.runtime.now();
         // Where there is nothing to pick from, the scheduler was not asked.
         let asked = |refusal: &Refusal| refusal.error.drop_reason != Some(DropReason::NoEndpoints);
@@ -291,8 +292,9 @@ impl Exchange {
         let Subject { request, has_body, api, skip_response, body, body_changed, rewritten_by } =
             subject;
         let destination = destination(decision.endpoints(), decision.directions.port());
+        let stay = permit.map(|permit| permit.reserved(&decision, now));
         let decision = Some(decision);
-        let routed = Routed { request, has_body, endpoint, decision, api, rewritten_by };
+        let routed = Routed { request, has_body, endpoint, decision, api, rewritten_by, stay };
         self.stage = Stage::Routed(Box::new(routed));
         self.tell(|listener, so_far| listener.routed(so_far));
         if skip_response {
@@ -315,6 +317,7 @@ impl Exchange {
             decision: None,
             api: Api::Passthrough,
             rewritten_by: None,
+            stay: None,
         }));
         self.tell(|listener, so_far| listener.routed(so_far));
         let body = Bytes::new();
@@ -392,6 +395,10 @@ impl Exchange {
             if let Some(decision) = &mut routed.decision {
                 decision.answer_begins();
             }
+            if let Some(stay) = &mut routed.stay {
+                let at = self.times.first_byte.unwrap_or(self.times.received);
+                stay.answer_begins(self.response.seen.streaming, at);
+            }
             self.tell(|listener, so_far| listener.answer_begins(so_far));
         }
         self.with_routed(|exchange, hook| hook.response_chunk(exchange, piece));
@@ -409,6 +416,18 @@ impl Exchange {
             self.end(Ending::Complete);
         }
         directions
+    }
+
+    /// Ready when the request has to end for the sake of another, with what the client gets; the
+    /// exchange is over then.
+    pub fn poll_evicted(&mut self, cx: &mut Context<'_>) -> Poll<RequestError> {
+        let Stage::Routed(routed) = &mut self.stage else { return Poll::Pending };
+        let Some(stay) = &mut routed.stay else { return Poll::Pending };
+        let Poll::Ready(error) = stay.poll_evicted(cx) else { return Poll::Pending };
+        let refusal = Refusal::from(error);
+        self.response.read_usage();
+        self.end_with(Ending::Evicted, Some(&refusal));
+        Poll::Ready(refusal.error)
     }
 
     /// The request asked for a stream.
@@ -469,6 +488,10 @@ impl Exchange {
     /// Ends an exchange whose request was routed: what it holds is released before anybody is
     /// told, since the endpoint is done with it whatever the gateway still does.
     fn end(&mut self, ending: Ending) {
+        self.end_with(ending, None);
+    }
+
+    fn end_with(&mut self, ending: Ending, refusal: Option<&Refusal>) {
         self.times.ended = self.context.runtime.now();
         let Stage::Routed(mut routed) = std::mem::replace(&mut self.stage, Stage::Over) else {
             return;
@@ -476,7 +499,12 @@ impl Exchange {
         if let Some(decision) = &mut routed.decision {
             decision.release();
         }
-        let outcome = self.outcome(&routed, ending);
+        if let Some(mut stay) = routed.stay.take()
+            && let Some(usage) = &self.response.seen.usage
+        {
+            stay.used(usage);
+        }
+        let outcome = Outcome { refusal, ..self.outcome(&routed, ending) };
         self.context.listeners.iter().for_each(|listener| listener.ended(&outcome));
     }
 }

@@ -23,16 +23,19 @@ pub enum Ending {
     CutBeforeResponse,
     /// The stream ended within the response.
     CutInResponse,
+    /// We ended it for the sake of another, of higher priority.
+    Evicted,
 }
 
 impl Ending {
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 7] = [
         Self::Refused,
         Self::Complete,
         Self::GatewayAlone,
         Self::CutBeforeDecision,
         Self::CutBeforeResponse,
         Self::CutInResponse,
+        Self::Evicted,
     ];
 
     /// The ending in metrics and logs.
@@ -44,6 +47,7 @@ impl Ending {
             Self::CutBeforeDecision => "cut-before-decision",
             Self::CutBeforeResponse => "cut-before-response",
             Self::CutInResponse => "cut-in-response",
+            Self::Evicted => "evicted",
         }
     }
 }
@@ -103,6 +107,7 @@ pub struct Outcome<'a> {
     pub endpoint: Option<&'a Arc<Endpoint>>,
     /// How that was chosen; `None` where any would do.
     pub decision: Option<&'a Decision>,
+    /// What the client got from us instead of an answer.
     pub refusal: Option<&'a Refusal>,
     /// Name of the object by whose rule the model's name was changed.
     pub rewritten_by: Option<&'a str>,

@@ -60,6 +60,12 @@ impl Messages {
         self.request.poll_decided(&mut self.conversation, cx)
     }
 
+    /// Ready when the request has to end for the sake of another.
+    pub fn poll_evicted(&mut self, cx: &mut Context<'_>) -> Poll<Next> {
+        let evicted = self.conversation.exchange.poll_evicted(cx);
+        evicted.map(|error| self.conversation.send_error(&error))
+    }
+
     /// True while a decision has to wait.
     pub fn is_deciding(&self) -> bool {
         self.conversation.exchange.is_deciding()

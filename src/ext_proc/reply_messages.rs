@@ -10,7 +10,7 @@ use super::wire::{
     Mutation, Outgoing, ProcessingResponse, StreamedBodyResponse, TrailersResponse,
 };
 use crate::error::RequestError;
-use crate::headers::{DESTINATION, DESTINATION_SCORES, DROPPED_REASON};
+use crate::headers::{DESTINATION, DESTINATION_SCORES, DROPPED_REASON, RETRY_AFTER};
 use crate::scheduling::{Directions, MetadataEntry, MetadataValue};
 
 /// Largest body in one reply, bytes: below the limits that gateways set at 64 KiB, as in the
@@ -105,10 +105,11 @@ pub(super) fn trailers(direction: Direction) -> ProcessingResponse {
 
 /// Ends the request with an error of ours.
 pub(super) fn immediate(error: &RequestError) -> ProcessingResponse {
-    let headers = error.drop_reason.map(|reason| HeaderMutation {
-        set_headers: vec![set(DROPPED_REASON, reason.as_str())],
-        remove_headers: Vec::new(),
-    });
+    let reason = error.drop_reason.map(|reason| set(DROPPED_REASON, reason.as_str()));
+    let retry_after = error.retry_after.map(|time| set(RETRY_AFTER, time.as_secs().to_string()));
+    let set_headers: Vec<_> = reason.into_iter().chain(retry_after).collect();
+    let headers = (!set_headers.is_empty())
+        .then(|| HeaderMutation { set_headers, remove_headers: Vec::new() });
     message(Outgoing::ImmediateResponse(ImmediateResponse {
         status: Some(HttpStatus { code: i32::from(error.code.http_status()) }),
         headers,

@@ -74,6 +74,9 @@ impl Stream for ExchangeStream {
                 }
             } else if this.half_closed {
                 return Poll::Ready(None);
+            } else if let Poll::Ready(next) = this.messages.poll_evicted(cx) {
+                this.turn(next);
+                continue;
             }
             if this.half_closed {
                 return Poll::Pending;

@@ -149,7 +149,7 @@ impl Band {
         self.remove(Place { flow, key: head.key, seq: head.seq })
     }
 
-    pub(super) fn snapshot(&self, revocations: u64) -> BandSnapshot {
+    pub(super) fn snapshot(&self) -> BandSnapshot {
         let flow = |(_, flow): (usize, &Flow)| FlowSnapshot {
             fairness_id: flow.id.clone(),
             requests: flow.waiting.len() as u64,
@@ -165,7 +165,6 @@ impl Band {
             max_requests: self.config.max_requests,
             max_bytes: self.config.max_bytes,
             flows,
-            revocations,
         }
     }
 }

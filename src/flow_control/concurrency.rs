@@ -82,6 +82,10 @@ impl SaturationDetector for ConcurrencyConfig {
         }
     }
 
+    fn counts_tokens(&self) -> bool {
+        self.mode != ConcurrencyMode::Requests
+    }
+
     fn sees_at_once(&self) -> bool {
         true
     }

@@ -1,3 +1,4 @@
+use std::fmt::Debug;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -25,6 +26,8 @@ pub struct FlowControlConfig {
     pub usage_limit: Arc<dyn UsageLimit>,
     /// Whether running requests of negative priority are ended for the sake of others.
     pub eviction: Option<EvictionConfig>,
+    /// Who is told how long things took.
+    pub observer: Option<Arc<dyn FlowObserver>>,
 }
 
 impl Default for FlowControlConfig {
@@ -39,6 +42,7 @@ impl Default for FlowControlConfig {
             default_negative_band: None,
             usage_limit: Arc::new(StaticUsageLimit::default()),
             eviction: None,
+            observer: None,
         }
     }
 }
@@ -79,9 +83,25 @@ impl Default for BandConfig {
     }
 }
 
+/// Told how long things took.
+pub trait FlowObserver: Debug + Send + Sync {
+    /// Letting go what may go, once.
+    fn dispatch_cycle(&self, took: Duration);
+
+    /// A running request ended so long after it was asked to.
+    fn revocation_confirmed(&self, after: Duration);
+}
+
 /// How running requests are ended for the sake of waiting ones.
 #[derive(Clone, Copy, Debug)]
 pub struct EvictionConfig {
     /// How long after the last evicted one has ended until the detector shows it.
     pub grace: Duration,
+}
+
+impl Default for EvictionConfig {
+    /// The grace for a detector that sees at once what is in flight.
+    fn default() -> Self {
+        Self { grace: Duration::from_millis(10) }
+    }
 }

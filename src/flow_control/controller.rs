@@ -11,7 +11,8 @@ use super::band_table::BandTable;
 use super::queue::{Queue, Step, Wakers};
 use super::ticket::{Account, Permit, Ticket, Victim};
 use super::{
-    Arrival, FlowControlConfig, LoadSource, Pending, QueueSnapshot, Rejection, UsageLimit,
+    Arrival, FlowControlConfig, FlowObserver, LoadSource, Pending, QueueSnapshot, Rejection,
+    UsageLimit,
 };
 use crate::clock::Timestamp;
 use crate::endpoints::Endpoint;
@@ -44,6 +45,7 @@ pub struct FlowController {
     /// Running requests of negative priority may be ended.
     evicts: bool,
     load: Box<dyn LoadSource>,
+    observer: Option<Arc<dyn FlowObserver>>,
     clock: Clock,
 }
 
@@ -99,6 +101,7 @@ const BATCH: usize = 32;
 impl FlowController {
     pub fn new(config: FlowControlConfig, load: Box<dyn LoadSource>, clock: Clock) -> Arc<Self> {
         let (usage_limit, evicts) = (config.usage_limit.clone(), config.eviction.is_some());
+        let observer = config.observer.clone();
         let mut queue = Queue::new(config, clock());
         queue.bands_changed = false;
         Arc::new(Self {
@@ -110,6 +113,7 @@ impl FlowController {
             usage_limit,
             evicts,
             load,
+            observer,
             clock,
         })
     }
@@ -185,6 +189,7 @@ impl FlowController {
 
     /// Lets go what may go, [`BATCH`] at most; whom to wake, and whether more may go.
     fn advance(&self, shared: &mut MutexGuard<'_, Shared>, now: Timestamp) -> (Wakers, bool) {
+        let begun = self.observer.is_some().then(|| self.now());
         let mut wakers = Wakers::new();
         let mut more = true;
         for n in 0..BATCH {
@@ -200,6 +205,9 @@ impl FlowController {
             self.pending.add(tokens);
         }
         self.settle(shared, &mut wakers);
+        if let (Some(observer), Some(begun)) = (&self.observer, begun) {
+            observer.dispatch_cycle(self.now().since(begun));
+        }
         (wakers, more)
     }
 
@@ -253,6 +261,7 @@ impl FlowController {
     pub fn snapshot(&self, now: Timestamp) -> QueueSnapshot {
         let mut snapshot = self.queue.lock().queue.snapshot();
         snapshot.load = Some(self.load.read(self.pending.get(), now));
+        snapshot.stale_endpoints = self.load.stale(now);
         snapshot
     }
 
@@ -321,7 +330,10 @@ impl FlowController {
     }
 
     pub(super) fn end(&self, victim: &Victim, now: Timestamp) {
-        self.queue.lock().queue.evictor.end(victim.priority, victim.seq, now);
+        let after = self.queue.lock().queue.evictor.end(victim.priority, victim.seq, now);
+        if let (Some(after), Some(observer)) = (after, &self.observer) {
+            observer.revocation_confirmed(after);
+        }
     }
 }
 

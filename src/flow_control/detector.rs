@@ -45,6 +45,11 @@ pub trait SaturationDetector: Debug + Send + Sync {
         false
     }
 
+    /// True where [`Pending::tokens`] counts.
+    fn counts_tokens(&self) -> bool {
+        false
+    }
+
     /// True where what is in flight is seen at once, false where only scraped metrics show it.
     fn sees_at_once(&self) -> bool;
 }

@@ -88,15 +88,15 @@ impl Evictor {
         (seq, signal)
     }
 
-    /// It ended.
-    pub(super) fn end(&mut self, priority: i32, seq: u64, now: Timestamp) {
+    /// It ended; how long after it was asked to, if it was.
+    pub(super) fn end(&mut self, priority: i32, seq: u64, now: Timestamp) -> Option<Duration> {
         self.victims.remove(&(priority, Reverse(seq)));
-        if self.asked.remove(&seq).is_some() {
-            self.confirmed += 1;
-            if self.asked.is_empty() {
-                self.hold_until = self.config.map(|config| now + config.grace);
-            }
+        let asked_at = self.asked.remove(&seq)?;
+        self.confirmed += 1;
+        if self.asked.is_empty() {
+            self.hold_until = self.config.map(|config| now + config.grace);
         }
+        Some(now.since(asked_at))
     }
 
     /// Asks as many running requests to end as a band needs that waits while the pool's

@@ -81,7 +81,7 @@ mod tests {
 
     use super::*;
     use crate::endpoints::test_support::endpoint;
-    use crate::endpoints::{Reservation, SignalValues};
+    use crate::endpoints::{Reservation, ReservationTerms, SignalValues};
 
     #[test]
     fn it_goes_by_metrics_until_it_has_learned() {
@@ -99,7 +99,8 @@ mod tests {
             detector.observe(sent, at(n * 100));
         }
         let limit = detector.limit().unwrap();
-        let _held: Vec<_> = (0..7).map(|_| Reservation::new(e.clone(), 0)).collect();
+        let _held: Vec<_> =
+            (0..7).map(|_| Reservation::new(e.clone(), ReservationTerms::default())).collect();
         assert_eq!(saturation(), 8.0 / limit);
         let mut kept = vec![0];
         let candidates = [Candidate::new(&e)];

@@ -41,7 +41,7 @@ mod tests;
 
 pub use arrival::Arrival;
 pub use concurrency::{ConcurrencyConfig, ConcurrencyMode};
-pub use config::{BandConfig, EvictionConfig, FlowControlConfig};
+pub use config::{BandConfig, EvictionConfig, FlowControlConfig, FlowObserver};
 pub use controller::{Admission, Clock, FlowController};
 pub use detector::{Pending, SaturationDetector, Sent};
 pub use fairness::{

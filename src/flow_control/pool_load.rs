@@ -30,6 +30,12 @@ pub struct LoadReading {
 pub trait LoadSource: Debug + Send + Sync {
     fn read(&self, pending: Pending, now: Timestamp) -> LoadReading;
 
+    /// Endpoints whose metrics are too old to count.
+    fn stale(&self, now: Timestamp) -> usize {
+        let _ = now;
+        0
+    }
+
     /// A request was let through and has reserved `endpoint`.
     fn sent(&self, endpoint: &Endpoint) {
         let _ = endpoint;
@@ -96,7 +102,7 @@ type Candidates<'a> = SmallVec<[Candidate<'a>; 64]>;
 
 impl PoolLoad {
     pub fn new(pool: Arc<Pool>, detector: Arc<dyn SaturationDetector>) -> Self {
-        Self { pool, detector, slot: StateSlot::claim() }
+        Self { slot: pool.ids().claim_slot(), pool, detector }
     }
 
     /// The endpoint as it is, with requests in its queue that were sent since its metrics came
@@ -156,6 +162,12 @@ impl LoadSource for PoolLoad {
         }
     }
 
+    fn stale(&self, now: Timestamp) -> usize {
+        let snapshot = self.pool.snapshot();
+        let candidates: Candidates<'_> = snapshot.endpoints.iter().map(Candidate::new).collect();
+        self.detector.stale(&candidates, now)
+    }
+
     fn sent(&self, endpoint: &Endpoint) {
         if let Some(remembered) = endpoint.state.get_or_init(self.slot, Remembered::default) {
             remembered.note_sent(&endpoint.signals.load());
@@ -169,7 +181,7 @@ mod tests {
 
     use super::*;
     use crate::endpoints::test_support::spec;
-    use crate::endpoints::{EndpointSpec, Reservation};
+    use crate::endpoints::{EndpointSpec, Reservation, ReservationTerms};
     use crate::flow_control::{ConcurrencyConfig, SaturationConfig};
 
     const NOW: Timestamp = Timestamp::from_nanos(1_000_000_000);
@@ -212,7 +224,9 @@ mod tests {
             let load = load(specs.collect(), ten_each());
             let all = load.pool.snapshot();
             let held: Vec<Reservation> = (all.endpoints.iter().zip(*endpoints))
-                .flat_map(|(e, (_, n))| (0..*n).map(|_| Reservation::new(e.clone(), 0)))
+                .flat_map(|(e, (_, n))| {
+                    (0..*n).map(|_| Reservation::new(e.clone(), ReservationTerms::default()))
+                })
                 .collect();
             let reading = load.read(Pending::default(), NOW);
             assert_eq!(
@@ -244,16 +258,16 @@ mod tests {
         let saturation = || load.read(Pending::default(), NOW).effective;
         scrape(1, NOW);
         assert_eq!(saturation(), 0.2);
-        let mut first = Reservation::new(endpoint.clone(), 0);
+        let mut first = Reservation::new(endpoint.clone(), ReservationTerms::default());
         load.sent(&endpoint);
-        let second = Reservation::new(endpoint.clone(), 0);
+        let second = Reservation::new(endpoint.clone(), ReservationTerms::default());
         load.sent(&endpoint);
         assert_eq!(saturation(), 0.6);
-        first.release_tokens();
+        first.answer_begins();
         assert_eq!(saturation(), 0.4);
         drop(second);
         assert_eq!(saturation(), 0.2);
-        let _third = Reservation::new(endpoint.clone(), 0);
+        let _third = Reservation::new(endpoint.clone(), ReservationTerms::default());
         load.sent(&endpoint);
         scrape(2, NOW + Duration::from_nanos(1));
         assert_eq!(saturation(), 0.4);

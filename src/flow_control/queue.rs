@@ -374,18 +374,18 @@ impl Queue {
     }
 
     pub(super) fn snapshot(&self) -> QueueSnapshot {
-        let revocations =
-            |band: &Band| self.evictor.issued.get(&band.priority).copied().unwrap_or(0);
         QueueSnapshot {
             requests: self.requests,
             bytes: self.bytes,
             max_requests: self.config.max_requests,
             max_bytes: self.config.max_bytes,
             load: None,
-            bands: self.bands.iter().map(|band| band.snapshot(revocations(band))).collect(),
+            stale_endpoints: 0,
+            bands: self.bands.iter().map(Band::snapshot).collect(),
             evictable: self.evictor.evictable() as u64,
             pending_reclaim: self.evictor.pending() as u64,
             reclaim_target: self.evictor.target,
+            revocations_issued: self.evictor.issued.iter().map(|(p, n)| (*p, *n)).collect(),
             revocations_confirmed: self.evictor.confirmed,
             revocations_timed_out: self.evictor.timed_out,
         }

@@ -14,6 +14,8 @@ pub struct QueueSnapshot {
     pub max_bytes: Option<u64>,
     /// How full the pool was when it was last looked at.
     pub load: Option<LoadReading>,
+    /// Endpoints whose metrics are too old for the detector.
+    pub stale_endpoints: usize,
     /// From the highest priority to the lowest.
     pub bands: Vec<BandSnapshot>,
     /// Running requests that may be ended for others.
@@ -22,7 +24,9 @@ pub struct QueueSnapshot {
     pub pending_reclaim: u64,
     /// How many the last round wanted to end.
     pub reclaim_target: u64,
-    /// Running requests that were asked to end and did, so far.
+    /// Running requests that were asked to end, so far, by priority.
+    pub revocations_issued: Vec<(i32, u64)>,
+    /// Those that did.
     pub revocations_confirmed: u64,
     /// Those that did not in time.
     pub revocations_timed_out: u64,
@@ -38,8 +42,6 @@ pub struct BandSnapshot {
     pub max_bytes: u64,
     /// Those of which something waits, by fairness id.
     pub flows: Vec<FlowSnapshot>,
-    /// Running requests of this priority that were asked to end, so far.
-    pub revocations: u64,
 }
 
 /// One flow.

@@ -1,3 +1,4 @@
+use super::flow_control::FlowControlSection;
 use super::reference::{Reference, optional_reference, reference};
 use super::{feature_gates, flow_control};
 use crate::config::{Diagnostics, Fields, Node, Position, Value, nearest};
@@ -19,6 +20,7 @@ pub(super) struct Document<'a> {
     pub data_layer: DataLayer,
     /// `requestHandler.parsers`; empty means the default.
     pub parsers: Vec<Reference>,
+    pub flow_control: FlowControlSection,
     pub detector: Option<Reference>,
     /// The thresholds that stood under `saturationDetector` in GIE v1.2 to v1.4.
     pub thresholds: Option<Node>,
@@ -95,11 +97,18 @@ impl<'a> Document<'a> {
             ..Self::default()
         };
         document.read_data_layer(&mut fields);
-        document.detector = flow_control::read(fields.nested("flowControl"));
+        document.flow_control =
+            flow_control::read(fields.nested("flowControl"), document.has_flow_control());
+        document.detector = document.flow_control.detector.clone();
         document.read_old_detector(&mut fields);
         document.read_parsers(&mut fields);
         fields.finish();
         Some(document)
+    }
+
+    /// The feature gate is on.
+    pub(super) fn has_flow_control(&self) -> bool {
+        self.gates.contains(&(feature_gates::FLOW_CONTROL, true))
     }
 
     fn read_data_layer(&mut self, fields: &mut Fields<'a>) {

@@ -1,11 +1,15 @@
+use std::time::Duration;
+
 use serde::Serialize;
 use serde_yaml::{Mapping, Number, Value as Yaml};
 
 use super::data_layer::Collection;
 use super::document::{API_VERSION, Document, KIND};
 use super::instances::Instances;
+use super::queueing::{BandPlugins, QueueingPlan};
 use super::scheduling::ProfilePlan;
 use crate::config::{Node, Value};
+use crate::flow_control::BandConfig;
 use crate::scheduling::Scorer;
 
 /// The configuration after defaulting, as a document that means the same: every plugin that has
@@ -76,7 +80,79 @@ struct Source {
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct FlowControlSection {
+    #[serde(flatten)]
+    queueing: Option<QueueingSection>,
     saturation_detector: Reference,
+}
+
+/// Written where the feature gate is on.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct QueueingSection {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_bytes: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_requests: Option<u64>,
+    #[serde(rename = "defaultRequestTTL")]
+    default_request_ttl: String,
+    #[serde(rename = "noEndpointRequestTTL")]
+    no_endpoint_request_ttl: String,
+    default_priority_band: BandSection,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    default_negative_priority_band: Option<BandSection>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    priority_bands: Vec<BandSection>,
+    usage_limit_policy_plugin_ref: String,
+    enable_eviction: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct BandSection {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    priority: Option<i32>,
+    max_bytes: u64,
+    max_requests: u64,
+    #[serde(rename = "defaultRequestTTL", skip_serializing_if = "Option::is_none")]
+    default_request_ttl: Option<String>,
+    fairness_policy_ref: String,
+    ordering_policy_ref: String,
+}
+
+impl QueueingSection {
+    fn new(plan: &QueueingPlan, instances: &Instances<'_>) -> Self {
+        let name = |i: usize| instances.list[i].name.clone();
+        let band =
+            |priority: Option<i32>, config: &BandConfig, plugins: &BandPlugins| BandSection {
+                priority,
+                max_bytes: config.max_bytes,
+                max_requests: config.max_requests,
+                default_request_ttl: config.ttl.map(|ttl| go_duration(Some(ttl))),
+                fairness_policy_ref: name(plugins.fairness),
+                ordering_policy_ref: name(plugins.ordering),
+            };
+        let config = &plan.config;
+        let negative =
+            config.default_negative_band.as_ref().zip(plan.default_negative_band.as_ref());
+        Self {
+            max_bytes: config.max_bytes,
+            max_requests: config.max_requests,
+            default_request_ttl: go_duration(config.default_ttl),
+            no_endpoint_request_ttl: go_duration(config.no_endpoint_ttl),
+            default_priority_band: band(None, &config.default_band, &plan.default_band),
+            default_negative_priority_band: negative.map(|(config, p)| band(None, config, p)),
+            priority_bands: (config.bands.iter().zip(&plan.bands))
+                .map(|((priority, config), plugins)| band(Some(*priority), config, plugins))
+                .collect(),
+            usage_limit_policy_plugin_ref: name(plan.usage_limit),
+            enable_eviction: plan.eviction,
+        }
+    }
+}
+
+/// As Go writes durations, with `0s` for "without limit".
+fn go_duration(duration: Option<Duration>) -> String {
+    format!("{}s", duration.unwrap_or_default().as_secs_f64())
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -90,6 +166,7 @@ pub(super) struct Decisions<'a> {
     pub collection: Option<Collection>,
     pub discovery: Option<usize>,
     pub detector: usize,
+    pub queueing: Option<&'a QueueingPlan>,
     pub parsers: &'a [usize],
 }
 
@@ -140,7 +217,10 @@ impl Effective {
                 sources: decisions.collection.map(source).into_iter().collect(),
                 discovery: decisions.discovery.map(reference),
             },
-            flow_control: FlowControlSection { saturation_detector: reference(decisions.detector) },
+            flow_control: FlowControlSection {
+                queueing: decisions.queueing.map(|plan| QueueingSection::new(plan, instances)),
+                saturation_detector: reference(decisions.detector),
+            },
             request_handler: RequestHandlerSection {
                 parsers: decisions.parsers.iter().map(|i| reference(*i)).collect(),
             },

@@ -30,11 +30,6 @@ pub(super) fn read(entries: &[Node], diagnostics: &Diagnostics) -> Vec<(&'static
         };
         if let Some((known, default)) = GATES.into_iter().find(|(gate, _)| *gate == name) {
             match known {
-                FLOW_CONTROL if value => error(
-                    "flow control does not exist in this version: requests would neither be \
-                     queued nor ordered; remove the gate to run without it"
-                        .into(),
-                ),
                 NON_LEADER_DATASTORE if value != default => warning(format!(
                     "gate '{known}' has no effect: every replica keeps its endpoints up to date"
                 )),

@@ -15,6 +15,7 @@ mod effective;
 mod feature_gates;
 mod flow_control;
 mod instances;
+mod queueing;
 mod reference;
 mod reference_types;
 mod request_handler;
@@ -32,7 +33,7 @@ use crate::datalayer::config::{EngineMaps, Needs, Scheme, ScrapeConfig};
 use crate::discovery::FileDiscoveryConfig;
 use crate::endpoints::PoolIds;
 use crate::exchange::OutcomeListener;
-use crate::flow_control::SaturationConfig;
+use crate::flow_control::{EvictionConfig, FlowControlConfig, ProgramAware, SaturationDetector};
 use crate::plugins::{MetricsExtractor, MetricsSource, ParserKind};
 use crate::scheduling::{
     AwaitingProducer, DebugState, EndpointHook, Lifecycle, Picker, ResponseHook, Scheduler,
@@ -85,7 +86,13 @@ pub struct Pipeline {
     pub needs: Needs,
     /// In order of precedence, no kind twice.
     pub parsers: Vec<ParserKind>,
-    pub saturation: SaturationConfig,
+    pub saturation: Arc<dyn SaturationDetector>,
+    /// How requests wait while the pool is saturated; `None`: they do not.
+    pub flow_control: Option<FlowControlConfig>,
+    /// The detector's name.
+    pub detector_name: String,
+    /// The program-aware policies that bands use.
+    pub programs: Vec<Arc<ProgramAware>>,
     /// Some plugin looks at the prompt; else it need not be collected.
     pub wants_prompt: bool,
     pub effective: Effective,
@@ -170,6 +177,8 @@ fn assemble(
     let handler = scheduling::choose_handler(&plans, &mut instances);
     let parsers = request_handler::plan_parsers(&document.parsers, &mut instances);
     let detector = saturation::plan_detector(document, &mut instances);
+    let queueing =
+        document.has_flow_control().then(|| queueing::plan(&document.flow_control, &mut instances));
     let collection = data_layer::plan_collection(&document.data_layer, &mut instances);
     let discovery = data_layer::plan_discovery(&document.data_layer, &mut instances);
     dependencies::complete_producers(&mut instances);
@@ -194,6 +203,10 @@ fn assemble(
 
     let scheduler = scheduling::build_scheduler(&plans, handler, &instances)?;
     let (detector, saturation) = detector?;
+    let queueing = match queueing {
+        Some(queueing) => Some(queueing?),
+        None => None,
+    };
     let source =
         collection.and_then(|c| instances.list[c.source].capabilities.get::<MetricsSource>());
     let extractor =
@@ -204,6 +217,7 @@ fn assemble(
         collection,
         discovery: discovery.as_ref().map(|(index, _)| *index),
         detector,
+        queueing: queueing.as_ref(),
         parsers: &parsers.iter().map(|(index, _)| *index).collect::<Vec<_>>(),
     };
     Some(Pipeline {
@@ -228,7 +242,16 @@ fn assemble(
         },
         needs,
         parsers: parsers.into_iter().map(|(_, kind)| kind).collect(),
+        flow_control: queueing.map(|plan| FlowControlConfig {
+            eviction: plan.eviction.then(EvictionConfig::default),
+            ..plan.config
+        }),
         saturation,
+        detector_name: instances.list[detector].name.clone(),
+        programs: (instances.list.iter())
+            .filter(|i| i.used)
+            .filter_map(|i| i.capabilities.get::<ProgramAware>().cloned())
+            .collect(),
     })
 }
 
@@ -255,6 +278,9 @@ fn summarise(
     }
     let parsers: Vec<_> = decisions.parsers.iter().map(|i| name(*i)).collect();
     let _ = write!(text, "parsers {}; ", parsers.join(", "));
+    if decisions.queueing.is_some() {
+        let _ = write!(text, "queues while {} says saturated; ", name(decisions.detector));
+    }
     match decisions.collection {
         Some(Collection { source, .. }) => {
             let _ = write!(text, "metrics from {}", name(source));

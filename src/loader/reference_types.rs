@@ -133,6 +133,6 @@ mod tests {
     #[test]
     fn every_type_is_the_references_or_known_to_be_our_own() {
         let unknown: Vec<_> = plugins::type_names().filter(|name| !is_known(name)).collect();
-        assert_eq!(unknown, ["expected-delay-scorer"]);
+        assert_eq!(unknown, ["expected-delay-scorer", "learned-saturation-detector"]);
     }
 }

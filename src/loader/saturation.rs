@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use super::document::Document;
 use super::instances::Instances;
-use crate::flow_control::SaturationConfig;
+use crate::flow_control::SaturationDetector;
 
 /// The type, and the name, of the detector that is there when none is named.
 const DEFAULT_DETECTOR: &str = "utilization-detector";
@@ -12,7 +12,7 @@ const DEFAULT_DETECTOR: &str = "utilization-detector";
 pub(super) fn plan_detector(
     document: &Document<'_>,
     instances: &mut Instances<'_>,
-) -> Option<(usize, SaturationConfig)> {
+) -> Option<(usize, Arc<dyn SaturationDetector>)> {
     if let Some(thresholds) = &document.thresholds {
         if document.detector.is_some() || instances.find(DEFAULT_DETECTOR).is_some() {
             instances.diagnostics.error(
@@ -30,14 +30,16 @@ pub(super) fn plan_detector(
         if reference.name == DEFAULT_DETECTOR && !instances.is_broken(DEFAULT_DETECTOR) {
             instances.default_of(DEFAULT_DETECTOR);
         }
-        let found = instances.resolve_part(reference, "saturation detector");
-        return found.map(|(index, detector): (_, Arc<SaturationConfig>)| (index, *detector));
+        return instances.resolve_part(reference, "saturation detector");
     }
     let index = instances.default_of(DEFAULT_DETECTOR)?;
     instances.list[index].used = true;
     detector_of(index, instances)
 }
 
-fn detector_of(index: usize, instances: &Instances<'_>) -> Option<(usize, SaturationConfig)> {
-    instances.list[index].capabilities.get::<SaturationConfig>().map(|d| (index, **d))
+fn detector_of(
+    index: usize,
+    instances: &Instances<'_>,
+) -> Option<(usize, Arc<dyn SaturationDetector>)> {
+    instances.list[index].capabilities.get().map(|detector| (index, Arc::clone(detector)))
 }

@@ -40,6 +40,8 @@ pub struct Objectives {
     models: ArcSwapOption<ModelPriorities>,
     rewrites: ArcSwapOption<RewriteTable>,
     names: Mutex<ModelNames>,
+    /// Who wants to know of the priorities there are.
+    on_priorities: Mutex<Option<PrioritiesListener>>,
 }
 
 /// The model names that objects name, and who wants to know of them.
@@ -51,6 +53,16 @@ struct ModelNames {
 }
 
 type ModelListener = Box<dyn Fn(Vec<String>) + Send + Sync>;
+
+type TellPriorities = dyn Fn(&[i32]) + Send + Sync;
+
+struct PrioritiesListener(Box<TellPriorities>);
+
+impl fmt::Debug for PrioritiesListener {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("PrioritiesListener")
+    }
+}
 
 impl fmt::Debug for ModelNames {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -98,9 +110,30 @@ impl Objectives {
         names.tell();
     }
 
+    /// Calls `listener` with the priorities that objectives and models have, now and whenever
+    /// they change.
+    pub fn on_priorities(&self, listener: impl Fn(&[i32]) + Send + Sync + 'static) {
+        *self.on_priorities.lock() = Some(PrioritiesListener(Box::new(listener)));
+        self.tell_priorities();
+    }
+
+    fn tell_priorities(&self) {
+        let listener = self.on_priorities.lock();
+        let Some(PrioritiesListener(listener)) = &*listener else { return };
+        let mut priorities: Vec<i32> = self.priorities.load().values().copied().collect();
+        if let Some(models) = &*self.models.load() {
+            priorities.extend(models.by_model.values());
+            priorities.push(models.unknown);
+        }
+        priorities.sort_unstable();
+        priorities.dedup();
+        listener(&priorities);
+    }
+
     /// Replaces all objectives.
     pub fn set_priorities(&self, priorities: HashMap<String, i32>) {
         self.priorities.store(priorities.into());
+        self.tell_priorities();
     }
 
     /// Replaces the priorities by model; `None` where the cluster has no `InferenceModel`s.
@@ -109,6 +142,8 @@ impl Objectives {
         names.of_models = models.iter().flat_map(|m| m.by_model.keys().cloned()).collect();
         self.models.store(models.map(Into::into));
         names.tell();
+        drop(names);
+        self.tell_priorities();
     }
 
     /// Replaces all rewrite rules. Rules of `rewrites` win over those of `models` (the target

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{Build, Capabilities, PluginType};
 use crate::datalayer::config::Needs;
-use crate::flow_control::SaturationConfig;
+use crate::flow_control::{SaturationConfig, SaturationDetector};
 use crate::scheduling::{Cycle, Filter};
 
 pub(super) const TYPE: PluginType =
@@ -46,9 +46,9 @@ fn build(build: Build<'_, '_>) -> Capabilities {
     }
     p.finish();
     let detector = Arc::new(config);
-    Capabilities::default().with::<dyn Filter>(detector.clone()).with(detector).reading(Needs {
-        queue: true,
-        kv: true,
-        ..Needs::default()
-    })
+    let signals = Needs { queue: true, kv: true, ..Needs::default() };
+    Capabilities::default()
+        .with::<dyn Filter>(detector.clone())
+        .with::<dyn SaturationDetector>(detector)
+        .reading(signals)
 }

@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 use super::{Connection, Incoming, Readiness};
 use crate::clock;
 use crate::endpoints::{Endpoint, Pool};
+use crate::flow_control::{BandSnapshot, FlowController, FlowSnapshot};
 use crate::telemetry::{DecisionLog, Metrics};
 
 /// Says who may read this port.
@@ -33,6 +34,8 @@ pub struct Admin {
     pub metrics: Arc<Metrics>,
     pub decisions: Arc<DecisionLog>,
     pub pool: Arc<Pool>,
+    /// Where requests wait, if they do.
+    pub queue: Option<Arc<FlowController>>,
     pub readiness: Arc<Readiness>,
     /// Age at which an endpoint's metrics are shown as stale.
     pub staleness: Duration,
@@ -59,6 +62,7 @@ impl Admin {
             .route("/metrics", get(metrics))
             .route("/debug/decisions", get(decisions))
             .route("/debug/endpoints", get(endpoints))
+            .route("/debug/flow-control", get(flow_control))
             .route("/debug/pprof/{*profile}", get(no_profiles))
             .route("/debug/pprof", get(no_profiles))
             .route("/debug/pprof/", get(no_profiles))
@@ -122,6 +126,8 @@ const INDEX: &str = "<!DOCTYPE html>
 <li><a href=\"/metrics\">/metrics</a>: for Prometheus
 <li><a href=\"/debug/endpoints\">/debug/endpoints</a>: the workers, what each last told, what is \
 in flight there
+<li><a href=\"/debug/flow-control\">/debug/flow-control</a>: what waits, by priority and \
+fairness id
 <li><a href=\"/debug/decisions\">/debug/decisions</a>: the last decisions step by step, with \
 --explain-decisions
 <li><a href=\"/healthz\">/healthz</a>: the process runs
@@ -163,6 +169,50 @@ async fn decisions(State(admin): State<Arc<Admin>>) -> Json<Value> {
         page["note"] = "nothing is kept: start epp with --explain-decisions=N".into();
     }
     Json(page)
+}
+
+/// What waits; nothing of any request's content.
+async fn flow_control(State(admin): State<Arc<Admin>>) -> Json<Value> {
+    let now = clock::now();
+    let Some(queue) = &admin.queue else {
+        return Json(json!({ "on": false, "note": "the feature gate flowControl is off" }));
+    };
+    let snapshot = queue.snapshot(now);
+    let load = snapshot.load.unwrap_or_default();
+    let flow = |flow: &FlowSnapshot| {
+        json!({
+            "fairnessId": *flow.fairness_id,
+            "requests": flow.requests,
+            "bytes": flow.bytes,
+            "headWaitMs": now.since(flow.head_since).as_secs_f64() * 1e3,
+        })
+    };
+    let band = |band: &BandSnapshot| {
+        json!({
+            "priority": band.priority,
+            "requests": band.requests,
+            "maxRequests": band.max_requests,
+            "bytes": band.bytes,
+            "maxBytes": band.max_bytes,
+            "flows": band.flows.iter().map(flow).collect::<Vec<_>>(),
+        })
+    };
+    Json(json!({
+        "on": true,
+        "requests": snapshot.requests,
+        "maxRequests": snapshot.max_requests,
+        "bytes": snapshot.bytes,
+        "maxBytes": snapshot.max_bytes,
+        "saturation": {
+            "effective": load.effective,
+            "prefill": load.prefill,
+            "decode": load.decode,
+            "poolIsEmpty": load.is_empty,
+        },
+        "evictable": snapshot.evictable,
+        "pendingReclaim": snapshot.pending_reclaim,
+        "bands": snapshot.bands.iter().map(band).collect::<Vec<_>>(),
+    }))
 }
 
 async fn endpoints(State(admin): State<Arc<Admin>>) -> Json<Value> {

@@ -37,13 +37,14 @@ impl OutcomeListener for AccessLog {
     }
 
     fn ended(&self, outcome: &Outcome<'_>) {
-        if let (Ending::Refused, Some(refusal)) = (outcome.ending, outcome.refusal) {
+        if let Some(refusal) = outcome.refusal {
             tracing::info!(
                 target: TARGET,
                 code = refusal.error.code.as_str(),
                 "x-request-id" = outcome.request.id,
                 reason = %refusal.error.message,
-                "Request refused"
+                "{}",
+                if outcome.ending == Ending::Evicted { "Request evicted" } else { "Request refused" }
             );
         }
     }

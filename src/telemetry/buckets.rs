@@ -81,6 +81,16 @@ pub(super) const REQUEST_PROCESSING: &[f64] = &[
     10.0,
 ];
 
+/// Time in the queue, seconds.
+pub(super) const QUEUED: &[f64] = &[
+    0.0001, 0.0005, 0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
+    60.0,
+];
+
+/// Until a running request that is to end has ended, seconds.
+pub(super) const CONFIRMATION: &[f64] =
+    &[0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0];
+
 /// Life of an ext_proc stream, seconds.
 pub(super) const STREAM: &[f64] =
     &[0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0, 600.0];
@@ -102,6 +112,8 @@ mod tests {
             super::INTER_TOKEN,
             super::REQUEST_PROCESSING,
             super::STREAM,
+            super::QUEUED,
+            super::CONFIRMATION,
         ] {
             assert!(bounds.is_sorted_by(|a, b| a < b), "{bounds:?}");
         }

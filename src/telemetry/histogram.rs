@@ -73,6 +73,14 @@ impl Histogram {
 }
 
 impl Tally {
+    /// Adds another tally with the same bounds.
+    pub fn add(&mut self, other: &Tally) {
+        for (total, count) in self.counts.iter_mut().zip(&other.counts) {
+            *total += count;
+        }
+        self.sum += other.sum;
+    }
+
     /// Number of observations.
     pub fn total(&self) -> u64 {
         self.counts.iter().sum()

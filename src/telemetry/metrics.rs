@@ -9,11 +9,12 @@ use prometheus::{Registry, TextEncoder};
 use super::buckets;
 use super::cardinality::{CardinalityLimiter, OTHER};
 use super::exposition::{Info, LazyCollector, histogram_sample, with_go_bounds};
+use super::flow_control::{FlowControlSource, QueueTimes};
 use super::histogram::Histogram;
 use super::pool::{self, PoolSource};
 use super::series::RequestSeries;
 use super::streams::StreamMetrics;
-use super::{families, process};
+use super::{families, flow_control, process};
 use crate::endpoints::EndpointSpec;
 use crate::exchange::Ending;
 
@@ -56,6 +57,7 @@ impl BuildInfo {
 pub struct Metrics {
     registry: Registry,
     live: Arc<Live>,
+    pub(super) queue_times: Arc<QueueTimes>,
 }
 
 /// The numbers, shared with the collectors of the registry.
@@ -156,12 +158,20 @@ impl Metrics {
         let shared = live.clone();
         registry.register(Box::new(LazyCollector::new(&OWN, move || shared.collect())?))?;
         registry.register(Box::new(process::collector()?))?;
-        Ok(Self { registry, live })
+        Ok(Self { registry, live, queue_times: Arc::default() })
     }
 
     /// Publishes the metrics of a pool. Fails where it was called before.
     pub fn add_pool(&self, source: PoolSource) -> prometheus::Result<()> {
         self.registry.register(Box::new(pool::collector(source)?))
+    }
+
+    /// Publishes the metrics of the queue. Fails where it was called before.
+    pub fn add_flow_control(&self, source: FlowControlSource) -> prometheus::Result<()> {
+        let shared = self.live.clone();
+        let series = move || shared.series.iter().map(|s| s.value().clone()).collect();
+        let times = self.queue_times.clone();
+        self.registry.register(Box::new(flow_control::collector(source, times, series)?))
     }
 
     /// Publishes the metrics of ext_proc streams. Fails where it was called before.

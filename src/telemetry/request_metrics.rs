@@ -54,6 +54,12 @@ impl OutcomeListener for Metrics {
 
     fn ended(&self, outcome: &Outcome<'_>) {
         self.ended(outcome.ending);
+        if let (Ending::Evicted, Some(refusal)) = (outcome.ending, outcome.refusal) {
+            let series = self.series_of(outcome);
+            series.running_dec();
+            series.error(refusal.error.code.as_str());
+            return;
+        }
         if let Some(refusal) = outcome.refusal {
             self.scheduled(outcome);
             let request = outcome.request;

@@ -1,10 +1,11 @@
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 
 use parking_lot::Mutex;
 
 use super::buckets;
 use super::histogram::Histogram;
+use super::queue_series::QueueSeries;
 use crate::exchange::ChunkIntervals;
 
 /// What is known of a request when its exchange has ended well.
@@ -48,6 +49,8 @@ pub struct RequestSeries {
     pub(super) first_token_streaming: Histogram,
     pub(super) streaming_per_token: Histogram,
     pub(super) inter_token: Histogram,
+    /// Made when a request is first asked for at a queue.
+    queue: OnceLock<Box<QueueSeries>>,
 }
 
 impl RequestSeries {
@@ -71,7 +74,18 @@ impl RequestSeries {
             first_token_streaming: Histogram::seconds(buckets::FIRST_TOKEN),
             streaming_per_token: Histogram::seconds(buckets::STREAMING_PER_TOKEN),
             inter_token: Histogram::seconds(buckets::INTER_TOKEN),
+            queue: OnceLock::new(),
         })
+    }
+
+    /// What became of these requests at the queue.
+    pub(super) fn queue(&self) -> &QueueSeries {
+        self.queue.get_or_init(Box::default)
+    }
+
+    /// The same where any was asked for.
+    pub(super) fn queue_if_any(&self) -> Option<&QueueSeries> {
+        self.queue.get().map(|queue| &**queue)
     }
 
     /// A request was scheduled; its body had this many bytes.

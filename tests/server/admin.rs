@@ -32,6 +32,7 @@ impl Pages {
             metrics: Arc::new(Metrics::new().unwrap()),
             decisions: decisions.clone(),
             pool: pool.clone(),
+            queue: None,
             readiness: readiness.clone(),
             staleness: Duration::from_secs(2),
             auth,

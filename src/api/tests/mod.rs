@@ -46,7 +46,7 @@ fn parse(path: &str, body: &str) -> ParsedRequest {
 /// The text of the 400 that a body gets; whether a prompt is wanted makes no difference.
 fn refusal(path: &str, body: &str) -> String {
     let refused = |want_prompt| match parse_with(path, body.as_bytes(), want_prompt) {
-        Err(RequestError { code: Code::BadRequest, message, drop_reason: None }) => message,
+        Err(RequestError { code: Code::BadRequest, message, drop_reason: None, .. }) => message,
         Err(other) => panic!("{path} {body:.200}: {other:?}"),
         Ok(_) => panic!("{path} accepts {body:.200}"),
     };
