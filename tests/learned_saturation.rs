@@ -17,12 +17,7 @@ struct Kind {
     requests: usize,
 }
 
-const KINDS: [Kind; 4] = [
-    Kind { name: "chat", prompt: (200, 1500), answer: (50, 500), requests: 6000 },
-    Kind { name: "long prompts", prompt: (4000, 12_000), answer: (100, 300), requests: 1500 },
-    Kind { name: "long answers", prompt: (100, 500), answer: (800, 2000), requests: 3000 },
-    Kind { name: "short", prompt: (50, 200), answer: (8, 30), requests: 12_000 },
-];
+const CHAT: Kind = Kind { name: "chat", prompt: (200, 1500), answer: (50, 500), requests: 6000 };
 
 /// Who says how many requests the engine may hold.
 enum Gate {
@@ -107,19 +102,15 @@ fn overload(kind: Kind, mut gate: Gate) -> Run {
 
 #[test]
 fn it_loses_next_to_nothing_beside_the_best_threshold() {
-    for kind in KINDS {
-        let limits = [8, 16, 32, 64, 128, 192, 256, 320, 512];
-        let fixed: Vec<Run> = limits.map(|l| overload(kind, Gate::Fixed(l))).into();
-        let best = fixed.iter().map(|run| run.throughput).fold(0.0, f64::max);
-        let learned = overload(kind, Gate::Learned(Box::default()));
-        println!("{}", kind.name);
-        for run in fixed.iter().chain([&learned]) {
-            let share = run.throughput / best;
-            println!(
-                "  {:>4}: {share:.3} of the best throughput, TTFT {:.3} s",
-                run.limit, run.ttft
-            );
-        }
-        assert!(learned.throughput > 0.9 * best, "{}: {learned:?}, best {best}", kind.name);
+    let fixed = [128, 256, 512].map(|limit| overload(CHAT, Gate::Fixed(limit)));
+    let best = fixed.iter().map(|run| run.throughput).fold(0.0, f64::max);
+    let learned = overload(CHAT, Gate::Learned(Box::default()));
+    println!("{}", CHAT.name);
+    for run in fixed.iter().chain([&learned]) {
+        let share = run.throughput / best;
+        println!("  {:>4}: {share:.3} of the best throughput, TTFT {:.3} s", run.limit, run.ttft);
     }
+    assert!(learned.throughput > 0.98 * best, "{learned:?}, best {best}");
+    // Nor does the engine hold many more than it can run at once.
+    assert!(learned.limit < 256 * 3 / 2, "{learned:?}");
 }
