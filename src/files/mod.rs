@@ -1,7 +1,7 @@
 //! Files that an operator names: read so that none of them can hold the program up, and followed
 //! while it runs.
 //!
-//! [`read`] takes regular files alone, up to a size, and gives up after a while: a named pipe that
+//! [`read()`] takes regular files alone, up to a size, and gives up after a while: a named pipe that
 //! nobody writes to, or a file system whose server is gone, would block whoever reads for good,
 //! signals or not. [`Follower`] tells of changes, whichever way they are made.
 //!
