@@ -6,11 +6,10 @@ use serde::de::{MapAccess, SeqAccess};
 
 use super::body::RequestBody;
 use super::canonical;
-use super::draft::{Draft, Mark};
-use super::json::{
-    self, ContentInto, Each, Elements, Fields, Object, ObjectInto, Raw, TextOrElements,
-};
+use super::draft::Draft;
+use super::json::{self, ContentInto, Each, Elements, Fields, Object, Raw, TextOrElements};
 use super::media::MediaItem;
+use super::message_list::{MessageFormat, MessageList};
 use crate::scheduling::PromptBuilder;
 
 const INVALID: &str = "invalid chat completions request: must have valid messages field";
@@ -32,7 +31,8 @@ impl<'a> Fields<'a> for Chat<'a> {
         match key {
             "messages" => {
                 self.draft = self.draft.another();
-                self.messages = map.next_value_seed(Each(&mut MessageList(&mut self.draft)))?;
+                self.messages = map
+                    .next_value_seed(Each(&mut MessageList::<ChatMessage>::new(&mut self.draft)))?;
             }
             "tools" => self.tools = json::array(map)?,
             "cache_salt" => self.cache_salt = json::text(map)?,
@@ -87,42 +87,19 @@ impl<'a> RequestBody<'a> for Chat<'a> {
     }
 }
 
-/// The elements of `messages`.
-struct MessageList<'d, 'a>(&'d mut Draft<'a>);
+/// The messages of a chat.
+struct ChatMessage;
 
-impl<'a> Elements<'a> for MessageList<'_, 'a> {
-    fn element<A: SeqAccess<'a>>(&mut self, seq: &mut A) -> Result<Option<()>, A::Error> {
-        let mut message = Message { draft: self.0, role: Cow::Borrowed(""), content: None };
-        let read = seq.next_element_seed(ObjectInto(&mut message))?;
-        let Message { draft, role, content } = message;
-        match content {
-            Some(mark) => draft.put_before(mark, role),
-            None => draft.text(role),
-        }
-        Ok(read)
+impl MessageFormat for ChatMessage {
+    fn content<'a, M: MapAccess<'a>>(map: &mut M, draft: &mut Draft<'a>) -> Result<(), M::Error> {
+        map.next_value_seed(ContentInto(&mut BlockList(draft))).map(drop)
     }
-}
 
-struct Message<'d, 'a> {
-    draft: &'d mut Draft<'a>,
-    role: Cow<'a, str>,
-    /// Where its content begins in the draft.
-    content: Option<Mark>,
-}
-
-impl<'a> Fields<'a> for Message<'_, 'a> {
-    fn field<M: MapAccess<'a>>(&mut self, key: &str, map: &mut M) -> Result<bool, M::Error> {
-        match key {
-            "role" => self.role = json::text(map)?,
-            "content" => {
-                self.content.into_iter().for_each(|earlier| self.draft.cut(earlier));
-                self.content = Some(self.draft.mark());
-                map.next_value_seed(ContentInto(&mut BlockList(self.draft)))?;
-            }
-            "tool_calls" => drop(json::array(map)?),
-            _ => return Ok(false),
+    fn other<'a, M: MapAccess<'a>>(key: &str, map: &mut M) -> Result<bool, M::Error> {
+        if key != "tool_calls" {
+            return Ok(false);
         }
-        Ok(true)
+        json::array(map).map(|_| true)
     }
 }
 

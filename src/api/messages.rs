@@ -6,11 +6,12 @@ use serde::de::{Error, MapAccess, SeqAccess};
 
 use super::body::RequestBody;
 use super::canonical;
-use super::draft::{Draft, Mark};
+use super::draft::Draft;
 use super::json::{
     self, ContentInto, Each, Elements, Fields, Object, ObjectInto, Raw, TextOrElements,
 };
 use super::media::MediaItem;
+use super::message_list::{MessageFormat, MessageList};
 use crate::scheduling::PromptBuilder;
 
 const CONTENT: &str = "anthropic content: must be a string or an array of content blocks";
@@ -36,7 +37,9 @@ impl<'a> Fields<'a> for Messages<'a> {
         match key {
             "messages" => {
                 self.draft = self.draft.another();
-                self.messages = map.next_value_seed(Each(&mut MessageList(&mut self.draft)))?;
+                self.messages = map.next_value_seed(Each(
+                    &mut MessageList::<AnthropicMessage>::new(&mut self.draft),
+                ))?;
             }
             "system" => {
                 self.system = self.draft.another();
@@ -123,41 +126,12 @@ impl<'a> TextOrElements<'a> for SystemBlocks<'_, 'a> {
     }
 }
 
-/// The elements of `messages`.
-struct MessageList<'d, 'a>(&'d mut Draft<'a>);
+/// The messages of Anthropic's API.
+struct AnthropicMessage;
 
-impl<'a> Elements<'a> for MessageList<'_, 'a> {
-    fn element<A: SeqAccess<'a>>(&mut self, seq: &mut A) -> Result<Option<()>, A::Error> {
-        let mut message = Message { draft: self.0, role: Cow::Borrowed(""), content: None };
-        let read = seq.next_element_seed(ObjectInto(&mut message))?;
-        let Message { draft, role, content } = message;
-        match content {
-            Some(mark) => draft.put_before(mark, role),
-            None => draft.text(role),
-        }
-        Ok(read)
-    }
-}
-
-struct Message<'d, 'a> {
-    draft: &'d mut Draft<'a>,
-    role: Cow<'a, str>,
-    /// Where its content begins in the draft.
-    content: Option<Mark>,
-}
-
-impl<'a> Fields<'a> for Message<'_, 'a> {
-    fn field<M: MapAccess<'a>>(&mut self, key: &str, map: &mut M) -> Result<bool, M::Error> {
-        match key {
-            "role" => self.role = json::text(map)?,
-            "content" => {
-                self.content.into_iter().for_each(|earlier| self.draft.cut(earlier));
-                self.content = Some(self.draft.mark());
-                content(map, &mut BlockList(self.draft))?;
-            }
-            _ => return Ok(false),
-        }
-        Ok(true)
+impl MessageFormat for AnthropicMessage {
+    fn content<'a, M: MapAccess<'a>>(map: &mut M, draft: &mut Draft<'a>) -> Result<(), M::Error> {
+        content(map, &mut BlockList(draft))
     }
 }
 

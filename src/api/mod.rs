@@ -20,6 +20,7 @@ mod grpc;
 mod input;
 mod json;
 mod media;
+mod message_list;
 mod messages;
 mod model;
 mod numbers;
