@@ -145,14 +145,13 @@ fn house(endpoints: usize, good: bool, admission: Option<Arc<dyn Admission>>) ->
     let listener = Arc::new(Listener::default());
     let context = Arc::new(ExchangeContext {
         director: Director {
-            pool: pool.clone(),
-            scheduler: pipeline.scheduler,
-            objectives: Arc::default(),
-            admission: admission.unwrap_or(Arc::new(ShedWhenSaturated(pipeline.saturation))),
-            health: None,
-            ignore_subset: false,
             options: DecisionOptions { scores: false, explanation: true },
             randomness: Randomness::seeded(1),
+            ..Director::new(
+                pool.clone(),
+                pipeline.scheduler,
+                admission.unwrap_or(Arc::new(ShedWhenSaturated(pipeline.saturation))),
+            )
         },
         parsers: Parsers::new(pipeline.parsers),
         processors: Vec::new(),
@@ -187,6 +186,7 @@ impl House {
     #[track_caller]
     fn ended(&self, expected: Told) {
         assert_eq!(*self.listener.ended.lock(), [expected]);
+        assert_eq!(self.context.limits.held.held(), 0);
         for endpoint in &self.pool.snapshot().endpoints {
             let held = &endpoint.in_flight;
             assert_eq!((held.requests(), held.tokens(), held.unanswered()), (0, 0, 0));

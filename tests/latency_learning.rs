@@ -15,9 +15,7 @@ use epp::exchange::{
     ShedWhenSaturated,
 };
 use epp::loader::{LoadOptions, load};
-use epp::scheduling::{
-    BoxFuture, DebugState, DecisionOptions, MetricValue, PluginMetrics, Runtime,
-};
+use epp::scheduling::{BoxFuture, DebugState, MetricValue, PluginMetrics, Runtime};
 
 /// A clock that only the test moves.
 #[derive(Debug, Default)]
@@ -78,14 +76,12 @@ fn house() -> House {
     let clock = Arc::new(Clock::default());
     let context = Arc::new(ExchangeContext {
         director: Director {
-            pool,
-            scheduler: pipeline.scheduler,
-            objectives: Arc::default(),
-            admission: Arc::new(ShedWhenSaturated(pipeline.saturation)),
-            health: None,
-            ignore_subset: false,
-            options: DecisionOptions::default(),
             randomness: Randomness::seeded(1),
+            ..Director::new(
+                pool,
+                pipeline.scheduler,
+                Arc::new(ShedWhenSaturated(pipeline.saturation)),
+            )
         },
         parsers: Parsers::new(pipeline.parsers),
         processors: Vec::new(),

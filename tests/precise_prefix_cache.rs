@@ -1,12 +1,15 @@
 //! Picks by what engines say they hold: publishers of another implementation, a configuration as
 //! it is loaded, and the scheduler.
 
+#[path = "support/runtime.rs"]
+mod runtime;
+
 use std::cell::RefCell;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use epp::clock::{self, Timestamp};
+use epp::clock;
 use epp::endpoints::{EndpointSpec, Pool};
 use epp::exchange::{Ending, Kept, Outcome, Response, Times};
 use epp::kv_sockets::Sockets;
@@ -14,30 +17,14 @@ use epp::loader::{LoadOptions, Pipeline, load};
 use epp::plugins::Outside;
 use epp::rendering::RenderClient;
 use epp::scheduling::{
-    Ask, BoxFuture, Candidate, Decision, DecisionOptions, InferenceRequest, PromptBuilder,
-    RequestData, Runtime, TokenUsage,
+    Ask, Candidate, Decision, DecisionOptions, InferenceRequest, PromptBuilder, RequestData,
+    Runtime, TokenUsage,
 };
 use rmpv::Value;
+use runtime::Tokio;
 use zeromq::{PubSocket, Socket, SocketSend, ZmqMessage};
 
 const PATIENCE: Duration = Duration::from_secs(30);
-
-#[derive(Debug)]
-struct Tokio;
-
-impl Runtime for Tokio {
-    fn now(&self) -> Timestamp {
-        clock::now()
-    }
-
-    fn sleep(&self, duration: Duration) -> BoxFuture<()> {
-        Box::pin(tokio::time::sleep(duration))
-    }
-
-    fn spawn(&self, work: BoxFuture<()>) {
-        tokio::spawn(work);
-    }
-}
 
 /// An engine that publishes and does nothing else.
 struct Engine {

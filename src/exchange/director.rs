@@ -31,6 +31,20 @@ pub struct Director {
 }
 
 impl Director {
+    /// Decides for `pool` where nothing else is said: no objectives, no health, no scores told.
+    pub fn new(pool: Arc<Pool>, scheduler: Scheduler, admission: Arc<dyn Admission>) -> Self {
+        Self {
+            pool,
+            scheduler,
+            objectives: Arc::default(),
+            admission,
+            health: None,
+            ignore_subset: false,
+            options: DecisionOptions::default(),
+            randomness: Randomness::default(),
+        }
+    }
+
     /// The model a request is to be sent on with: what rewriting rules say, else what the
     /// rewrite header says, else what the client asked for. With it the name of the rule's
     /// object, where one applied.

@@ -391,15 +391,12 @@ mod tests {
     fn director(pool: &Arc<Pool>, watch: &Arc<HealthWatch>, config: &str) -> Director {
         let (pipeline, found) = load("test", Some(config), &LoadOptions::default(), pool.ids());
         let pipeline = pipeline.unwrap_or_else(|| panic!("{found}"));
+        let admission = Arc::new(ShedWhenSaturated(pipeline.saturation));
         Director {
-            pool: pool.clone(),
-            scheduler: pipeline.scheduler,
-            objectives: Arc::default(),
-            admission: Arc::new(ShedWhenSaturated(pipeline.saturation)),
             health: Some(watch.clone()),
-            ignore_subset: false,
             options: DecisionOptions { scores: false, explanation: true },
             randomness: Randomness::seeded(1),
+            ..Director::new(pool.clone(), pipeline.scheduler, admission)
         }
     }
 

@@ -2,19 +2,16 @@
 //! program is made of.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use epp::api::Parsers;
-use epp::clock::{self, Timestamp};
+use epp::clock;
 use epp::endpoints::{EndpointSpec, Pool, PoolIds};
-use epp::exchange::{
-    Director, ExchangeContext, QueuedAdmission, Randomness, RequestLimits, keep_queue_time,
-};
+use epp::exchange::{Director, ExchangeContext, QueuedAdmission, RequestLimits, keep_queue_time};
 use epp::ext_proc::ExternalProcessorServer;
 use epp::flow_control::{FlowControlConfig, FlowController, PoolLoad};
 use epp::loader::{self, LoadOptions};
 use epp::objectives::Objectives;
-use epp::scheduling::{BoxFuture, DecisionOptions, Runtime};
+use epp::scheduling::Runtime;
 use epp::server::{Incoming, ListenerOptions, bind, serve_grpc};
 use epp::telemetry::Metrics;
 use tonic::service::Routes;
@@ -22,23 +19,7 @@ use tonic::service::Routes;
 use crate::rig::*;
 use crate::support::client::Gateway;
 use crate::support::eventually;
-
-#[derive(Debug)]
-struct Tokio;
-
-impl Runtime for Tokio {
-    fn now(&self) -> Timestamp {
-        clock::now()
-    }
-
-    fn sleep(&self, duration: Duration) -> BoxFuture<()> {
-        Box::pin(tokio::time::sleep(duration))
-    }
-
-    fn spawn(&self, work: BoxFuture<()>) {
-        tokio::spawn(work);
-    }
-}
+use crate::support::runtime::Tokio;
 
 fn spec(n: u8) -> EndpointSpec {
     EndpointSpec {
@@ -92,16 +73,7 @@ async fn picker(flow_control: &str, endpoints: u8, priorities: &[i32]) -> Picker
         clock: Arc::new(clock::now),
     });
     let context = Arc::new(ExchangeContext {
-        director: Director {
-            pool,
-            scheduler: pipeline.scheduler,
-            objectives,
-            admission,
-            health: None,
-            ignore_subset: false,
-            options: DecisionOptions::default(),
-            randomness: Randomness::PerThread,
-        },
+        director: Director { objectives, ..Director::new(pool, pipeline.scheduler, admission) },
         parsers: Parsers::new(pipeline.parsers),
         processors: Vec::new(),
         awaiting: Vec::new(),

@@ -13,9 +13,9 @@ use crate::bench::latency::Latencies;
 use crate::bench::trace::Spans;
 use crate::clock;
 use crate::endpoints::{EndpointSpec, Pool, SignalValues};
-use crate::exchange::{Director, Randomness, ShedWhenSaturated};
+use crate::exchange::{Director, ShedWhenSaturated};
 use crate::loader::{self, LoadOptions};
-use crate::scheduling::{Decision, DecisionOptions, InferenceRequest, PromptBuilder, RequestData};
+use crate::scheduling::{Decision, InferenceRequest, PromptBuilder, RequestData};
 
 /// One combination.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -51,16 +51,8 @@ pub fn run(
     let pool = Arc::new(pool(cell.endpoints));
     let (pipeline, diagnostics) = loader::load(name, text, &options, pool.ids());
     let pipeline = pipeline.ok_or_else(|| diagnostics.to_string())?;
-    let director = Director {
-        pool,
-        scheduler: pipeline.scheduler,
-        objectives: Arc::default(),
-        admission: Arc::new(ShedWhenSaturated(pipeline.saturation)),
-        health: None,
-        ignore_subset: false,
-        options: DecisionOptions::default(),
-        randomness: Randomness::PerThread,
-    };
+    let admission = Arc::new(ShedWhenSaturated(pipeline.saturation));
+    let director = Director::new(pool, pipeline.scheduler, admission);
     let start = Barrier::new(usize::from(cell.threads));
     let threads: Vec<Measured> = std::thread::scope(|scope| {
         let threads: Vec<_> = (0..cell.threads)

@@ -14,7 +14,7 @@ use crate::endpoints::{Endpoint, Pool, Reservation, ReservationTerms};
 use crate::error::RequestError;
 use crate::exchange::{Director, Randomness, ShedWhenSaturated};
 use crate::loader::Pipeline;
-use crate::scheduling::{Decision, DecisionOptions, InferenceRequest, PromptBuilder, RequestData};
+use crate::scheduling::{Decision, InferenceRequest, PromptBuilder, RequestData};
 use crate::sim::worker::PREFILLER_HEADER;
 use crate::sim::{Nanos, Prompt};
 
@@ -90,15 +90,10 @@ impl Policy {
 
     /// The pipeline of a configuration that was loaded for the fleet's pool.
     pub fn pipeline(pipeline: Pipeline, pool: Arc<Pool>, seed: u64) -> Self {
+        let admission = Arc::new(ShedWhenSaturated(pipeline.saturation));
         let director = Box::new(Director {
-            pool,
-            scheduler: pipeline.scheduler,
-            objectives: Arc::default(),
-            admission: Arc::new(ShedWhenSaturated(pipeline.saturation)),
-            health: None,
-            ignore_subset: false,
-            options: DecisionOptions::default(),
             randomness: Randomness::seeded(seed),
+            ..Director::new(pool, pipeline.scheduler, admission)
         });
         let audience = Audience {
             listeners: pipeline.hooks.outcomes.into(),
