@@ -136,7 +136,8 @@ fn from_file(file: &Path, flow_control: &str) -> (Program, String) {
     let plugins = format!("- type: file-discovery\n  parameters: {{path: {}}}", file.display());
     let discovery = ", discovery: {pluginRef: file-discovery}";
     let config = config(&plugins, flow_control, discovery);
-    (Program::start_with(&config, &[]), config)
+    // On one thread: two that are let through at one moment see each other's picks.
+    (Program::start_in(&config, &[], &[("TOKIO_WORKER_THREADS", "1")]), config)
 }
 
 #[tokio::test]

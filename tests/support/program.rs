@@ -27,6 +27,11 @@ impl Program {
 
     /// Starts `epp` with a configuration and any arguments.
     pub fn start_with(config: &str, arguments: &[String]) -> Self {
+        Self::start_in(config, arguments, &[])
+    }
+
+    /// The same with variables of the environment.
+    pub fn start_in(config: &str, arguments: &[String], environment: &[(&str, &str)]) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("config.yaml");
         std::fs::write(&file, config).unwrap();
@@ -35,7 +40,8 @@ impl Program {
             .args(["--grpc-port=0", "--grpc-health-port=0", "--metrics-port=0"])
             .args(["--metrics-endpoint-auth=false", "--zap-encoder=json", "--config-file"])
             .arg(&file)
-            .args(arguments);
+            .args(arguments)
+            .envs(environment.iter().copied());
         let plain = arguments.iter().any(|a| a.starts_with("--secure-serving"));
         if !plain {
             command.arg("--secure-serving=false");
