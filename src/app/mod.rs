@@ -7,7 +7,6 @@ mod queueing;
 mod runtime;
 mod workers;
 
-use std::future::Future;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
@@ -22,8 +21,8 @@ use crate::clock;
 use crate::endpoints::Pool;
 use crate::ext_proc::ExternalProcessorServer;
 use crate::server::{
-    Counted, Drain, HealthService, Incoming, KeyPairFollower, ListenerOptions, MetricsAuth,
-    OpenCalls, ServingKey, Shutdown, Stage, TlsPolicy, TokenAuth, bind, serve_grpc,
+    Counted, Dispatch, Drain, HealthService, Incoming, KeyPairFollower, ListenerOptions,
+    MetricsAuth, OpenCalls, ServingKey, Shutdown, Stage, TlsPolicy, TokenAuth, bind, serve_grpc,
     serve_grpc_in_two_turns, server_config,
 };
 use crate::telemetry::BuildInfo;
@@ -111,11 +110,8 @@ impl App {
         let pages = runtime.pages(&options, token_auth(&options.admin)?);
         let calls = OpenCalls::default();
         let health_service = || HealthService::server(runtime.readiness().clone());
-        let both = Routes::new(health_service()).add_service(Counted::new(
-            processor,
-            calls.clone(),
-            streams,
-        ));
+        let exchanges = Counted::new(processor, calls.clone(), streams);
+        let both = Dispatch::new(exchanges, Routes::new(health_service()));
         let (timeout, connections) = (options.drain_timeout, ext_proc.open_connections());
         let drain = Drain::start(shutdown.clone(), timeout, connections, calls);
         let exchanges = serve_grpc_in_two_turns(ext_proc, both, drain.halfway(), drain.over());
@@ -123,8 +119,8 @@ impl App {
         let served = CancellationToken::new();
         let stop = || served.clone().cancelled_owned();
         let servers = Servers {
-            ext_proc: serve("ext_proc", exchanges),
-            health: serve("health", serve_grpc(health, Routes::new(health_service()), stop())),
+            ext_proc: tokio::spawn(exchanges),
+            health: tokio::spawn(serve_grpc(health, Routes::new(health_service()), stop())),
             metrics: tokio::spawn(pages.serve(admin, stop())),
             served,
         };
@@ -169,18 +165,6 @@ impl App {
         }
         self.runtime.stop();
     }
-}
-
-/// Runs one server beside the others; its failure is logged, for nobody waits for it.
-fn serve<E: std::fmt::Display>(
-    name: &'static str,
-    server: impl Future<Output = Result<(), E>> + Send + 'static,
-) -> JoinHandle<()> {
-    tokio::spawn(async move {
-        if let Err(error) = server.await {
-            tracing::error!(listener = name, %error, "A listener failed");
-        }
-    })
 }
 
 async fn listener(

@@ -24,7 +24,9 @@ use tokio_stream::{Stream, StreamExt};
 use tonic::service::Routes;
 use tonic::{Request, Response, Status, Streaming};
 
-use crate::server::{Incoming, ListenerOptions, ServingKey, TlsPolicy, serve_grpc, server_config};
+use crate::server::{
+    Dispatch, Incoming, ListenerOptions, ServingKey, TlsPolicy, serve_grpc, server_config,
+};
 
 /// A picker that decides nothing, to measure others against.
 #[derive(Clone, Debug, clap::Args)]
@@ -54,18 +56,17 @@ pub fn run(args: &FloorArgs) -> Result<(), String> {
         let incoming =
             Incoming::start(listener, tls, ListenerOptions::EXT_PROC).map_err(|e| e.to_string())?;
         println!("listening on {}", incoming.local_addr());
-        serve_grpc(incoming, routes(&args.endpoint), interrupted())
-            .await
-            .map_err(|e| format!("the server failed: {e}"))
+        serve_grpc(incoming, services(&args.endpoint), interrupted()).await;
+        Ok(())
     })
 }
 
 /// The floor's service, which sends every request to `endpoint`.
-fn routes(endpoint: &str) -> Routes {
+fn services(endpoint: &str) -> Dispatch<ExternalProcessorServer<Floor>> {
     let floor = Floor { endpoint: endpoint.as_bytes().to_vec() };
     // As much as any picker is asked to take.
     let service = ExternalProcessorServer::new(floor).max_decoding_message_size(64 << 20);
-    Routes::new(service)
+    Dispatch::new(service, Routes::default())
 }
 
 fn tls() -> Result<Arc<rustls::ServerConfig>, String> {

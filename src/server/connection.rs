@@ -1,4 +1,4 @@
-//! An accepted connection, and what its client may take before others get their turn.
+//! An accepted connection, and how long its client may take to begin.
 
 use std::io::{self, IoSlice};
 use std::pin::Pin;
@@ -8,15 +8,8 @@ use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
-use tokio::task::coop;
 use tokio::time::{Duration, Sleep, sleep};
 use tokio_rustls::server::TlsStream;
-use tonic::transport::server::Connected;
-
-/// Bytes read that cost a task one unit of its budget, of which tokio gives it 128 each time it
-/// runs: after 64 KiB the tasks of the streams that those bytes opened or reset come first. Else
-/// one read after the other could queue up more streams than memory holds.
-const BYTES_PER_UNIT: usize = 512;
 
 /// An accepted connection, with TLS or without.
 #[derive(Debug)]
@@ -89,17 +82,11 @@ impl AsyncRead for Connection {
             return Poll::Ready(Err(io::ErrorKind::TimedOut.into()));
         }
         ready!(read)?;
-        let bytes = buf.filled().len() - before;
         if let Some(opening) = &mut this.opening {
+            let bytes = buf.filled().len() - before;
             opening.missing = opening.missing.saturating_sub(bytes);
             if opening.missing == 0 {
                 this.opening = None;
-            }
-        }
-        for _ in 0..bytes / BYTES_PER_UNIT {
-            match coop::poll_proceed(cx) {
-                Poll::Ready(unit) => unit.made_progress(),
-                Poll::Pending => break,
             }
         }
         Poll::Ready(Ok(()))
@@ -137,12 +124,6 @@ impl AsyncWrite for Connection {
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         either!(self.transport(), stream => stream.poll_shutdown(cx))
     }
-}
-
-impl Connected for Connection {
-    type ConnectInfo = ();
-
-    fn connect_info(&self) {}
 }
 
 /// How many connections of a listener are open. Clones count together.

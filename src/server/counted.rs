@@ -10,6 +10,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
+use pin_project_lite::pin_project;
 use tonic::body::Body;
 use tonic::server::NamedService;
 use tonic::{Code, Status};
@@ -81,27 +82,43 @@ impl<S: NamedService> NamedService for Counted<S> {
 impl<S> Service<Request> for Counted<S>
 where
     S: Service<Request, Response = Response, Error = Infallible>,
-    S::Future: Send + 'static,
 {
     type Response = Response;
     type Error = Infallible;
-    type Future = Pin<Box<dyn Future<Output = Result<Response, Infallible>> + Send>>;
+    type Future = Answer<S::Future>;
 
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         self.service.poll_ready(cx)
     }
 
     fn call(&mut self, request: Request) -> Self::Future {
-        let mut call = OpenCall::new(self.calls.begin(), self.metrics.clone());
-        let answer = self.service.call(request);
-        Box::pin(async move {
-            let response = answer.await?;
-            // An answer that is all trailers has its status among the headers.
-            if let Some(status) = Status::from_header_map(response.headers()) {
-                call.code = status.code();
-            }
-            Ok(response.map(|body| Body::new(CountedBody { body, call })))
-        })
+        let call = OpenCall::new(self.calls.begin(), self.metrics.clone());
+        Answer { answer: self.service.call(request), call: Some(call) }
+    }
+}
+
+pin_project! {
+    /// The answer to a call, which goes on being counted until its body has ended.
+    pub struct Answer<F> {
+        #[pin]
+        answer: F,
+        // Gone with the answer.
+        call: Option<OpenCall>,
+    }
+}
+
+impl<F: Future<Output = Result<Response, Infallible>>> Future for Answer<F> {
+    type Output = Result<Response, Infallible>;
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = self.project();
+        let response = ready!(this.answer.poll(cx))?;
+        let Some(mut call) = this.call.take() else { return Poll::Ready(Ok(response)) };
+        // An answer that is all trailers has its status among the headers.
+        if let Some(status) = Status::from_header_map(response.headers()) {
+            call.code = status.code();
+        }
+        Poll::Ready(Ok(response.map(|body| Body::new(CountedBody { body, call }))))
     }
 }
 
