@@ -9,7 +9,8 @@ use epp::cli::{self, Command, Exit};
 use epp::server::{Shutdown, Stage};
 use epp::telemetry::logging;
 
-#[cfg(target_env = "musl")]
+/// glibc's allocator gives the memory of a large body back to the system and takes it again for the
+/// next one; musl's takes one lock for all threads.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
