@@ -3,6 +3,7 @@
 
 use super::{Build, Capabilities, PluginType, parameters};
 use crate::scheduling::{Candidate, Cycle, DataKey, PrefixMatch, Scorer, TokenLoad};
+use crate::scrape_config::Needs;
 
 pub(super) const TYPE: PluginType =
     PluginType { name: "expected-delay-scorer", aliases: &[], build };
@@ -24,6 +25,14 @@ const CONTEXT_TOKEN_PER_STEP: f64 = 0.0007;
 /// prompts wait for another reason, for a place in a full batch or for memory, it is what makes
 /// their number count.
 const PROMPT_OVERHEAD: f64 = 200.0;
+/// What a copy of something that another endpoint holds already costs beside being computed, as a
+/// multiple of that, where it fills the whole cache; in proportion where it fills less. At a
+/// twentieth of the cache it counts twice. Found on one half of the traces and judged on the other
+/// (docs/performance.md); 10 and 40 do little worse.
+const DEFAULT_COPY_WEIGHT: f64 = 20.0;
+/// Tokens in the cache of an endpoint that does not tell: as many as the reference takes an
+/// endpoint's index to hold that does not, 31,250 blocks of 16 tokens.
+const ASSUMED_CACHE: f64 = 500_000.0;
 /// A prompt that is cached as a whole still has its last block computed, so nothing is for free
 /// and nothing is infinitely better.
 const LEAST: f64 = 16.0;
@@ -31,6 +40,8 @@ const LEAST: f64 = 16.0;
 #[derive(Debug)]
 struct ExpectedDelayScorer {
     load: DataKey<TokenLoad>,
+    prefix: DataKey<PrefixMatch>,
+    copy_weight: f64,
     stream_delay_weight: f64,
     answer_tokens: f64,
 }
@@ -38,19 +49,27 @@ struct ExpectedDelayScorer {
 fn build(build: Build<'_, '_>) -> Capabilities {
     let mut p = build.parameters;
     // The producer of what is in flight reads it; without one every prompt looks uncached.
-    build.dependencies.read::<PrefixMatch>(parameters::prefix_producer(&mut p));
+    let prefix = build.dependencies.read(parameters::prefix_producer(&mut p));
     let load = build.dependencies.read(parameters::in_flight_producer(&mut p));
-    let weight = p.float("streamDelayWeight").unwrap_or(DEFAULT_STREAM_DELAY_WEIGHT);
-    if weight < 0.0 {
-        p.error("streamDelayWeight", format!("must not be negative, found {weight}"));
-    }
+    let mut weight = |name, default| {
+        let weight = p.float(name).unwrap_or(default);
+        if weight < 0.0 {
+            p.error(name, format!("must not be negative, found {weight}"));
+        }
+        weight
+    };
+    let stream_delay_weight = weight("streamDelayWeight", DEFAULT_STREAM_DELAY_WEIGHT);
+    let copy_weight = weight("copyWeight", DEFAULT_COPY_WEIGHT);
     let answer = parameters::positive_u32(&mut p, "answerTokens", DEFAULT_ANSWER_TOKENS);
     p.finish();
     Capabilities::scorer(ExpectedDelayScorer {
         load,
-        stream_delay_weight: weight,
+        prefix,
+        copy_weight,
+        stream_delay_weight,
         answer_tokens: f64::from(answer),
     })
+    .reading(Needs { cache: true, ..Needs::default() })
 }
 
 impl ExpectedDelayScorer {
@@ -82,6 +101,21 @@ impl ExpectedDelayScorer {
         let streams = own * (n - waiting).max(0.0) + self.answer_tokens * step;
         (queued + own + self.stream_delay_weight * streams) / candidate.speed
     }
+
+    /// What it costs those that come later that `candidate` would compute `copied` tokens which
+    /// another endpoint holds: `k * copied * copied / cache`, in tokens, where `cache` is what
+    /// its cache holds.
+    ///
+    /// The copy takes the place of other prefixes, which will be computed anew when they are asked
+    /// for: the more of them the larger its share of the cache, and each a token for a token.
+    /// Small copies are good to have, since a prefix that many ask for is best held everywhere; a
+    /// long conversation belongs to one endpoint, and moving it sets others in motion.
+    fn displacement(&self, candidate: &Candidate<'_>, copied: f64) -> f64 {
+        let signals = &candidate.signals;
+        let told = f64::from(signals.num_blocks) * f64::from(signals.block_size);
+        let cache = if told > 0.0 { told } else { ASSUMED_CACHE };
+        self.copy_weight * copied * copied / cache
+    }
 }
 
 impl Scorer for ExpectedDelayScorer {
@@ -90,9 +124,17 @@ impl Scorer for ExpectedDelayScorer {
     fn score(&self, cycle: &Cycle<'_>, candidates: &[u32], scores: &mut [f64]) {
         let load = cycle.data.get(self.load);
         let prompt = load.map_or(0, |load| load.prompt) as f64;
+        let found = cycle.data.get(self.prefix);
+        let held = |c: u32| {
+            found.map_or(0, |f| u64::from(f.blocks(c)) * u64::from(f.block_tokens())) as f64
+        };
+        let most = candidates.iter().map(|&c| held(c)).fold(0.0, f64::max);
         for (score, &c) in scores.iter_mut().zip(candidates) {
             let own = f64::from(load.map_or(0, |load| load.uncached(c)));
-            *score = self.delay(&cycle.candidates[c as usize], own, prompt) + LEAST;
+            let candidate = &cycle.candidates[c as usize];
+            let copied = most - held(c);
+            *score =
+                self.delay(candidate, own, prompt) + self.displacement(candidate, copied) + LEAST;
         }
         let least = scores.iter().copied().fold(f64::INFINITY, f64::min);
         scores.iter_mut().for_each(|score| *score = least / *score);

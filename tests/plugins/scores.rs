@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use epp::endpoints::{Endpoint, Reservation, ReservationTerms};
+use epp::endpoints::{Endpoint, Reservation, ReservationTerms, SignalValues};
 
 use crate::rig::*;
 
@@ -215,7 +215,9 @@ fn expected_delay_knows_what_is_cached() {
     let rig = Rig::new(&[("expected-delay-scorer", "", 1.0)]);
     let request = prompt(&tokens(1, 1024));
     rig.send_to(&request, &all[1]);
-    assert_scores(&rig.scores(&request, &all), &[16.0 / 1040.0, 1.0]);
+    // 1,024 tokens anew, and what their copy displaces in a cache of 500,000.
+    let copy = 20.0 * 1024.0 * 1024.0 / 500_000.0;
+    assert_scores(&rig.scores(&request, &all), &[16.0 / (1040.0 + copy), 1.0]);
     // It stays with its prefix until more waits there than it would have to compute elsewhere.
     let picked = |rig: &Rig| rig.send(&request, &all).endpoints()[0].spec.name.clone();
     let held = reserve(all[1].clone(), 700);
@@ -223,6 +225,40 @@ fn expected_delay_knows_what_is_cached() {
     let more = reserve(all[1].clone(), 700);
     assert_eq!(picked(&rig), all[0].spec.name);
     drop((held, more));
+}
+
+#[test]
+fn expected_delay_moves_small_prefixes_and_leaves_long_ones() {
+    // (tokens of the prompt, blocks of 16 tokens in each cache, parameters, what has to wait at
+    // the endpoint that holds it before it is better computed elsewhere). A prompt that waits
+    // counts 200 tokens beside its own.
+    let cases = [
+        (1_024, 25_000, "", 1_024.0 + 20.0 * 1_024.0 * 1_024.0 / 400_000.0),
+        (32_768, 25_000, "", 32_768.0 + 20.0 * 32_768.0 * 32_768.0 / 400_000.0),
+        (32_768, 100_000, "", 32_768.0 + 20.0 * 32_768.0 * 32_768.0 / 1_600_000.0),
+        (32_768, 25_000, "copyWeight: 1", 32_768.0 + 32_768.0 * 32_768.0 / 400_000.0),
+        (32_768, 25_000, "copyWeight: 0", 32_768.0),
+        (32_768, 0, "", 32_768.0 + 20.0 * 32_768.0 * 32_768.0 / 500_000.0),
+    ];
+    for (count, num_blocks, parameters, worth) in cases {
+        let block_size = if num_blocks > 0 { 16 } else { 0 };
+        let signals = SignalValues { num_blocks, block_size, ..SignalValues::default() };
+        let all: Vec<_> = (0..2).map(|n| worker(n, &[], signals)).collect();
+        let parameters = format!("{{streamDelayWeight: 0{}}}", joined(parameters));
+        let rig = Rig::new(&[("expected-delay-scorer", &parameters, 1.0)]);
+        let request = prompt(&tokens(1, count));
+        rig.send_to(&request, &all[1]);
+        for (waiting, expected) in [(worth - 250.0, 1), (worth - 150.0, 0)] {
+            let held = reserve(all[1].clone(), waiting as u32);
+            let decision = rig.send(&request, &all);
+            assert_eq!(target(&decision, &all), expected, "{count} {num_blocks} {parameters}");
+        }
+    }
+}
+
+/// One more parameter behind others.
+fn joined(parameter: &str) -> String {
+    if parameter.is_empty() { String::new() } else { format!(", {parameter}") }
 }
 
 #[test]
