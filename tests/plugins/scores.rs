@@ -249,7 +249,7 @@ fn expected_delay_moves_small_prefixes_and_leaves_long_ones() {
         let request = prompt(&tokens(1, count));
         rig.send_to(&request, &all[1]);
         for (waiting, expected) in [(worth - 250.0, 1), (worth - 150.0, 0)] {
-            let held = reserve(all[1].clone(), waiting as u32);
+            let _held = reserve(all[1].clone(), waiting as u32);
             let decision = rig.send(&request, &all);
             assert_eq!(target(&decision, &all), expected, "{count} {num_blocks} {parameters}");
         }
