@@ -35,6 +35,7 @@ static ALLOCATOR: Counting = Counting;
 
 fn spec(n: usize) -> EndpointSpec {
     EndpointSpec {
+        placement: Default::default(),
         namespace: "default".into(),
         name: format!("w{n}"),
         pod_name: format!("w{n}"),

@@ -47,6 +47,7 @@ schedulingProfiles:
 fn workers(count: usize, ids: &PoolIds) -> Vec<Arc<Endpoint>> {
     let one = |n: usize| {
         let spec = EndpointSpec {
+            placement: Default::default(),
             namespace: "default".into(),
             name: format!("w{n}"),
             pod_name: format!("w{n}"),

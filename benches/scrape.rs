@@ -157,6 +157,7 @@ impl Workers {
 fn endpoint(address: &SocketAddr) -> EndpointSpec {
     let name = address.to_string();
     EndpointSpec {
+        placement: Default::default(),
         namespace: "default".into(),
         pod_name: name.clone(),
         name,

@@ -11,6 +11,7 @@ use epp::telemetry::{Completion, Metrics};
 fn metrics(c: &mut Criterion) {
     let metrics = Metrics::new().expect("metrics have distinct names");
     let endpoint = EndpointSpec {
+        placement: Default::default(),
         namespace: "default".into(),
         name: "worker-rank-0".into(),
         pod_name: "worker".into(),

@@ -7,7 +7,7 @@ use std::fmt;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::endpoints::Labels;
+use crate::endpoints::{Labels, Scalar, ServedModels, StateSlot};
 
 /// Plain or encrypted scraping.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -225,6 +225,36 @@ pub struct EngineMap {
     pub block_size: Option<MetricSpec>,
     /// The number of blocks as a value of its own.
     pub num_blocks: Option<MetricSpec>,
+    /// Numbers that are read for whoever knows their names.
+    pub custom: Vec<CustomMetric>,
+}
+
+/// A metric that is no signal, and where its value is kept of each endpoint.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CustomMetric {
+    pub spec: MetricSpec,
+    pub slot: StateSlot<Scalar>,
+}
+
+/// A page that is asked for beside the metrics: what it is of, and how it is asked for.
+#[derive(Clone, Debug)]
+pub struct PageScrape {
+    /// Type of the data source, and of what reads its pages; for counters and messages.
+    pub source: &'static str,
+    pub extractor: &'static str,
+    pub scrape: ScrapeConfig,
+    /// The node is asked, where its address is known, and not the worker.
+    pub at_node: bool,
+    pub content: PageContent,
+}
+
+/// What a page is read for, and where that is kept of each endpoint.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PageContent {
+    /// A DCGM exporter's metrics: how busy the worker's busiest GPU is, 0 to 1.
+    GpuUtilization(StateSlot<Scalar>),
+    /// The answer to `/v1/models`.
+    Models(StateSlot<ServedModels>),
 }
 
 /// What a worker is taken for when nothing is known of its engine.
@@ -240,6 +270,7 @@ static UNKNOWN: EngineMap = EngineMap {
     num_blocks_label: None,
     block_size: None,
     num_blocks: None,
+    custom: Vec::new(),
 };
 
 /// The engines known, and how a worker says which one it runs.

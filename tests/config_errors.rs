@@ -121,12 +121,12 @@ fn plugins_and_references() {
             ],
         ),
         (
-            "plugins:\n- type: dcgm-data-source\n- type: k8s-notification-source",
+            "plugins:\n- type: multicluster-queue-scorer\n- type: multicluster-file-discovery",
             &[
-                "f:4:9: plugins[0].type: plugin type 'dcgm-data-source' of the reference is not \
-                 available in this version",
-                "f:5:9: plugins[1].type: plugin type 'k8s-notification-source' of the reference is \
-                 not available in this version",
+                "f:4:9: plugins[0].type: plugin type 'multicluster-queue-scorer' of the reference \
+                 is not available in this version",
+                "f:5:9: plugins[1].type: plugin type 'multicluster-file-discovery' of the \
+                 reference is not available in this version",
             ],
         ),
         // Names of types are for defaults.
@@ -287,10 +287,12 @@ fn producers() {
         // The producer exists in the reference: its absence is reported once.
         (
             "plugins:\n- type: prefix-cache-scorer\n  parameters:\n    \
-             prefixMatchInfoProducerName: burst-prefix-cache-producer\n\
-             - type: burst-prefix-cache-producer",
-            &["f:7:9: plugins[1].type: plugin type 'burst-prefix-cache-producer' of the \
-               reference is not available in this version"],
+             prefixMatchInfoProducerName: multicluster-approx-prefix-cache-producer\n\
+             - type: multicluster-approx-prefix-cache-producer",
+            &[
+                "f:7:9: plugins[1].type: plugin type 'multicluster-approx-prefix-cache-producer' of \
+               the reference is not available in this version",
+            ],
         ),
     ]);
 }
@@ -446,12 +448,13 @@ fn parsers() {
         ),
         (
             "plugins:\n- type: queue-scorer\nrequestHandler:\n  parsers:\n  - pluginRef: opnai-parser\n  \
-             - pluginRef: dcgm-extractor\n  - pluginRef: queue-scorer",
+             - pluginRef: multicluster-metrics-extractor\n  - pluginRef: queue-scorer",
             &[
                 "f:7:16: requestHandler.parsers[0].pluginRef: no parser is called 'opnai-parser'; \
                  did you mean 'openai-parser'?",
                 "f:8:16: requestHandler.parsers[1].pluginRef: plugin type \
-                 'dcgm-extractor' of the reference is not available in this version",
+                 'multicluster-metrics-extractor' of the reference is not available in this \
+                 version",
                 "f:9:16: requestHandler.parsers[2].pluginRef: plugin 'queue-scorer' of type \
                  'queue-scorer' is not a parser",
             ],
@@ -466,6 +469,41 @@ fn parsers() {
 #[test]
 fn data_layer() {
     check_bodies(&[
+        // Other pages than metrics.
+        (
+            "plugins:\n- {type: models-data-source, parameters: {port: 1}}\n\
+             - type: models-data-extractor\n- type: core-metrics-extractor\ndataLayer:\n  sources:\n  \
+             - pluginRef: models-data-source\n    extractors: [{pluginRef: core-metrics-extractor}]",
+            &[
+                "f:4:43: plugins[0].parameters.port: unknown field 'port'; known here: scheme, path, \
+                 insecureSkipVerify, caCertPath, clientCertPath, clientKeyPath, interval",
+                "f:5:9: warning: plugins[1]: plugin 'models-data-extractor' has no effect: no data \
+                 source names it",
+                "f:10:30: dataLayer.sources[0].extractors[0].pluginRef: plugin \
+                 'core-metrics-extractor' of type 'core-metrics-extractor' is not a reader of \
+                 what this source asks for",
+            ],
+        ),
+        (
+            "plugins:\n- type: models-data-source\ndataLayer:\n  sources:\n  \
+             - pluginRef: models-data-source",
+            &[
+                "f:7:16: warning: dataLayer.sources[0].pluginRef: has no effect: no extractor reads \
+               what it asks for",
+            ],
+        ),
+        (
+            "plugins:\n- {type: k8s-notification-source, parameters: {version: v1}}\n\
+             - {type: k8s-notification-source, name: b, parameters: {version: v1, kind: Node}}",
+            &[
+                "f:4:47: plugins[0].parameters.kind: is required: which objects are meant",
+                "f:4:10: warning: plugins[0]: plugin 'k8s-notification-source' has no effect: nothing \
+                 refers to it",
+                "f:5:41: warning: plugins[1]: plugin 'b' has no effect: nothing refers to it",
+                "f:5:70: warning: plugins[1].parameters.kind: no plugin listens to objects of this \
+                 kind: nothing is watched",
+            ],
+        ),
         ("data: {sources: []}", &["f:3:1: warning: data: is the old name of dataLayer"]),
         (
             "data: {sources: []}\ndataLayer: {sources: []}",
@@ -531,8 +569,6 @@ fn data_layer() {
                  did you mean 'vllm'?",
                 "f:8:40: plugins[0].parameters.engineConfigs[0].queuedRequestsSpec: 'a b' is not a \
                  metric name",
-                "f:8:47: warning: plugins[0].parameters.engineConfigs[0].customMetrics: is not \
-                 collected: no plugin of this version reads it",
                 "f:9:13: plugins[0].parameters.engineConfigs[1].name: 'default' is reserved; use \
                  the engine's name and defaultEngine",
                 "f:10:13: plugins[0].parameters.engineConfigs[2].name: engine 'mine' is configured \

@@ -129,6 +129,7 @@ schedulingProfiles:
 fn house(endpoints: usize, good: bool, admission: Option<Arc<dyn Admission>>) -> House {
     let pool = Arc::new(Pool::new());
     let spec = |n: usize| EndpointSpec {
+        placement: Default::default(),
         namespace: "default".into(),
         name: format!("w{n}"),
         pod_name: format!("w{n}"),

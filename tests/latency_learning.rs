@@ -61,6 +61,7 @@ struct House {
 fn house() -> House {
     let pool = Arc::new(Pool::new());
     let spec = |n: u16| EndpointSpec {
+        placement: Default::default(),
         namespace: "default".into(),
         name: format!("w{n}"),
         pod_name: format!("w{n}"),

@@ -88,6 +88,7 @@ impl Picker {
             load("test", Some(&yaml), &LoadOptions::default(), pool.ids());
         let pipeline = pipeline.unwrap_or_else(|| panic!("{yaml}\n{diagnostics}"));
         let spec = |n: u8| EndpointSpec {
+            placement: Default::default(),
             namespace: "default".into(),
             name: format!("w{n}"),
             pod_name: format!("w{n}"),

@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use epp::endpoints::{EndpointSpec, Pool, SignalValues};
 use epp::telemetry::{
-    Completion, EndpointScrapeErrors, HealthReading, MeanAndDeviation, Metrics, PoolReading,
-    PoolSource, ScrapeErrors,
+    Completion, EndpointScrapeErrors, HealthReading, MeanAndDeviation, Metrics, PageScrapeErrors,
+    PoolReading, PoolSource, ScrapeErrors,
 };
 
 fn endpoint(name: &str, namespace: &str) -> EndpointSpec {
     EndpointSpec {
+        placement: Default::default(),
         namespace: namespace.into(),
         name: name.into(),
         pod_name: "w".into(),
@@ -274,7 +275,10 @@ fn the_pool_is_read_at_scrape_time() {
             scrape_errors: Box::new(|| {
                 let (name, namespace) = ("w-rank-0".to_owned(), "ns".to_owned());
                 let one = EndpointScrapeErrors { name, namespace, poll: 3, extract: 2 };
-                ScrapeErrors { poll: 4, extract: 5, endpoints: vec![one] }
+                let source = "dcgm-data-source";
+                let page =
+                    PageScrapeErrors { source, extractor: "dcgm-extractor", poll: 6, extract: 7 };
+                ScrapeErrors { poll: 4, extract: 5, endpoints: vec![one], pages: vec![page] }
             }),
             health: Some(Box::new(|_| HealthReading { is_out: true, ejections: 3, returns: 2 })),
         })
@@ -300,13 +304,26 @@ fn the_pool_is_read_at_scrape_time() {
             r#"{model_server_endpoint="w-rank-0",name="llama"} 9"#,
         ),
         ("inference_pool_per_pod_queue_size", r#"{model_server_pod="w-rank-0",name="llama"} 9"#),
-        ("llm_d_epp_datalayer_poll_errors_total", r#"{source_type="metrics-data-source"} 4"#),
-        (
-            "llm_d_inference_scheduler_datalayer_extract_errors_total",
-            r#"{extractor_type="core-metrics-extractor",source_type="metrics-data-source"} 5"#,
-        ),
     ] {
         assert_eq!(one(&metrics, name), format!("{name}{rest}"));
+    }
+    let by_source = [
+        (
+            "llm_d_epp_datalayer_poll_errors_total",
+            [r#"{source_type="dcgm-data-source"} 6"#, r#"{source_type="metrics-data-source"} 4"#],
+        ),
+        (
+            "llm_d_inference_scheduler_datalayer_extract_errors_total",
+            [
+                r#"{extractor_type="core-metrics-extractor",source_type="metrics-data-source"} 5"#,
+                r#"{extractor_type="dcgm-extractor",source_type="dcgm-data-source"} 7"#,
+            ],
+        ),
+    ];
+    for (name, rest) in by_source {
+        let mut found = samples(&metrics, name);
+        found.sort();
+        assert_eq!(found, rest.map(|rest| format!("{name}{rest}")));
     }
     let name = "llm_d_epp_endpoint_scrape_errors_total";
     let of = |stage: &str, n: u32| {

@@ -12,7 +12,8 @@ use crate::api::Parsers;
 use crate::cli::{Exit, Options};
 use crate::clock;
 use crate::datalayer::{
-    DataLayer, EndpointErrors, ScrapeCounters, ScrapeListener, Settings, pool_averages,
+    DataLayer, EndpointErrors, PageSettings, ScrapeCounters, ScrapeListener, Settings,
+    pool_averages,
 };
 use crate::endpoints::Pool;
 use crate::exchange::{
@@ -26,10 +27,11 @@ use crate::objectives::Objectives;
 use crate::plugins::Outside;
 use crate::rendering::RenderClient;
 use crate::scheduling::{DebugState, DecisionOptions, EndpointHook, Lifecycle, Runtime};
+use crate::scrape_config::PageScrape;
 use crate::server::{Admin, MetricsAuth, Readiness};
 use crate::telemetry::{
     AccessLog, DecisionLog, EndpointScrapeErrors, HealthLog, HealthReader, HealthReading,
-    MeanAndDeviation, Metrics, PoolReading, PoolSource, ScrapeErrors,
+    MeanAndDeviation, Metrics, PageScrapeErrors, PoolReading, PoolSource, ScrapeErrors,
 };
 
 /// One pool at work; it ends when dropped.
@@ -66,10 +68,13 @@ impl PoolRuntime {
             Arc::new(HealthWatch::new(policy, pool.clone(), has_metrics, Arc::new(HealthLog)))
         });
         let counters = Arc::new(ScrapeCounters::default());
-        let metrics = metrics(options, workers.pool_name(), &pool, &counters, health.as_ref())?;
+        let pages: Vec<PageSettings> = pipeline.pages.iter().cloned().map(page_settings).collect();
+        let pool_name = workers.pool_name();
+        let metrics = metrics(options, pool_name, &pool, (&counters, &pages), health.as_ref())?;
         let queueing = Queueing::new(options, &pipeline, &pool, workers.pool_name(), &metrics)?;
         let listener = on_scrape(health.clone(), queueing.on_reading());
-        let data_layer = start_data_layer(options, &pipeline, &pool, &counters, listener)?;
+        let scraping = (counters, pages);
+        let data_layer = start_data_layer(options, &pipeline, &pool, scraping, listener)?;
         let tell = Arc::downgrade(&metrics);
         objectives.on_models(move |names| {
             if let Some(metrics) = tell.upgrade() {
@@ -242,18 +247,35 @@ fn start_data_layer(
     options: &Options,
     pipeline: &Pipeline,
     pool: &Pool,
-    counters: &Arc<ScrapeCounters>,
+    (counters, pages): (Arc<ScrapeCounters>, Vec<PageSettings>),
     listener: Option<ScrapeListener>,
 ) -> Result<Option<DataLayer>, Exit> {
-    let Some(scrape) = pipeline.scrape.clone() else { return Ok(None) };
-    let settings = Settings {
+    let settings = pipeline.scrape.clone().map(|scrape| Settings {
         scrape,
         engines: pipeline.engines.clone(),
         tick: options.scrape_interval,
         needs: pipeline.needs,
         listener,
-    };
-    DataLayer::start(pool, settings, counters.clone()).map(Some).map_err(|e| refused(2, e))
+    });
+    let tick = options.scrape_interval;
+    DataLayer::start_with_pages(pool, settings, counters, pages, tick)
+        .map(Some)
+        .map_err(|e| refused(2, e))
+}
+
+/// Each kind of page has counters of its own.
+fn page_settings(page: PageScrape) -> PageSettings {
+    PageSettings { page, counters: Arc::default() }
+}
+
+fn of_page(settings: &PageSettings) -> PageScrapeErrors {
+    let PageSettings { page, counters } = settings;
+    PageScrapeErrors {
+        source: page.source,
+        extractor: page.extractor,
+        poll: counters.poll_errors.load(Ordering::Relaxed),
+        extract: counters.extract_errors.load(Ordering::Relaxed),
+    }
 }
 
 fn of_endpoint(errors: &EndpointErrors) -> EndpointScrapeErrors {
@@ -269,12 +291,12 @@ fn metrics(
     options: &Options,
     pool_name: String,
     pool: &Arc<Pool>,
-    counters: &Arc<ScrapeCounters>,
+    (counters, pages): (&Arc<ScrapeCounters>, &[PageSettings]),
     health: Option<&Arc<HealthWatch>>,
 ) -> Result<Arc<Metrics>, Exit> {
     let metrics = Arc::new(Metrics::new().map_err(|e| refused(1, e))?);
     let staleness = options.staleness;
-    let (read, errors) = (pool.clone(), counters.clone());
+    let (read, errors, pages) = (pool.clone(), counters.clone(), pages.to_vec());
     let source = PoolSource {
         name: pool_name,
         pool: pool.clone(),
@@ -296,6 +318,7 @@ fn metrics(
             poll: errors.poll_errors.load(Ordering::Relaxed),
             extract: errors.extract_errors.load(Ordering::Relaxed),
             endpoints: errors.by_endpoint().iter().map(|one| of_endpoint(one)).collect(),
+            pages: pages.iter().map(of_page).collect(),
         }),
         health: health.cloned().map(|watch| -> HealthReader {
             Box::new(move |endpoint| {

@@ -93,6 +93,7 @@ mod tests {
 
     fn pool(endpoints: u32) -> Pool {
         let spec = |i: u32| EndpointSpec {
+            placement: Default::default(),
             namespace: "ns".into(),
             name: format!("w{i:05}"),
             pod_name: format!("w{i:05}"),

@@ -7,14 +7,19 @@
 use std::fmt;
 
 use super::exposition::{Family, FamilyName, Labels, Sample};
+use super::models;
 use crate::clock::Timestamp;
-use crate::endpoints::{LoraSignals, Signals};
+use crate::endpoints::{
+    Endpoint, LoraSignals, Scalar, ServedModel, ServedModels, Signals, StateSlot,
+};
 use crate::scrape_config::{EngineMap, MetricSpec, Needs};
 
-/// What to read from the workers of one engine.
+/// What to read from the workers of one engine, or from one other page.
 #[derive(Debug, Default)]
 pub struct Plan {
     wants: Vec<Want>,
+    /// The page is a list of models and no exposition.
+    models: Option<StateSlot<ServedModels>>,
 }
 
 #[derive(Debug)]
@@ -43,12 +48,18 @@ enum Signal {
     },
     BlockSize,
     NumBlocks,
+    Custom(StateSlot<Scalar>),
+    /// The largest value of all series that are this pod's, in percent.
+    GpuUtilization {
+        pod: String,
+        slot: StateSlot<Scalar>,
+    },
 }
 
 impl Signal {
     /// True for what changes from moment to moment, false for what a worker settles at start.
     fn is_live(&self) -> bool {
-        matches!(self, Signal::Waiting | Signal::Running | Signal::KvUsage | Signal::Lora)
+        !matches!(self, Signal::CacheInfo { .. } | Signal::BlockSize | Signal::NumBlocks)
     }
 
     /// True for what a worker may leave out: engines without adapters expose none.
@@ -56,6 +67,11 @@ impl Signal {
         matches!(self, Signal::Lora)
     }
 }
+
+/// The family of a DCGM exporter that is read, and the label that says whose GPU a series is of
+/// (`dcgm-extractor` of llm-d-router main at ebab6879).
+const GPU_UTILIZATION: &str = "DCGM_FI_DEV_GPU_UTIL";
+const POD_LABEL: &str = "pod";
 
 /// Where one worker's families were found last; makes the next reading short.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -94,6 +110,9 @@ pub struct Reading {
     pub lora: Option<LoraSignals>,
     pub block_size: Option<u32>,
     pub num_blocks: Option<u32>,
+    /// Numbers that are no signals, and where they are kept.
+    pub scalars: Vec<(StateSlot<Scalar>, f64)>,
+    pub models: Option<(StateSlot<ServedModels>, Vec<ServedModel>)>,
     pub problems: Vec<Problem>,
 }
 
@@ -118,6 +137,8 @@ pub enum ProblemKind {
     BadValue,
     /// A label that must be a count is something else.
     BadLabel,
+    /// Not the answer to `/v1/models`.
+    NotModels,
 }
 
 impl fmt::Display for ProblemKind {
@@ -129,6 +150,7 @@ impl fmt::Display for ProblemKind {
             ProblemKind::Malformed => "has a malformed line",
             ProblemKind::BadValue => "has a value that is not a number from 0 up",
             ProblemKind::BadLabel => "has a cache label that is not a count",
+            ProblemKind::NotModels => "is no list of models",
         })
     }
 }
@@ -148,6 +170,7 @@ impl Plan {
             num_blocks_label,
             block_size,
             num_blocks,
+            custom,
         } = map;
         let info = Signal::CacheInfo {
             block_size_label: block_size_label.clone(),
@@ -167,12 +190,29 @@ impl Plan {
             signal,
             sources: specs.into_iter().flatten().map(Source::new).collect(),
         });
-        Self { wants: wants.filter(|want| !want.sources.is_empty()).collect() }
+        let custom = custom.iter().map(|metric| Want {
+            signal: Signal::Custom(metric.slot),
+            sources: vec![Source::new(&metric.spec)],
+        });
+        let wants = wants.filter(|want| !want.sources.is_empty()).chain(custom).collect();
+        Self { wants, models: None }
+    }
+
+    /// How busy the GPUs of `pod` are, from a DCGM exporter's page.
+    pub fn gpu_utilization(pod: &str, slot: StateSlot<Scalar>) -> Self {
+        let spec = MetricSpec { name: GPU_UTILIZATION.to_owned(), labels: Vec::new() };
+        let signal = Signal::GpuUtilization { pod: pod.to_owned(), slot };
+        Self { wants: vec![Want { signal, sources: vec![Source::new(&spec)] }], models: None }
+    }
+
+    /// The models that the answer to `/v1/models` lists.
+    pub fn models(slot: StateSlot<ServedModels>) -> Self {
+        Self { wants: Vec::new(), models: Some(slot) }
     }
 
     /// True where there is nothing to read.
     pub fn is_empty(&self) -> bool {
-        self.wants.is_empty()
+        self.wants.is_empty() && self.models.is_none()
     }
 
     /// Reads the whole text and notes in `layout` where things are.
@@ -180,6 +220,13 @@ impl Plan {
         let mut reading = Reading::default();
         layout.places.resize(self.wants.len(), None);
         layout.prefix = 0;
+        if let Some(slot) = self.models {
+            match models::read(text) {
+                Some(models) => reading.models = Some((slot, models)),
+                None => reading.problems.push(Problem { want: 0, kind: ProblemKind::NotModels }),
+            }
+            return reading;
+        }
         for (index, want) in self.wants.iter().enumerate() {
             let place = &mut layout.places[index];
             let found = want.find(text, *place);
@@ -220,9 +267,10 @@ impl Plan {
 
     /// What could not be read, for a person.
     pub fn describe(&self, reading: &Reading) -> String {
-        let problems = reading.problems.iter();
-        let problems =
-            problems.map(|p| format!("{} {}", self.wants[p.want].sources[0].spec, p.kind));
+        let problems = reading.problems.iter().map(|p| match self.wants.get(p.want) {
+            Some(want) => format!("{} {}", want.sources[0].spec, p.kind),
+            None => format!("the answer {}", p.kind),
+        });
         problems.collect::<Vec<_>>().join("; ")
     }
 
@@ -306,6 +354,19 @@ impl Want {
             Signal::KvUsage => {
                 reading.kv_usage = Some(valid(source.newest(family)?.value)?.min(1.0))
             }
+            Signal::Custom(slot) => {
+                let value = source.newest(family)?.value;
+                let value = Some(value).filter(|v| v.is_finite()).ok_or(ProblemKind::BadValue)?;
+                reading.scalars.push((*slot, value));
+            }
+            Signal::GpuUtilization { pod, slot } => {
+                // A series without the label is of an exporter that serves this pod alone.
+                let is_ours =
+                    |s: &Sample<'_>| s.labels.get(POD_LABEL).is_none_or(|label| label == *pod);
+                let ours = source.matching(family).filter(|s| s.as_ref().map_or(true, is_ours));
+                let busiest = valid(best_by(ours, |sample| sample.value)?.value)?;
+                reading.scalars.push((*slot, busiest / 100.0));
+            }
             Signal::BlockSize => reading.block_size = Some(count(source.newest(family)?.value)?),
             Signal::NumBlocks => reading.num_blocks = Some(count(source.newest(family)?.value)?),
             Signal::Lora => {
@@ -374,11 +435,13 @@ impl Reading {
             && self.kv_usage.is_none()
             && self.lora.is_none()
             && self.block_size.is_none()
-            && self.num_blocks.is_none();
+            && self.num_blocks.is_none()
+            && self.scalars.is_empty()
+            && self.models.is_none();
         has_nothing && !self.problems.is_empty()
     }
 
-    /// Stores what could be read, and starts the values' age anew, unless nothing could be.
+    /// Stores what could be read, and starts the signals' age anew, unless nothing could be.
     pub fn store(self, signals: &Signals, now: Timestamp) {
         if self.is_failure() {
             return;
@@ -393,6 +456,20 @@ impl Reading {
         signals.store(values);
         if self.lora.is_some() {
             signals.store_lora(self.lora);
+        }
+    }
+
+    /// Stores what is no signal, each where it is kept.
+    pub fn store_beside(&mut self, endpoint: &Endpoint) {
+        for (slot, value) in self.scalars.drain(..) {
+            if let Some(scalar) = endpoint.state.get_or_init(slot, Scalar::default) {
+                scalar.set(value);
+            }
+        }
+        if let Some((slot, models)) = self.models.take()
+            && let Some(served) = endpoint.state.get_or_init(slot, ServedModels::default)
+        {
+            served.store(models);
         }
     }
 }

@@ -4,7 +4,8 @@
 //! that takes them through their polls: a request over a [`connection`] that stays open, the
 //! answer read by [`http`] only as far as it is needed, the wanted families found by
 //! [`exposition`] and turned by [`extract`] into the endpoint's signals.
-//! [`crate::scrape_config`] says which families those are.
+//! [`crate::scrape_config`] says which families those are, and which other pages are asked for in
+//! the same way, such as the [`models`] that a worker serves.
 //!
 //! A worker whose metrics are broken keeps its last values; it is their age that tells.
 
@@ -16,6 +17,7 @@ pub mod exposition;
 pub mod extract;
 mod health;
 pub mod http;
+pub mod models;
 mod scraper;
 mod tls;
 mod worker;
@@ -30,7 +32,7 @@ pub use counters::{EndpointErrors, ScrapeCounters};
 use crate::clock::Timestamp;
 use crate::endpoints::{Endpoint, Pool};
 use crate::health::Scrape;
-use crate::scrape_config::{EngineMaps, Needs, Scheme, ScrapeConfig};
+use crate::scrape_config::{EngineMaps, Needs, PageScrape, ScrapeConfig};
 use common::Common;
 use scraper::Command;
 
@@ -48,6 +50,13 @@ pub struct Settings {
     /// Where nothing is needed nothing is scraped.
     pub needs: Needs,
     pub listener: Option<ScrapeListener>,
+}
+
+/// A page asked for beside the metrics, and how that goes.
+#[derive(Clone, Debug)]
+pub struct PageSettings {
+    pub page: PageScrape,
+    pub counters: Arc<ScrapeCounters>,
 }
 
 /// Told how every scrape of an endpoint went.
@@ -104,23 +113,36 @@ impl DataLayer {
         settings: Settings,
         counters: Arc<ScrapeCounters>,
     ) -> Result<Self, StartError> {
-        let Settings { scrape, engines, tick, needs, listener } = settings;
-        if !needs.any() {
+        Self::start_with_pages(pool, Some(settings), counters, Vec::new(), MIN_TICK)
+    }
+
+    /// The same with other pages beside the metrics, or without metrics; `tick` is the time
+    /// between two scrapes where a page's settings give none.
+    ///
+    /// # Errors
+    /// As [`DataLayer::start`].
+    pub fn start_with_pages(
+        pool: &Pool,
+        settings: Option<Settings>,
+        counters: Arc<ScrapeCounters>,
+        pages: Vec<PageSettings>,
+        tick: Duration,
+    ) -> Result<Self, StartError> {
+        let mut commons = Vec::with_capacity(1 + pages.len());
+        if let Some(settings) = settings.filter(|settings| settings.needs.any()) {
+            let Settings { scrape, engines, tick, needs, listener } = settings;
+            commons.push(Common::signals(scrape, tick, (engines, needs), counters, listener)?);
+        }
+        for PageSettings { page, counters } in pages {
+            commons.push(Common::page(page, tick, counters)?);
+        }
+        if commons.is_empty() {
             return Ok(Self { running: None });
         }
-        if !scrape.path.starts_with('/') || !scrape.path.bytes().all(|b| b.is_ascii_graphic()) {
-            return Err(StartError::Path(scrape.path));
-        }
-        let tls = match scrape.scheme {
-            Scheme::Http => None,
-            Scheme::Https => Some(tls::client_config(&scrape)?),
-        };
-        let tick = scrape.interval.unwrap_or(tick).max(MIN_TICK);
-        let common = Common::new(scrape, tls, engines, needs, tick, counters, listener);
         let (sender, receiver) = mpsc::channel();
         let thread = std::thread::Builder::new()
             .name("scraper".into())
-            .spawn(move || scraper::run(&receiver, common))
+            .spawn(move || scraper::run(&receiver, commons))
             .map_err(|e| StartError::Thread(e.to_string()))?;
         let commands = sender.clone();
         // Once the thread has ended nobody listens, and the pool need not know.

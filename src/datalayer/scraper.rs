@@ -23,9 +23,11 @@ pub(super) enum Command {
 }
 
 /// Runs until told to stop.
-pub(super) fn run(commands: &Receiver<Command>, mut common: Common) {
+/// Every endpoint is asked for each of the pages that `commons` are of.
+pub(super) fn run(commands: &Receiver<Command>, mut commons: Vec<Common>) {
+    let tick = commons.iter().map(|common| common.tick).min().unwrap_or_default();
     // A tenth of the tick: late enough for a batch, early enough for the signals.
-    let pause = (common.tick / 10).clamp(Duration::from_millis(1), Duration::from_millis(5));
+    let pause = (tick / 10).clamp(Duration::from_millis(1), Duration::from_millis(5));
     let mut workers: Vec<Worker> = Vec::new();
     let mut phases = Phases::default();
     let mut wake_at = None;
@@ -39,12 +41,14 @@ pub(super) fn run(commands: &Receiver<Command>, mut common: Common) {
         loop {
             match command {
                 Ok(Command::Add(endpoint)) => {
-                    let due = now + phases.next(common.tick);
-                    workers.push(Worker::new(endpoint, &common, due));
+                    for (page, common) in commons.iter().enumerate() {
+                        let due = now + phases.next(common.tick);
+                        workers.push(Worker::new(endpoint.clone(), page, common, due));
+                    }
                 }
                 Ok(Command::Remove(endpoint)) => {
                     workers.retain(|w| !Arc::ptr_eq(&w.endpoint, &endpoint));
-                    common.counters.remove(&endpoint);
+                    commons.iter().for_each(|common| common.counters.remove(&endpoint));
                 }
                 Err(RecvTimeoutError::Timeout) => break,
                 Ok(Command::Stop) | Err(RecvTimeoutError::Disconnected) => return,
@@ -52,7 +56,9 @@ pub(super) fn run(commands: &Receiver<Command>, mut common: Common) {
             command = commands.recv_timeout(Duration::ZERO);
         }
         for worker in &mut workers {
-            worker.step(now, &mut common);
+            if let Some(common) = commons.get_mut(worker.page) {
+                worker.step(now, common);
+            }
         }
         wake_at = workers.iter().map(|w| w.next_step(now, pause)).min();
         // Wake-ups fall on multiples of the pause, so that what is due about then is done in one.

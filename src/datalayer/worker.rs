@@ -31,9 +31,12 @@ const READ_SIZE: usize = 64 << 10;
 /// One endpoint and how scraping it goes.
 pub(super) struct Worker {
     pub(super) endpoint: Arc<Endpoint>,
+    /// Index of the page that it is asked for.
+    pub(super) page: usize,
     errors: Arc<EndpointErrors>,
     address: SocketAddr,
     request: Box<[u8]>,
+    path: Box<str>,
     plan: Arc<Plan>,
     layout: Layout,
     connection: Option<Connection>,
@@ -107,22 +110,30 @@ impl PollError {
 }
 
 impl Worker {
-    pub(super) fn new(endpoint: Arc<Endpoint>, common: &Common, due: Timestamp) -> Self {
-        let address =
-            SocketAddr::new(endpoint.spec.ip, common.scrape.port.unwrap_or(endpoint.spec.port));
+    pub(super) fn new(
+        endpoint: Arc<Endpoint>,
+        page: usize,
+        common: &Common,
+        due: Timestamp,
+    ) -> Self {
+        let node = endpoint.spec.placement.node_ip.filter(|_| common.at_node);
+        let ip = node.unwrap_or(endpoint.spec.ip);
+        let address = SocketAddr::new(ip, common.scrape.port.unwrap_or(endpoint.spec.port));
         let request = format!(
             "GET {} HTTP/1.1\r\nHost: {address}\r\nUser-Agent: epp/{}\r\nAccept-Encoding: identity\r\n\
              Accept: text/plain;version=0.0.4;q=1,text/plain;q=0.5,*/*;q=0.1\r\n\r\n",
             common.scrape.path,
             env!("CARGO_PKG_VERSION"),
         );
-        let plan = common.plan(&endpoint);
+        let plan = common.plan(&endpoint, None);
         let errors = common.counters.add(&endpoint);
         Self {
             endpoint,
+            page,
             errors,
             address,
             request: request.into_bytes().into(),
+            path: common.scrape.path.as_str().into(),
             plan,
             layout: Layout::default(),
             connection: None,
@@ -168,7 +179,7 @@ impl Worker {
         let is_full_read_due = now >= self.full_read_due;
         if is_full_read_due {
             // Labels may have changed, and with them the engine.
-            let plan = common.plan(&self.endpoint);
+            let plan = common.plan(&self.endpoint, Some(&self.plan));
             if !Arc::ptr_eq(&plan, &self.plan) {
                 self.plan = plan;
                 self.layout = Layout::default();
@@ -228,7 +239,7 @@ impl Worker {
         }
     }
 
-    fn succeeded(&mut self, reading: Reading, now: Timestamp, common: &mut Common) {
+    fn succeeded(&mut self, mut reading: Reading, now: Timestamp, common: &mut Common) {
         let was_full = !self.poll.take().is_some_and(|poll| poll.prefix_only);
         self.release_buffer(common, true);
         if was_full {
@@ -244,12 +255,15 @@ impl Worker {
         }
         let condition = if problems > 0 { Condition::Partial } else { Condition::Good };
         self.tell(condition, now, |plan| plan.describe(&reading));
-        reading.store(&self.endpoint.signals, now);
-        let signals = self.endpoint.signals.load();
-        // Only a complete reading says how busy it is.
-        let busy = (problems == 0).then(|| signals.waiting.saturating_add(signals.running));
-        common.scraped(&self.endpoint, Scrape::Read { busy }, now);
         self.failures = 0;
+        reading.store_beside(&self.endpoint);
+        if common.reads_signals() {
+            reading.store(&self.endpoint.signals, now);
+            let signals = self.endpoint.signals.load();
+            // Only a complete reading says how busy it is.
+            let busy = (problems == 0).then(|| signals.waiting.saturating_add(signals.running));
+            common.scraped(&self.endpoint, Scrape::Read { busy }, now);
+        }
         // The next multiple of the tick: what was missed is not made up for.
         let missed = nanos(now.since(self.due)) / nanos(common.tick);
         self.due += Duration::from_nanos((missed + 1) * nanos(common.tick));
@@ -272,14 +286,17 @@ impl Worker {
             return;
         }
         let (endpoint, address) = (&self.endpoint.id, self.address);
+        let path = &*self.path;
         let reason = reason(&self.plan);
         match condition {
-            Condition::Good => tracing::info!(%endpoint, %address, "worker metrics are back"),
+            Condition::Good => {
+                tracing::info!(%endpoint, %address, path, "worker metrics are back");
+            }
             Condition::Partial => {
-                tracing::warn!(%endpoint, %address, %reason, "worker metrics are incomplete");
+                tracing::warn!(%endpoint, %address, path, %reason, "worker metrics are incomplete");
             }
             Condition::Failing => tracing::warn!(
-                %endpoint, %address, %reason,
+                %endpoint, %address, path, %reason,
                 "worker metrics cannot be read; the last values stay, and age"
             ),
         }

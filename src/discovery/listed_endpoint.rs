@@ -69,6 +69,7 @@ impl ListedEndpoint {
             _ => format!("{}@{ip}", self.name),
         };
         EndpointSpec {
+            placement: Default::default(),
             namespace: self.namespace.clone(),
             pod_name: name.clone(),
             name,

@@ -24,6 +24,16 @@ pub struct EndpointSpec {
     /// What tells this worker from another one under the same name (a pod's UID); may be empty.
     pub uid: String,
     pub labels: Labels,
+    pub placement: Placement,
+}
+
+/// Where a worker runs, as far as discovery tells.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Placement {
+    /// Address of the node (a pod's `status.hostIP`).
+    pub node_ip: Option<IpAddr>,
+    /// A pod's `spec.hostname`.
+    pub hostname: Option<String>,
 }
 
 /// Labels of a worker, by key.

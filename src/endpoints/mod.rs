@@ -3,6 +3,7 @@
 //! Discovery writes the pool, the data layer writes each endpoint's [`Signals`], the scheduler
 //! reads both and holds [`Reservation`]s. Nothing here knows HTTP, Envoy or Kubernetes.
 
+mod attributes;
 mod endpoint;
 mod ids;
 mod pool;
@@ -10,7 +11,8 @@ mod reservation;
 mod signals;
 mod state;
 
-pub use endpoint::{Endpoint, EndpointSpec, InFlight, Labels};
+pub use attributes::{Scalar, ServedModel, ServedModels};
+pub use endpoint::{Endpoint, EndpointSpec, InFlight, Labels, Placement};
 pub use ids::{DenseIndex, PoolIds};
 pub use pool::{Pool, PoolChange, Snapshot};
 pub use reservation::{Reservation, ReservationTerms};
@@ -32,6 +34,7 @@ pub(crate) mod test_support {
 
     pub(crate) fn spec(name: &str, n: u8) -> EndpointSpec {
         EndpointSpec {
+            placement: Default::default(),
             namespace: "default".into(),
             name: name.into(),
             pod_name: name.into(),

@@ -28,6 +28,14 @@ impl<T> Clone for StateSlot<T> {
 
 impl<T> Copy for StateSlot<T> {}
 
+impl<T> PartialEq for StateSlot<T> {
+    fn eq(&self, other: &Self) -> bool {
+        self.index == other.index
+    }
+}
+
+impl<T> Eq for StateSlot<T> {}
+
 impl<T> fmt::Debug for StateSlot<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "StateSlot({})", self.index)

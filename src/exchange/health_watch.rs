@@ -431,7 +431,7 @@ mod tests {
     fn an_ejected_endpoint_is_used_where_no_other_is_of_its_kind() {
         let role = |n: u8, role: &str| {
             let labels = [("llm-d.ai/role".to_owned(), role.to_owned())].into();
-            EndpointSpec { labels, ..spec(&format!("w{n}"), n) }
+            EndpointSpec { placement: Default::default(), labels, ..spec(&format!("w{n}"), n) }
         };
         let specs = vec![role(1, "decode"), role(2, "prefill"), role(3, "prefill")];
         let (pool, watch) = watch(specs);

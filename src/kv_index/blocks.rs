@@ -224,6 +224,17 @@ impl Blocks {
         tiers
     }
 
+    /// How many of `keys`, from the first on, lie on `tier`, whether or not on others too.
+    pub fn run_on(&self, keys: &[u64], tier: Tier) -> usize {
+        if self.off_gpu == 0 && tier != Tier::Gpu {
+            return 0;
+        }
+        let lies = |&key: &u64| {
+            self.find_key(key).is_some_and(|node| self.node(node).copies[tier as usize] > 0)
+        };
+        keys.iter().position(|key| !lies(key)).unwrap_or(keys.len())
+    }
+
     fn holds(&self, key: u64) -> bool {
         self.find_key(key).is_some_and(|node| self.node(node).is_held())
     }

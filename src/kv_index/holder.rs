@@ -50,6 +50,8 @@ pub struct Match {
     pub held: u32,
     /// Of those, how many lie where; each is counted on the first tier that has it.
     pub tiers: [u32; TIERS],
+    /// Blocks from the prompt's beginning that lie in the memory of the holder's CPU.
+    pub on_cpu: u32,
     /// Blocks it holds or will hold, by what was sent to it a moment ago: at least `held`.
     pub expected: u32,
 }
@@ -165,13 +167,15 @@ impl Holder {
     /// The same, found soonest where `guess` blocks are held: many holders have as much of a prompt
     /// as the one asked before, namely what many prompts begin with.
     pub fn matched_near(&self, keys: &[u64], guess: u32, now: Timestamp) -> Match {
-        let (held, tiers) = {
+        let (held, tiers, on_cpu) = {
             let blocks = self.blocks.read();
             let held = blocks.longest_prefix(keys, guess as usize);
-            (held, blocks.tiers(&keys[..held]))
+            let keys = &keys[..held];
+            (held, blocks.tiers(keys), blocks.run_on(keys, Tier::Cpu))
         };
         let expected = self.speculation.longest_prefix(keys, now).max(held);
         let count = |blocks| u32::try_from(blocks).unwrap_or(u32::MAX);
-        Match { held: count(held), tiers, expected: count(expected) }
+        let on_cpu = count(on_cpu);
+        Match { held: count(held), tiers, on_cpu, expected: count(expected) }
     }
 }

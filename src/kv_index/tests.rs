@@ -120,7 +120,7 @@ fn blocks_are_counted_on_their_first_tier() {
     remove(&holder, &[1, 2, 3], Tier::Cpu);
     let keys = index.keys("", &tokens(&[1, 2, 3, 4]), BLOCK, []);
     let found = holder.matched(&keys, NOW);
-    assert_eq!(found, Match { held: 3, tiers: [1, 1, 1, 0], expected: 3 });
+    assert_eq!(found, Match { held: 3, tiers: [1, 1, 1, 0], on_cpu: 2, expected: 3 });
 }
 
 #[test]

@@ -2,7 +2,8 @@
 
 use super::document::did_you_mean;
 use super::instances::{Instance, Instances};
-use crate::plugins::DataSlot;
+use crate::config::{Placed, Severity};
+use crate::plugins::{DataSlot, Lack};
 
 /// Adds the producers that plugins require and the configuration does not have, and reports
 /// names that are none.
@@ -67,8 +68,13 @@ pub(super) fn bind_references(instances: &mut Instances<'_>) {
     let mut used = Vec::new();
     for reference in instances.dependencies.references() {
         let (name, role) = (&reference.name.value, reference.role);
-        let error = |message: String| {
-            instances.diagnostics.error(reference.name.at, &reference.name.field, message);
+        let severity = match reference.lack {
+            Lack::Warned => Severity::Warning,
+            Lack::Mistake | Lack::Allowed => Severity::Error,
+        };
+        let report = |message: String| {
+            let Placed { at, field, .. } = &reference.name;
+            instances.diagnostics.add(severity, *at, field, message);
         };
         match instances.find(name) {
             Some(index) if (reference.bind)(&instances.list[index].capabilities) => {
@@ -76,10 +82,10 @@ pub(super) fn bind_references(instances: &mut Instances<'_>) {
             }
             Some(index) => {
                 let plugin_type = instances.list[index].plugin_type;
-                error(format!("plugin '{name}' of type '{plugin_type}' is not a {role}"));
+                report(format!("plugin '{name}' of type '{plugin_type}' is not a {role}"));
             }
-            None if reference.optional || instances.is_broken(name) => {}
-            None => error(format!("no plugin is called '{name}'{}", instances.hint_for(name))),
+            None if reference.lack == Lack::Allowed || instances.is_broken(name) => {}
+            None => report(format!("no plugin is called '{name}'{}", instances.hint_for(name))),
         }
     }
     for index in used {

@@ -3,7 +3,7 @@ use std::time::Duration;
 use serde::Serialize;
 use serde_yaml::{Mapping, Number, Value as Yaml};
 
-use super::data_layer::Collection;
+use super::data_layer::{Collection, PagePlan};
 use super::document::{API_VERSION, Document, KIND};
 use super::instances::Instances;
 use super::queueing::{BandPlugins, QueueingPlan};
@@ -164,6 +164,7 @@ struct RequestHandlerSection {
 pub(super) struct Decisions<'a> {
     pub plans: &'a [ProfilePlan],
     pub collection: Option<Collection>,
+    pub pages: &'a [PagePlan],
     pub discovery: Option<usize>,
     pub detector: usize,
     pub queueing: Option<&'a QueueingPlan>,
@@ -193,10 +194,16 @@ impl Effective {
                 })
                 .collect(),
         };
-        let source = |c: Collection| Source {
-            plugin_ref: instances.list[c.source].name.clone(),
-            extractors: vec![reference(c.extractor)],
-        };
+        let collected = decisions.collection.map(|c| (c.source, c.extractor));
+        let pages = decisions.pages.iter().map(|page| (page.source, page.extractor));
+        let mut sources: Vec<Source> = Vec::new();
+        for (source, extractor) in collected.into_iter().chain(pages) {
+            let plugin_ref = instances.list[source].name.clone();
+            match sources.iter_mut().find(|known| known.plugin_ref == plugin_ref) {
+                Some(known) => known.extractors.push(reference(extractor)),
+                None => sources.push(Source { plugin_ref, extractors: vec![reference(extractor)] }),
+            }
+        }
         Self {
             api_version: API_VERSION,
             kind: KIND,
@@ -214,7 +221,7 @@ impl Effective {
             scheduling_profiles: decisions.plans.iter().map(profile).collect(),
             data_layer: DataLayerSection {
                 inject_defaults: decisions.collection.is_none().then_some(false),
-                sources: decisions.collection.map(source).into_iter().collect(),
+                sources,
                 discovery: decisions.discovery.map(reference),
             },
             flow_control: FlowControlSection {

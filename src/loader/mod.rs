@@ -37,7 +37,7 @@ use crate::scheduling::{
     AwaitingProducer, DebugState, EndpointHook, Lifecycle, Picker, PluginMetrics, RequestProcessor,
     ResponseHook, Scheduler,
 };
-use crate::scrape_config::{EngineMaps, Needs, Scheme, ScrapeConfig};
+use crate::scrape_config::{EngineMaps, Needs, PageScrape, Scheme, ScrapeConfig};
 use data_layer::Collection;
 use document::Document;
 use effective::Decisions;
@@ -82,6 +82,8 @@ pub struct Pipeline {
     pub discovery: Option<FileDiscoveryConfig>,
     /// How workers are asked for their metrics; `None`: they are not.
     pub scrape: Option<ScrapeConfig>,
+    /// What else they are asked for.
+    pub pages: Vec<PageScrape>,
     pub engines: EngineMaps,
     /// The signals that plugins read, and those of the pool's averages; no other need be
     /// collected.
@@ -188,7 +190,7 @@ fn assemble(
     let detector = saturation::plan_detector(document, &mut instances);
     let queueing =
         document.has_flow_control().then(|| queueing::plan(&document.flow_control, &mut instances));
-    let collection = data_layer::plan_collection(&document.data_layer, &mut instances);
+    let (collection, pages) = data_layer::plan_collection(&document.data_layer, &mut instances);
     let discovery = data_layer::plan_discovery(&document.data_layer, &mut instances);
     dependencies::complete_producers(&mut instances);
     dependencies::bind_references(&mut instances);
@@ -224,6 +226,7 @@ fn assemble(
     let decisions = Decisions {
         plans: &plans,
         collection,
+        pages: &pages,
         discovery: discovery.as_ref().map(|(index, _)| *index),
         detector,
         queueing: queueing.as_ref(),
@@ -248,6 +251,7 @@ fn assemble(
         scheduler,
         discovery: discovery.map(|(_, config)| (*config).clone()),
         scrape,
+        pages: data_layer::page_scrapes(&pages, &instances, options),
         engines: match extractor {
             Some(extractor) => extractor.over(engine_defaults),
             None => engine_defaults,
@@ -299,6 +303,9 @@ fn summarise(
             let _ = write!(text, "metrics from {}", name(source));
         }
         None => text.push_str("no metrics"),
+    }
+    for page in decisions.pages {
+        let _ = write!(text, "; {} from {}", name(page.extractor), name(page.source));
     }
     if let Some(discovery) = decisions.discovery {
         let _ = write!(text, "; endpoints from {}", name(discovery));

@@ -182,6 +182,7 @@ impl Producer for PrefixCache {
             block_bytes: rule.block_bytes,
             hashes: hashed.hashes,
             breaks: hashed.breaks,
+            tiers: Vec::new(),
         };
         data.set(self.key, result);
     }

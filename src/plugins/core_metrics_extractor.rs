@@ -4,9 +4,11 @@
 
 use std::sync::Arc;
 
+use super::endpoint_attributes::EndpointAttributes;
 use super::{Build, Capabilities, PluginType};
 use crate::config::{Fields, nearest};
-use crate::scrape_config::{EngineMap, EngineMaps, LEGACY_ENGINE_LABEL, MetricSpec};
+use crate::endpoints::PoolIds;
+use crate::scrape_config::{CustomMetric, EngineMap, EngineMaps, LEGACY_ENGINE_LABEL, MetricSpec};
 
 pub(super) const TYPE: PluginType = PluginType {
     name: "core-metrics-extractor",
@@ -44,8 +46,10 @@ fn build(build: Build<'_, '_>) -> Capabilities {
     let label_key = p.string("engineLabelKey").filter(|key| !key.is_empty());
     let default_engine = p.string("defaultEngine").filter(|name| !name.is_empty());
     let mut engines: Vec<EngineMap> = Vec::new();
+    let mut attributes = EndpointAttributes::default();
     for fields in p.each("engineConfigs") {
-        if let Some(engine) = read_engine(fields, &engines) {
+        let mut claim = |fields: &mut Fields<'_>| custom(fields, &mut attributes, build.ids);
+        if let Some(engine) = read_engine(fields, &engines, &mut claim) {
             engines.push(engine);
         }
     }
@@ -66,10 +70,14 @@ fn build(build: Build<'_, '_>) -> Capabilities {
         }
     }
     p.finish();
-    Capabilities::default().with(Arc::new(extractor))
+    Capabilities::default().with(Arc::new(extractor)).with(Arc::new(attributes))
 }
 
-fn read_engine(mut fields: Fields<'_>, earlier: &[EngineMap]) -> Option<EngineMap> {
+fn read_engine(
+    mut fields: Fields<'_>,
+    earlier: &[EngineMap],
+    custom: &mut dyn FnMut(&mut Fields<'_>) -> Vec<CustomMetric>,
+) -> Option<EngineMap> {
     let name = match fields.string("name") {
         Some("") | None => {
             fields.error("name", "is missing: an engine needs a name");
@@ -97,20 +105,31 @@ fn read_engine(mut fields: Fields<'_>, earlier: &[EngineMap]) -> Option<EngineMa
         num_blocks_label: label(&mut fields, "cacheNumBlocksLabelName"),
         block_size: spec(&mut fields, "cacheBlockSizeSpec"),
         num_blocks: spec(&mut fields, "cacheNumBlocksSpec"),
+        custom: custom(&mut fields),
     };
-    let custom = fields.each("customMetrics");
-    if !custom.is_empty() {
-        fields.warning("customMetrics", "is not collected: no plugin of this version reads it");
-    }
-    for mut metric in custom {
-        if metric.string("attributeKey").is_none_or(str::is_empty) {
-            metric.error("attributeKey", "is missing: a metric needs a key");
-        }
-        spec(&mut metric, "metricSpec");
-        metric.finish();
-    }
     fields.finish();
     name.map(|_| engine)
+}
+
+/// Metrics that become attributes of endpoints, each under a name of its own.
+fn custom(
+    fields: &mut Fields<'_>,
+    attributes: &mut EndpointAttributes,
+    ids: &PoolIds,
+) -> Vec<CustomMetric> {
+    let mut metrics = Vec::new();
+    for mut metric in fields.each("customMetrics") {
+        let key = metric.string("attributeKey").unwrap_or_default();
+        if key.is_empty() {
+            metric.error("attributeKey", "is missing: a metric needs a key");
+        }
+        let spec = spec(&mut metric, "metricSpec");
+        metric.finish();
+        if let Some(spec) = spec.filter(|_| !key.is_empty()) {
+            metrics.push(CustomMetric { spec, slot: attributes.claim(key, ids) });
+        }
+    }
+    metrics
 }
 
 /// A metric by its specification; an empty one is not collected.

@@ -48,10 +48,20 @@ pub struct PluginReference {
     pub name: Placed<String>,
     /// What the plugin has to be, for messages: "prefill decider".
     pub role: &'static str,
-    /// There may be no plugin of this name.
-    pub optional: bool,
+    /// What it is where there is no such plugin, or it is of another kind.
+    pub lack: Lack,
     /// Takes the part out of the plugin's; false where it has none of the kind.
     pub bind: Box<dyn Fn(&Capabilities) -> bool>,
+}
+
+/// What it means that a plugin which another one is told to use is not there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lack {
+    Mistake,
+    /// The other one has no effect, which is said.
+    Warned,
+    /// There may be no plugin of the name, but one that is there has to be of the kind.
+    Allowed,
 }
 
 impl fmt::Debug for PluginReference {
@@ -155,7 +165,7 @@ impl Dependencies {
         name: Placed<String>,
         role: &'static str,
     ) -> PluginPart<P> {
-        self.refer(name, role, false)
+        self.refer(name, role, Lack::Mistake, |_| true)
     }
 
     /// The same where the configuration may have no such plugin.
@@ -165,23 +175,35 @@ impl Dependencies {
         role: &'static str,
     ) -> PluginPart<P> {
         let name = Placed { value: name.to_owned(), at: None, field: String::new() };
-        self.refer(name, role, true)
+        self.refer(name, role, Lack::Allowed, |_| true)
+    }
+
+    /// The same where the plugin's part has to be one that `accepts` takes; where there is none it
+    /// is said, and no mistake.
+    pub fn plugin_that<P: ?Sized + Send + Sync + 'static>(
+        &mut self,
+        name: Placed<String>,
+        role: &'static str,
+        accepts: impl Fn(&P) -> bool + 'static,
+    ) -> PluginPart<P> {
+        self.refer(name, role, Lack::Warned, accepts)
     }
 
     fn refer<P: ?Sized + Send + Sync + 'static>(
         &mut self,
         name: Placed<String>,
         role: &'static str,
-        optional: bool,
+        lack: Lack,
+        accepts: impl Fn(&P) -> bool + 'static,
     ) -> PluginPart<P> {
         let part = Arc::new(OnceLock::new());
         let found = part.clone();
         let bind = move |capabilities: &Capabilities| match capabilities.get::<P>() {
             // Bound once: a second time changes nothing.
-            Some(p) => found.set(p.clone()).is_ok() || found.get().is_some(),
-            None => false,
+            Some(p) if accepts(p) => found.set(p.clone()).is_ok() || found.get().is_some(),
+            _ => false,
         };
-        self.references.push(PluginReference { name, role, optional, bind: Box::new(bind) });
+        self.references.push(PluginReference { name, role, lack, bind: Box::new(bind) });
         PluginPart(part)
     }
 

@@ -112,6 +112,10 @@ impl ProfileHandler for DisaggProfileHandler {
         self.stages.next(cycle)
     }
 
+    fn peer(&self, cycle: &Cycle<'_>) -> Option<u32> {
+        self.stages.peer(cycle)
+    }
+
     fn conclude(
         &self,
         cycle: &Cycle<'_>,

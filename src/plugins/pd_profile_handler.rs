@@ -135,6 +135,10 @@ impl ProfileHandler for PdProfileHandler {
     }
 
     /// It does not say which endpoint computes the prompt: a header handler beside it does.
+    fn peer(&self, cycle: &Cycle<'_>) -> Option<u32> {
+        self.stages.peer(cycle)
+    }
+
     fn conclude(
         &self,
         cycle: &Cycle<'_>,

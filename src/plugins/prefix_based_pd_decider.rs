@@ -46,7 +46,7 @@ impl DisaggregationDecider for PrefixBasedPdDecider {
         let (Some(decode), Some(found)) = (decode, cycle.data.get(self.prefix)) else {
             return false;
         };
-        let cached = u64::from(found.blocks(decode)) * u64::from(found.block_tokens());
+        let cached = u64::from(found.held(decode)) * u64::from(found.block_tokens());
         prompt.saturating_sub(cached) >= self.non_cached_tokens
     }
 }

@@ -13,6 +13,9 @@ pub struct Cycle<'a> {
     pub data: &'a RequestData,
     /// The profiles that have run so far.
     pub results: ProfileResults<'a>,
+    /// The candidate that an earlier stage of the request chose, which the one to be chosen now
+    /// will work with.
+    pub peer: Option<u32>,
     /// The time of this cycle; the same for all plugins.
     pub now: Timestamp,
     pub(super) rng: &'a RefCell<fastrand::Rng>,

@@ -92,6 +92,17 @@ pub struct PrefixMatch {
     pub hashes: Vec<u64>,
     /// Where each prompt but the first begins in `hashes`.
     pub breaks: SmallVec<[u32; 2]>,
+    /// Where the blocks lie, by candidate index, for those candidates of which that is known.
+    pub tiers: Vec<Option<TierBlocks>>,
+}
+
+/// Blocks of a prompt that a candidate holds, counted alike wherever they lie.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct TierBlocks {
+    /// From the prompt's beginning, on any tier.
+    pub held: u32,
+    /// From the prompt's beginning, in the memory of its CPU: what other workers can be sent.
+    pub on_cpu: u32,
 }
 
 impl RequestDatum for PrefixMatch {
@@ -111,6 +122,22 @@ impl PrefixMatch {
     /// Matched blocks of one candidate.
     pub fn blocks(&self, candidate: u32) -> u32 {
         self.matched.get(candidate as usize).copied().unwrap_or(0)
+    }
+
+    /// Blocks that one candidate holds, each counted as one wherever it lies; `matched` may count
+    /// those on slow tiers as less.
+    pub fn held(&self, candidate: u32) -> u32 {
+        self.tier_blocks(candidate).map_or_else(|| self.blocks(candidate), |tiers| tiers.held)
+    }
+
+    /// Blocks that other workers can be sent from one candidate; all that it holds where it is
+    /// not known where they lie.
+    pub fn shareable(&self, candidate: u32) -> u32 {
+        self.tier_blocks(candidate).map_or_else(|| self.blocks(candidate), |tiers| tiers.on_cpu)
+    }
+
+    fn tier_blocks(&self, candidate: u32) -> Option<TierBlocks> {
+        self.tiers.get(candidate as usize).copied().flatten()
     }
 
     /// Tokens of the prompt per block, rounded up.

@@ -25,7 +25,7 @@ mod scheduler;
 
 pub use candidate::Candidate;
 pub use cycle::Cycle;
-pub use data::{DataKey, PrefixMatch, RequestData, RequestDatum, TokenLoad};
+pub use data::{DataKey, PrefixMatch, RequestData, RequestDatum, TierBlocks, TokenLoad};
 pub use decision::{Decision, DecisionOptions, ProfileDecision, Refusal};
 pub use directions::{Directions, MetadataEntry, MetadataValue};
 pub use explain::{Explanation, FilterStep, HealthStep, LeftOut, ProfileExplanation, ScorerStep};

@@ -137,6 +137,13 @@ pub trait ProfileHandler: Debug + Send + Sync {
         directions: &mut Directions,
     ) -> Result<usize, RequestError>;
 
+    /// The candidate that profiles to be run now may want to be near: the one that an earlier stage
+    /// chose.
+    fn peer(&self, cycle: &Cycle<'_>) -> Option<u32> {
+        let _ = cycle;
+        None
+    }
+
     /// What the client is told where the first [`ProfileHandler::next`] names no profile; `None`:
     /// that it is our fault.
     fn runs_nothing(&self) -> Option<RequestError> {

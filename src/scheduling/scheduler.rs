@@ -84,7 +84,8 @@ impl Scheduler {
         }
         let nothing_yet = RequestData::default();
         let results = ProfileResults::NONE;
-        let cycle = Cycle { request, candidates, data: &nothing_yet, results, now, rng };
+        let cycle =
+            Cycle { request, candidates, data: &nothing_yet, results, peer: None, now, rng };
         for producer in &self.producers {
             producer.produce(&cycle, &mut data);
         }
@@ -115,6 +116,7 @@ impl Scheduler {
                     continue;
                 };
                 let cycle = self.with_results(cycle, &by_index);
+                let cycle = Cycle { peer: self.handler.peer(&cycle), ..cycle };
                 let result = profile.run(&cycle, options.scores, explanation.as_deref_mut());
                 by_index[i] = Some(result);
                 ran = true;

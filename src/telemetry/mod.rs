@@ -25,8 +25,8 @@ pub use flow_control::FlowControlSource;
 pub use health_log::HealthLog;
 pub use metrics::{BuildInfo, Metrics};
 pub use pool::{
-    EndpointScrapeErrors, HealthReader, HealthReading, MeanAndDeviation, PoolReading, PoolSource,
-    ScrapeErrors,
+    EndpointScrapeErrors, HealthReader, HealthReading, MeanAndDeviation, PageScrapeErrors,
+    PoolReading, PoolSource, ScrapeErrors,
 };
 pub use series::{Completion, RequestSeries};
 pub use streams::StreamMetrics;

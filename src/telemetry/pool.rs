@@ -36,6 +36,18 @@ pub struct ScrapeErrors {
     pub extract: u64,
     /// The same for each endpoint.
     pub endpoints: Vec<EndpointScrapeErrors>,
+    /// The same of the pages that are asked for beside the metrics.
+    pub pages: Vec<PageScrapeErrors>,
+}
+
+/// Scrapes of one kind of page that went wrong since the start.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct PageScrapeErrors {
+    /// Type of the data source, and of the extractor that reads its pages.
+    pub source: &'static str,
+    pub extractor: &'static str,
+    pub poll: u64,
+    pub extract: u64,
 }
 
 /// The scrapes of one endpoint that went wrong since it came into the pool.
@@ -258,13 +270,25 @@ fn collect(source: &PoolSource) -> Vec<MetricFamily> {
     }
 
     let errors = (source.scrape_errors)();
-    let from = ("source_type", "metrics-data-source");
-    let by = ("extractor_type", "core-metrics-extractor");
+    let metrics = PageScrapeErrors {
+        source: "metrics-data-source",
+        extractor: "core-metrics-extractor",
+        poll: errors.poll,
+        extract: errors.extract,
+    };
+    let pages = || std::iter::once(&metrics).chain(&errors.pages);
     for info in [POLL_ERRORS, OLD_POLL_ERRORS] {
-        families.push(info.family(vec![info.sample(&[from], errors.poll as f64)]));
+        let sample = |page: &PageScrapeErrors| {
+            info.sample(&[("source_type", page.source)], page.poll as f64)
+        };
+        families.push(info.family(pages().map(sample).collect()));
     }
     for info in [EXTRACT_ERRORS, OLD_EXTRACT_ERRORS] {
-        families.push(info.family(vec![info.sample(&[by, from], errors.extract as f64)]));
+        let sample = |page: &PageScrapeErrors| {
+            let labels = [("extractor_type", page.extractor), ("source_type", page.source)];
+            info.sample(&labels, page.extract as f64)
+        };
+        families.push(info.family(pages().map(sample).collect()));
     }
     let mut of_endpoints = Vec::with_capacity(2 * errors.endpoints.len());
     for endpoint in &errors.endpoints {

@@ -56,6 +56,7 @@ impl Setup {
 pub fn spec(worker: &FakeWorker) -> EndpointSpec {
     let name = worker.address.to_string();
     EndpointSpec {
+        placement: Default::default(),
         namespace: "default".into(),
         pod_name: name.clone(),
         name,
@@ -329,7 +330,10 @@ fn path_port_and_address_family_are_as_configured() {
         let address = address.parse().expect("an address");
         let worker = FakeWorker::start_at(address, good(3), None);
         let settings = Settings { scrape: scrape(&worker), ..Settings::default() };
-        let setup = Setup::with(settings, vec![EndpointSpec { port: 1, ..spec(&worker) }]);
+        let setup = Setup::with(
+            settings,
+            vec![EndpointSpec { placement: Default::default(), port: 1, ..spec(&worker) }],
+        );
         wait_for("a scrape", || setup.values().waiting == 3);
         let request = worker.last_request();
         assert!(request.starts_with("GET /custom/metrics?name=a HTTP/1.1\r\n"), "{request}");

@@ -23,6 +23,7 @@ use crate::support::runtime::Tokio;
 
 fn spec(n: u8) -> EndpointSpec {
     EndpointSpec {
+        placement: Default::default(),
         namespace: "default".into(),
         name: format!("w{n}"),
         pod_name: format!("w{n}"),

@@ -9,12 +9,13 @@ use epp::config::{Diagnostics, Fields, parse};
 use epp::endpoints::{
     Endpoint, EndpointSpec, LoraSignals, PoolIds, Reservation, ReservationTerms, SignalValues,
 };
-use epp::loader::{Hooks, LoadOptions, load};
+use epp::loader::{Hooks, LoadOptions, Pipeline, load};
 use epp::plugins::{Build, Capabilities, Dependencies, find};
 use epp::scheduling::{
     Ask, Candidate, Decision, DecisionOptions, Explanation, InferenceRequest, PromptBuilder,
     Refusal, RequestData, Scheduler,
 };
+use epp::scrape_config::{EngineMaps, PageScrape};
 
 /// What building one plugin gave.
 pub struct Built {
@@ -55,6 +56,9 @@ pub fn ids() -> &'static PoolIds {
 pub struct Rig {
     pub scheduler: Scheduler,
     pub hooks: Hooks,
+    /// What workers are asked for beside their metrics.
+    pub pages: Vec<PageScrape>,
+    pub engines: EngineMaps,
     pub rng: RefCell<fastrand::Rng>,
 }
 
@@ -83,7 +87,8 @@ impl Rig {
         let (pipeline, diagnostics) = load("test", Some(yaml), &options, ids());
         let pipeline = pipeline.unwrap_or_else(|| panic!("{yaml}\n{diagnostics}"));
         let rng = RefCell::new(fastrand::Rng::with_seed(7));
-        Self { scheduler: pipeline.scheduler, hooks: pipeline.hooks, rng }
+        let Pipeline { scheduler, hooks, pages, engines, .. } = pipeline;
+        Self { scheduler, hooks, pages, engines, rng }
     }
 
     /// What the scheduler says to `request` at a time of its own.
@@ -149,6 +154,7 @@ pub fn candidates(workers: &[Arc<Endpoint>]) -> Vec<Candidate<'_>> {
 
 pub fn worker(n: usize, labels: &[(&str, &str)], signals: SignalValues) -> Arc<Endpoint> {
     let spec = EndpointSpec {
+        placement: Default::default(),
         namespace: "default".into(),
         name: format!("w{n}"),
         pod_name: format!("w{n}"),

@@ -67,6 +67,7 @@ impl Pages {
 
 fn worker() -> EndpointSpec {
     EndpointSpec {
+        placement: Default::default(),
         namespace: "ns".into(),
         name: "w-rank-0".into(),
         pod_name: "w".into(),

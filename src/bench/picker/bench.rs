@@ -160,6 +160,7 @@ fn pool(n: u16) -> Pool {
     let specs = (0..n).map(|i| {
         let [high, low] = i.to_be_bytes();
         EndpointSpec {
+            placement: Default::default(),
             namespace: "default".into(),
             name: format!("worker-{i}"),
             pod_name: format!("worker-{i}"),

@@ -256,6 +256,7 @@ fn spec(i: usize, listed: u32, role: Option<&str>) -> EndpointSpec {
     let [high, low] = (i as u16).to_be_bytes();
     let name = format!("worker-{i}");
     EndpointSpec {
+        placement: Default::default(),
         namespace: "default".into(),
         name: name.clone(),
         pod_name: name,

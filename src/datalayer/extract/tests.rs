@@ -32,7 +32,7 @@ fn a_real_vllm() {
         lora: None,
         block_size: Some(32),
         num_blocks: Some(512),
-        problems: Vec::new(),
+        ..Reading::default()
     };
     assert_eq!(read("vllm", ALL, VLLM), expected);
 }
@@ -260,7 +260,7 @@ fn what_could_be_read_is_stored_and_the_rest_stays() {
         lora: Some(lora.clone()),
         block_size: Some(16),
         num_blocks: Some(100),
-        problems: Vec::new(),
+        ..Reading::default()
     };
     first.store(&signals, at(10));
     Reading { waiting: Some(7), ..Reading::default() }.store(&signals, at(20));

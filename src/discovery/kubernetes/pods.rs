@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt;
-use kube::api::{ApiResource, NotUsed, Object};
+use kube::api::{ApiResource, Object};
 use serde::Deserialize;
 use tokio::sync::watch;
 use tokio_util::task::AbortOnDropHandle;
@@ -15,19 +15,26 @@ use super::kind::{self, Availability, Cluster, Listing, Selection};
 use super::pool::PoolState;
 use super::pool_spec::PoolSpec;
 use super::warn_once::WarnOnce;
-use crate::endpoints::{EndpointSpec, Labels, Pool};
+use crate::endpoints::{EndpointSpec, Labels, Placement, Pool};
 
 /// Annotations that say which of the pool's ports a pod serves now; the first one there counts.
 const ACTIVE_PORTS: [&str; 2] =
     ["llm-d.ai/active-ports", "inference.networking.k8s.io/active-ports"];
 
 /// A pod, less all that we do not read.
-type RawPod = Object<NotUsed, PodStatus>;
+type RawPod = Object<PodSpec, PodStatus>;
+
+#[derive(Clone, Debug, Default, Deserialize)]
+pub(super) struct PodSpec {
+    hostname: Option<String>,
+}
 
 #[derive(Clone, Debug, Default, Deserialize)]
 pub(super) struct PodStatus {
     #[serde(rename = "podIP")]
     pod_ip: Option<String>,
+    #[serde(rename = "hostIP")]
+    host_ip: Option<String>,
     #[serde(default)]
     conditions: Vec<Condition>,
 }
@@ -46,6 +53,7 @@ struct WorkerPod {
     labels: Labels,
     /// Where requests go; `None` while the pod is not ready, is terminating or has no address.
     ip: Option<IpAddr>,
+    placement: Placement,
     /// The annotation and the ports in it; `None` where it has none, and serves all.
     active_ports: Option<(&'static str, BTreeSet<u16>)>,
     /// What is wrong with the pod.
@@ -62,6 +70,10 @@ impl WorkerPod {
             Some(Err(_)) => (None, Some("status.podIP is not an address".to_owned())),
             None => (None, None),
         };
+        let placement = Placement {
+            node_ip: status.host_ip.as_deref().and_then(|ip| ip.parse().ok()),
+            hostname: pod.spec.hostname.take(),
+        };
         let annotation = ACTIVE_PORTS
             .into_iter()
             .find_map(|key| pod.annotations().get(key).map(|value| (key, value)));
@@ -76,6 +88,7 @@ impl WorkerPod {
             uid: pod.uid().unwrap_or_default(),
             labels: std::mem::take(pod.labels_mut()),
             ip: ip.filter(|_| ready),
+            placement,
             active_ports,
             oddity,
         }
@@ -128,6 +141,7 @@ fn endpoints(
         for (rank, port) in (0..).zip(target_ports.iter().copied()) {
             if pod.serves(port) {
                 specs.push(EndpointSpec {
+                    placement: pod.placement.clone(),
                     namespace: namespace.to_owned(),
                     name: format!("{name}-rank-{rank}"),
                     pod_name: name.clone(),

@@ -29,6 +29,7 @@ impl Drop for Following {
 
 fn spec(name: &str, ip: [u8; 4], rank: u16) -> EndpointSpec {
     EndpointSpec {
+        placement: Default::default(),
         namespace: "default".into(),
         name: name.into(),
         pod_name: name.into(),

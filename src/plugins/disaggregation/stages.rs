@@ -137,6 +137,16 @@ impl Stages {
         next.map(run).unwrap_or_default()
     }
 
+    /// The endpoint that a stage to be run now will work with: decode's where that is chosen first,
+    /// else prefill's.
+    pub fn peer(&self, cycle: &Cycle<'_>) -> Option<u32> {
+        let at = self.indices();
+        match self.order {
+            Order::DecodeFirst => cycle.results.target(at.decode),
+            Order::PrefillFirst => cycle.results.target(at.prefill?),
+        }
+    }
+
     /// The decode profile, where it chose an endpoint.
     ///
     /// # Errors

@@ -19,6 +19,7 @@ use crate::prefix::{Chains, HashedPrompt, PrefixIndex, hash_prompt, seed};
 use crate::scheduling::{
     AwaitingProducer, BoxFuture, Cycle, DataKey, DebugState, InferenceRequest, Lifecycle,
     PickObserver, Picked, PrefixMatch, Producer, Put, RequestData, RequestDatum, Runtime,
+    TierBlocks,
 };
 use crate::tokens::{Patience, PromptTokens, TokenSource, TokenizedPrompt};
 
@@ -79,6 +80,24 @@ pub(in crate::plugins) struct PreciseCache {
     pool: OnceLock<(Arc<Pool>, Arc<dyn Runtime>)>,
     events: OnceLock<Arc<dyn FollowEvents>>,
     said_block_size: AtomicBool,
+}
+
+/// What a candidate holds of a prompt, in tokens.
+#[derive(Clone, Copy, Debug)]
+struct Worth {
+    /// With the weights of the tiers it lies on.
+    weighted: f64,
+    held: u32,
+    /// From the beginning, in its CPU's memory.
+    on_cpu: u32,
+}
+
+impl Worth {
+    /// The same in blocks of `block_tokens`, without weights.
+    fn blocks(self, block_tokens: u32) -> TierBlocks {
+        let blocks = |tokens: u32| tokens.checked_div(block_tokens).unwrap_or_default();
+        TierBlocks { held: blocks(self.held), on_cpu: blocks(self.on_cpu) }
+    }
 }
 
 impl PreciseCache {
@@ -167,7 +186,7 @@ impl PreciseCache {
         cycle: &Cycle<'_>,
         prompts: &[PromptTokens],
         details: &mut PreciseMatch,
-        worth: &mut Vec<Option<f64>>,
+        worth: &mut Vec<Option<Worth>>,
     ) {
         // What the candidate before held of each prompt: the next one holds the same, most likely.
         let mut guesses: SmallVec<[u32; 4]> = SmallVec::from_elem(0, prompts.len());
@@ -187,16 +206,19 @@ impl PreciseCache {
                     details.cuts.len() - 1
                 }
             };
-            let (mut held, mut blocks) = (0, 0.0);
+            let (mut held, mut on_cpu, mut blocks) = (0, 0, 0.0);
             for (keys, guess) in details.cuts[cut].keys.iter().zip(&mut guesses) {
                 let found = holder.matched_near(keys, *guess, cycle.now);
                 *guess = found.held;
                 held += found.held;
+                on_cpu += found.on_cpu;
                 blocks += self.settings.worth(found.tiers)
                     + f64::from(found.expected - found.held) * self.settings.expected_weight();
             }
             details.held.push(Some((held, block_tokens)));
-            worth.push(Some(blocks * f64::from(block_tokens)));
+            let tokens = |blocks: u32| blocks.saturating_mul(block_tokens);
+            let (held, on_cpu) = (tokens(held), tokens(on_cpu));
+            worth.push(Some(Worth { weighted: blocks * f64::from(block_tokens), held, on_cpu }));
         }
     }
 
@@ -264,12 +286,16 @@ impl Producer for PreciseCache {
                     let all = details.estimate.hashes.len().max(1) as f64;
                     f64::from(estimated(candidate)) / all * total as f64
                 };
-                let blocks = |(candidate, worth): (usize, &Option<f64>)| {
-                    let blocks = worth.map_or_else(|| share(candidate), |tokens| tokens / block);
+                let blocks = |(candidate, worth): (usize, &Option<Worth>)| {
+                    let blocks = worth.map_or_else(|| share(candidate), |w| w.weighted / block);
                     blocks.min(total as f64) as u32
                 };
                 PrefixMatch {
                     matched: worth.iter().enumerate().map(blocks).collect(),
+                    tiers: worth
+                        .iter()
+                        .map(|w| Some(w.as_ref()?.blocks(cut.block_tokens)))
+                        .collect(),
                     total: u32::try_from(total).unwrap_or(u32::MAX),
                     block_bytes: cut.block_tokens.saturating_mul(4),
                     ..PrefixMatch::default()
