@@ -171,3 +171,21 @@ impl TokenLoad {
         self.uncached.get(candidate as usize).copied().unwrap_or(0)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_candidates_hold_and_can_give() {
+        let lies = TierBlocks { held: 6, on_cpu: 2 };
+        let found = PrefixMatch {
+            matched: vec![5, 4, 3],
+            tiers: vec![Some(lies), None],
+            ..PrefixMatch::default()
+        };
+        // Blocks that count, that are held, and that can be given.
+        let of = |c| (found.blocks(c), found.held(c), found.shareable(c));
+        assert_eq!([of(0), of(1), of(2), of(3)], [(5, 6, 2), (4, 4, 4), (3, 3, 3), (0, 0, 0)]);
+    }
+}

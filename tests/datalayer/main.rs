@@ -9,9 +9,13 @@ use std::sync::{Arc, LazyLock, Mutex};
 use std::time::{Duration, Instant};
 
 use epp::clock;
-use epp::datalayer::{DataLayer, ScrapeCounters, Settings, StartError, pool_averages};
-use epp::endpoints::{Endpoint, EndpointSpec, LoraSignals, Pool, SignalValues};
-use epp::scrape_config::{ENGINE_LABEL, Needs, ScrapeConfig};
+use epp::datalayer::{
+    DataLayer, PageSettings, ScrapeCounters, Settings, StartError, pool_averages,
+};
+use epp::endpoints::{
+    Endpoint, EndpointSpec, LoraSignals, Placement, Pool, Scalar, SignalValues, StateSlot,
+};
+use epp::scrape_config::{ENGINE_LABEL, Needs, PageContent, PageScrape, ScrapeConfig};
 use fake_worker::{Act, FakeWorker};
 
 const VLLM: &str = include_str!("../fixtures/vllm-metrics.txt");
@@ -338,6 +342,42 @@ fn path_port_and_address_family_are_as_configured() {
         let request = worker.last_request();
         assert!(request.starts_with("GET /custom/metrics?name=a HTTP/1.1\r\n"), "{request}");
         assert!(request.contains(&format!("Host: {}\r\n", worker.address)), "{request}");
+    }
+}
+
+#[test]
+fn a_page_beside_the_metrics_is_asked_for_where_it_is() {
+    let gpus = |busy: u32| {
+        let page = format!("DCGM_FI_DEV_GPU_UTIL{{gpu=\"0\"}} {busy}\n");
+        Act::Send(with_length(&page))
+    };
+    // One exporter beside the worker, one on its node, at a port of its own each.
+    let worker = FakeWorker::start(good(1));
+    let beside = FakeWorker::start(gpus(25));
+    let node = FakeWorker::start_at(([127, 0, 0, 2], 0).into(), gpus(75), None);
+    let placement = Placement { node_ip: Some(node.ip()), hostname: None };
+    for (exporter, at_node, placement, expected) in [
+        (&beside, false, placement.clone(), 0.25),
+        (&node, true, placement, 0.75),
+        (&beside, true, Placement::default(), 0.25),
+    ] {
+        let pool = Pool::new();
+        pool.replace(vec![EndpointSpec { placement, ..spec(&worker) }]);
+        let slot: StateSlot<Scalar> = pool.ids().claim_slot();
+        let scrape =
+            ScrapeConfig { port: Some(exporter.address.port()), ..ScrapeConfig::default() };
+        let content = PageContent::GpuUtilization(slot);
+        let (source, extractor) = ("dcgm-data-source", "dcgm-extractor");
+        let page = PageScrape { source, extractor, scrape, at_node, content };
+        let pages = vec![PageSettings { page, counters: Arc::default() }];
+        let tick = Duration::from_millis(50);
+        let layer = DataLayer::start_with_pages(&pool, None, Arc::default(), pages, tick)
+            .expect("settings are good");
+        let endpoint = pool.snapshot().endpoints[0].clone();
+        let told = || endpoint.state.get(slot).and_then(Scalar::get);
+        wait_for("the page", || told() == Some(expected));
+        assert_eq!(endpoint.signals.load(), SignalValues::default(), "no signal came");
+        drop(layer);
     }
 }
 

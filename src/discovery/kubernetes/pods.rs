@@ -339,6 +339,33 @@ mod tests {
     }
 
     #[test]
+    fn where_pods_run() {
+        let placed = |spec: Value, host_ip: Value| {
+            let mut status = ready("10.0.0.1");
+            status["hostIP"] = host_ip;
+            let whole = json!({
+                "apiVersion": "v1", "kind": "Pod", "spec": spec, "status": status,
+                "metadata": {"name": "p", "namespace": "ns"},
+            });
+            let pod = WorkerPod::read(serde_json::from_value(whole).expect("a pod"));
+            endpoints("ns", &[("p".to_owned(), pod)].into(), &[8000])[0].placement.clone()
+        };
+        let cases = [
+            (json!({"hostname": "p-0"}), json!("192.168.0.7"), Some("p-0"), Some("192.168.0.7")),
+            (json!({}), json!("fd00::7"), None, Some("fd00::7")),
+            (json!({}), json!(null), None, None),
+            (json!({}), json!("node-7"), None, None),
+        ];
+        for (spec, host_ip, hostname, node_ip) in cases {
+            let expected = Placement {
+                hostname: hostname.map(str::to_owned),
+                node_ip: node_ip.map(|ip| ip.parse().expect("an address")),
+            };
+            assert_eq!(placed(spec, host_ip.clone()), expected, "{host_ip}");
+        }
+    }
+
+    #[test]
     fn ranks_of_active_ports() {
         let ranks = |annotations: Value| {
             let pod = pod(ready("10.0.0.1"), json!({"annotations": annotations}));
