@@ -73,6 +73,8 @@ pub enum DropReason {
     ShuttingDown,
     /// Ended while it ran, for the sake of one of higher priority.
     Evicted,
+    /// Whoever sent it has used up what they may. Ours.
+    OverQuota,
 }
 
 impl DropReason {
@@ -83,6 +85,7 @@ impl DropReason {
             DropReason::TtlExpired => "rejected-ttl-expired",
             DropReason::ShuttingDown => "rejected-shutting-down",
             DropReason::Evicted => "evicted",
+            DropReason::OverQuota => "rejected-over-quota",
         }
     }
 }
@@ -95,11 +98,19 @@ pub struct RequestError {
     pub drop_reason: Option<DropReason>,
     /// When it is worth trying again, in whole seconds.
     pub retry_after: Option<Duration>,
+    /// Headers that go with it beside those that the rest stands for, by lower-case names.
+    pub headers: Vec<(&'static str, String)>,
 }
 
 impl RequestError {
     pub fn new(code: Code, message: impl Into<Cow<'static, str>>) -> Self {
-        Self { code, message: message.into(), drop_reason: None, retry_after: None }
+        Self {
+            code,
+            message: message.into(),
+            drop_reason: None,
+            retry_after: None,
+            headers: Vec::new(),
+        }
     }
 
     pub fn bad_request(message: impl Into<Cow<'static, str>>) -> Self {
@@ -113,6 +124,12 @@ impl RequestError {
 
     pub fn with_retry_after(mut self, retry_after: Option<Duration>) -> Self {
         self.retry_after = retry_after;
+        self
+    }
+
+    /// Adds a header for the client.
+    pub fn with_header(mut self, name: &'static str, value: impl Into<String>) -> Self {
+        self.headers.push((name, value.into()));
         self
     }
 

@@ -162,6 +162,7 @@ fn house(endpoints: usize, good: bool, admission: Option<Arc<dyn Admission>>) ->
         runtime: Arc::new(Now),
         limits: RequestLimits::new(1000, 10_000),
         wants_prompt: pipeline.wants_prompt,
+        counts_tokens: pipeline.counts_tokens,
     });
     House { context, listener, pool }
 }

@@ -92,6 +92,7 @@ fn house() -> House {
         runtime: clock.clone(),
         limits: RequestLimits::new(10_000, 100_000),
         wants_prompt: pipeline.wants_prompt,
+        counts_tokens: pipeline.counts_tokens,
     });
     let (_, state) = pipeline.hooks.debug_states[0].clone();
     House { context, clock, state, metrics: pipeline.hooks.metrics[0].clone() }

@@ -34,6 +34,7 @@ mod response;
 mod scan;
 mod sse;
 mod surrogates;
+mod tally;
 mod token_ids;
 mod usage;
 mod vertex;

@@ -5,6 +5,7 @@ use memchr::memmem::Finder;
 use super::grpc::Frames;
 use super::request::Api;
 use super::sse::SseLines;
+use super::tally::Tally;
 use super::usage::{self, Usage};
 use super::{vertex, vllm_grpc};
 
@@ -22,8 +23,16 @@ pub struct ResponseReader {
     api: Api,
     /// Finds the text that stands wherever counts do; `None` for an API that never reports any.
     mark: Option<Finder<'static>>,
-    usage: Option<Usage>,
+    seen: Seen,
     form: Form,
+}
+
+/// What was read so far.
+#[derive(Debug, Default)]
+struct Seen {
+    usage: Option<Usage>,
+    /// Counts tokens, where somebody wants that.
+    tally: Option<Tally>,
 }
 
 #[derive(Debug)]
@@ -51,7 +60,13 @@ impl ResponseReader {
             _ if sse => Form::Events(SseLines::default()),
             _ => Form::Json(Json::Begun(Vec::new())),
         };
-        Self { api, mark: usage::mark(api).map(Finder::new), usage: None, form }
+        Self { api, mark: usage::mark(api).map(Finder::new), seen: Seen::default(), form }
+    }
+
+    /// Counts the answer's tokens too, whatever is reported of them.
+    pub fn counting(mut self) -> Self {
+        self.seen.tally = Some(Tally::new(self.api));
+        self
     }
 
     /// Takes the next piece of the body, cut anywhere.
@@ -59,25 +74,26 @@ impl ResponseReader {
         let Some(mark) = &self.mark else { return };
         match &mut self.form {
             Form::Events(lines) => {
-                let (api, usage) = (self.api, &mut self.usage);
-                lines.chunk(chunk, |data| event(api, mark, data, usage));
+                let (api, seen) = (self.api, &mut self.seen);
+                lines.chunk(chunk, |data| event(api, mark, data, seen));
             }
             Form::Messages(frames) => {
-                let (api, usage) = (self.api, &mut self.usage);
-                frames.chunk(chunk, |data| message(api, mark, data, usage));
+                let (api, seen) = (self.api, &mut self.seen);
+                frames.chunk(chunk, |data| message(api, mark, data, seen));
             }
             Form::Json(json) => {
                 let Json::Begun(kept) = json else {
                     if !chunk.iter().all(|byte| b" \n\r\t".contains(byte)) {
                         *json = Json::GivenUp;
-                        self.usage = None;
+                        self.seen.usage = None;
                     }
                     return;
                 };
                 if kept.is_empty() && ends_object(chunk) {
                     // Most responses come whole: no copy is needed then.
-                    self.usage = whole(self.api, mark, chunk);
-                    if self.usage.is_some() {
+                    self.seen.usage = whole(self.api, mark, chunk);
+                    if self.seen.usage.is_some() {
+                        self.seen.tally_whole(chunk);
                         *json = Json::Whole;
                         return;
                     }
@@ -95,17 +111,37 @@ impl ResponseReader {
         let Some(mark) = &self.mark else { return };
         match &mut self.form {
             Form::Events(lines) => {
-                let (api, usage) = (self.api, &mut self.usage);
-                lines.finish(|data| event(api, mark, data, usage));
+                let (api, seen) = (self.api, &mut self.seen);
+                lines.finish(|data| event(api, mark, data, seen));
             }
-            Form::Json(Json::Begun(kept)) => self.usage = whole(self.api, mark, kept),
+            Form::Json(Json::Begun(kept)) => {
+                self.seen.usage = whole(self.api, mark, kept);
+                self.seen.tally_whole(kept);
+            }
             Form::Messages(_) | Form::Json(_) => {}
         }
     }
 
     /// The counts so far.
     pub fn usage(&self) -> Option<Usage> {
-        self.usage
+        self.seen.usage
+    }
+
+    /// The answer's tokens that came so far, by our own count; 0 where nobody counts.
+    pub fn counted(&self) -> u64 {
+        self.seen.tally.as_ref().map_or(0, Tally::tokens)
+    }
+}
+
+impl Seen {
+    fn report(&mut self, report: Usage) {
+        self.usage.get_or_insert_default().merge(report);
+    }
+
+    fn tally_whole(&mut self, json: &[u8]) {
+        if let Some(tally) = &mut self.tally {
+            tally.whole(json);
+        }
     }
 }
 
@@ -123,34 +159,44 @@ fn whole(api: Api, mark: &Finder<'_>, json: &[u8]) -> Option<Usage> {
     Some(merged)
 }
 
-fn event(api: Api, mark: &Finder<'_>, data: &[u8], usage: &mut Option<Usage>) {
-    if !reports(mark, data) {
-        return;
+fn event(api: Api, mark: &Finder<'_>, data: &[u8], seen: &mut Seen) {
+    if let Some(tally) = &mut seen.tally {
+        tally.event(api, data);
     }
-    if let Some(report) = usage::of_event(api, data) {
-        usage.get_or_insert_default().merge(report);
+    if reports(mark, data)
+        && let Some(report) = usage::of_event(api, data)
+    {
+        seen.report(report);
     }
 }
 
 /// Reads one gRPC message of a response.
-fn message(api: Api, mark: &Finder<'_>, data: &[u8], usage: &mut Option<Usage>) {
+fn message(api: Api, mark: &Finder<'_>, data: &[u8], seen: &mut Seen) {
     let report = match api {
-        Api::VllmGrpcGenerate => vllm_grpc::usage_of_generate(data),
+        Api::VllmGrpcGenerate => {
+            if let Some(tally) = &mut seen.tally {
+                tally.message(data);
+            }
+            vllm_grpc::usage_of_generate(data)
+        }
         Api::VllmGrpcEmbed => vllm_grpc::usage_of_embed(data),
         _ => {
             let Some(json) = vertex::data(data) else { return };
             let whole = whole(api, mark, &json);
+            if json.trim_ascii_start().starts_with(b"{") {
+                seen.tally_whole(&json);
+            }
             if whole.is_none() {
                 // A stream is events, cut into messages between two of them.
                 let mut lines = SseLines::default();
-                lines.chunk(&json, |data| event(api, mark, data, usage));
-                lines.finish(|data| event(api, mark, data, usage));
+                lines.chunk(&json, |data| event(api, mark, data, seen));
+                lines.finish(|data| event(api, mark, data, seen));
             }
             whole
         }
     };
     if let Some(report) = report {
-        usage.get_or_insert_default().merge(report);
+        seen.report(report);
     }
 }
 

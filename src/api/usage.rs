@@ -101,6 +101,14 @@ pub(super) fn of_event(api: Api, json: &[u8]) -> Option<Usage> {
     }
 }
 
+/// The tokens of the answer by one event of a stream whose events all say so.
+pub(super) fn running(api: Api, json: &[u8]) -> Option<u64> {
+    if api != Api::SglangGenerate {
+        return None;
+    }
+    read(json)?.meta_info?.0.completion_tokens
+}
+
 fn read(json: &[u8]) -> Option<Response<'_>> {
     serde_json::from_slice::<Object<Response<'_>>>(json).ok().map(|response| response.0)
 }

@@ -84,7 +84,8 @@ impl PoolRuntime {
         let readiness = Arc::new(workers.readiness(&pool, &pipeline.parsers));
         let decisions = Arc::new(DecisionLog::new(options.explain_decisions));
 
-        let Pipeline { scheduler, hooks, parsers, estimate, wants_prompt, .. } = pipeline;
+        let Pipeline { scheduler, hooks, parsers, estimate, wants_prompt, counts_tokens, .. } =
+            pipeline;
         let Hooks {
             processors,
             awaiting,
@@ -135,6 +136,7 @@ impl PoolRuntime {
                 body_silence: options.request_body_timeout,
             },
             wants_prompt,
+            counts_tokens,
         });
         watch_endpoints(&pool, endpoints);
         let outside = Outside {

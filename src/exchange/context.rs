@@ -21,6 +21,8 @@ pub struct ExchangeContext {
     pub limits: RequestLimits,
     /// Some plugin reads the prompt; otherwise it is not collected.
     pub wants_prompt: bool,
+    /// Some plugin wants the tokens of answers counted.
+    pub counts_tokens: bool,
 }
 
 /// Where chance comes from.

@@ -15,7 +15,7 @@ impl Exchange {
         let Stage::Routed(routed) = &self.stage else { return Directions::default() };
         let now = self.context.runtime.now();
         self.times.response.get_or_insert(now);
-        self.response.begin(routed.api, head);
+        self.response.begin(routed.api, head, self.context.counts_tokens);
         let mut directions = Directions::default();
         self.with_routed(|exchange, hook| {
             hook.response_headers(exchange, head.status, &mut directions);
@@ -26,9 +26,10 @@ impl Exchange {
         directions
     }
 
-    /// Takes a piece of the response's body.
-    pub fn response_chunk(&mut self, piece: &[u8]) {
-        let Stage::Routed(routed) = &mut self.stage else { return };
+    /// Takes a piece of the response's body. Dynamic metadata that plugins want to set comes back.
+    pub fn response_chunk(&mut self, piece: &[u8]) -> Directions {
+        let mut directions = Directions::default();
+        let Stage::Routed(routed) = &mut self.stage else { return directions };
         let runtime = &self.context.runtime;
         let first = self.response.chunk(piece, &mut self.times, || runtime.now());
         if first {
@@ -41,7 +42,8 @@ impl Exchange {
             }
             self.tell(|listener, so_far| listener.answer_begins(so_far));
         }
-        self.with_routed(|exchange, hook| hook.response_chunk(exchange, piece));
+        self.with_routed(|exchange, hook| hook.response_chunk(exchange, piece, &mut directions));
+        directions
     }
 
     /// The response's body is complete. Dynamic metadata that plugins want to set comes back.
@@ -100,6 +102,7 @@ impl Exchange {
             request: &routed.request,
             decision,
             served_by: self.response.seen.served_by.as_deref(),
+            answer: self.response.seen.so_far(),
             now: self.context.runtime.now(),
         };
         self.context.response_hooks.iter().for_each(|hook| f(&exchange, &**hook));

@@ -11,7 +11,7 @@ use crate::api::{Api, ParsedRequest, VideoHints};
 use crate::endpoints::Endpoint;
 use crate::error::{Code, DropReason, RequestError};
 use crate::headers::{self, Headers};
-use crate::scheduling::{Decision, Directions, InferenceRequest, Refusal};
+use crate::scheduling::{Decision, Directions, InferenceRequest, Refusal, RequestData};
 
 /// What is known of a request's body when the request is to be decided.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -275,6 +275,7 @@ impl Exchange {
             body_bytes: body.len(),
             received_at: self.times.received,
             flow: None,
+            kept: RequestData::default(),
         };
         context.processors.iter().for_each(|plugin| plugin.process(&mut request));
         Ok(Subject {

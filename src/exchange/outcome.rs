@@ -6,7 +6,7 @@ use std::time::Duration;
 use super::ChunkIntervals;
 use crate::clock::Timestamp;
 use crate::endpoints::Endpoint;
-use crate::scheduling::{Decision, InferenceRequest, Refusal, TokenUsage};
+use crate::scheduling::{AnswerSoFar, Decision, InferenceRequest, Refusal, TokenUsage};
 
 /// How an exchange ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,9 +92,19 @@ pub struct Response {
     pub bytes: u64,
     /// What the endpoint reported so far.
     pub usage: Option<TokenUsage>,
+    /// Its tokens so far by our own count, where some plugin has them counted.
+    pub counted: u64,
     pub intervals: ChunkIntervals,
     /// `ip:port` of the endpoint that served, where the gateway tells.
     pub served_by: Option<String>,
+}
+
+impl Response {
+    /// What of it plugins are shown.
+    pub fn so_far(&self) -> AnswerSoFar {
+        let Self { status, bytes, usage, counted, .. } = *self;
+        AnswerSoFar { status, bytes, usage, counted }
+    }
 }
 
 /// What a listener keeps of an exchange from one call to the next. There is room for one thing,

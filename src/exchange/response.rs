@@ -21,14 +21,18 @@ pub struct ResponseHead {
 pub(super) struct IncomingResponse {
     pub seen: Response,
     reader: Option<ResponseReader>,
+    counting: bool,
     last_chunk: Option<Timestamp>,
 }
 
 impl IncomingResponse {
-    pub fn begin(&mut self, api: Api, head: ResponseHead) {
+    /// `counting`: its tokens are to be counted.
+    pub fn begin(&mut self, api: Api, head: ResponseHead, counting: bool) {
         self.seen.status = head.status;
         self.seen.streaming = head.streaming;
-        self.reader = Some(ResponseReader::new(api, head.events));
+        let reader = ResponseReader::new(api, head.events);
+        self.reader = Some(if counting { reader.counting() } else { reader });
+        self.counting = counting;
     }
 
     /// Takes a piece of the body; true where it is the first one. `now` is asked for where it is
@@ -41,6 +45,9 @@ impl IncomingResponse {
     ) -> bool {
         if let Some(reader) = &mut self.reader {
             reader.chunk(piece);
+        }
+        if self.counting {
+            self.read_usage();
         }
         if piece.is_empty() {
             return false;
@@ -70,6 +77,7 @@ impl IncomingResponse {
 
     /// Takes over what the endpoint has reported so far.
     pub fn read_usage(&mut self) {
+        self.seen.counted = self.reader.as_ref().map_or(0, ResponseReader::counted);
         let usage = self.reader.as_ref().and_then(ResponseReader::usage);
         self.seen.usage = usage.map(|usage| TokenUsage {
             prompt: usage.prompt_tokens,

@@ -107,7 +107,8 @@ pub(super) fn trailers(direction: Direction) -> ProcessingResponse {
 pub(super) fn immediate(error: &RequestError) -> ProcessingResponse {
     let reason = error.drop_reason.map(|reason| set(DROPPED_REASON, reason.as_str()));
     let retry_after = error.retry_after.map(|time| set(RETRY_AFTER, time.as_secs().to_string()));
-    let set_headers: Vec<_> = reason.into_iter().chain(retry_after).collect();
+    let more = error.headers.iter().map(|(name, value)| set(*name, value.clone()));
+    let set_headers: Vec<_> = reason.into_iter().chain(retry_after).chain(more).collect();
     let headers = (!set_headers.is_empty())
         .then(|| HeaderMutation { set_headers, remove_headers: Vec::new() });
     message(Outgoing::ImmediateResponse(ImmediateResponse {

@@ -9,7 +9,6 @@ use super::reply_messages::{self as reply, Direction};
 use super::wire::{HttpBody, HttpHeaders, Outgoing};
 use crate::api::ModelRenamer;
 use crate::exchange::ResponseHead;
-use crate::scheduling::Directions;
 
 /// A response that is not a stream is held until it is complete, as the reference does; beyond
 /// this many bytes it is passed on as it comes, so that memory stays bounded.
@@ -80,8 +79,10 @@ impl ResponseHalf {
             return Next::Read;
         };
         let end = message.end_of_stream || mode == BodyMode::Buffered;
-        conversation.exchange.response_chunk(&message.body);
-        let directions = if end { conversation.exchange.response_end() } else { Directions::NONE };
+        let mut directions = conversation.exchange.response_chunk(&message.body);
+        if end {
+            directions = conversation.exchange.response_end();
+        }
         let mut metadata = reply::metadata(&directions);
         if duplex && !body.streaming {
             body.held.extend_from_slice(&message.body);

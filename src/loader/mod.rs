@@ -34,8 +34,8 @@ use crate::flow_control::{EvictionConfig, FlowControlConfig, ProgramAware, Satur
 use crate::plugins::FileDiscoveryConfig;
 use crate::plugins::{MetricsExtractor, MetricsSource, ParserKind, ReachOutside};
 use crate::scheduling::{
-    AwaitingProducer, DebugState, EndpointHook, Lifecycle, Picker, PluginMetrics, RequestProcessor,
-    ResponseHook, Scheduler,
+    AwaitingProducer, CountTokens, DebugState, EndpointHook, Lifecycle, Picker, PluginMetrics,
+    RequestProcessor, ResponseHook, Scheduler,
 };
 use crate::scrape_config::{EngineMaps, Needs, PageScrape, Scheme, ScrapeConfig};
 use data_layer::Collection;
@@ -101,6 +101,8 @@ pub struct Pipeline {
     pub programs: Vec<Arc<ProgramAware>>,
     /// Some plugin looks at the prompt; else it need not be collected.
     pub wants_prompt: bool,
+    /// Some plugin wants the tokens of answers counted.
+    pub counts_tokens: bool,
     pub effective: Effective,
     /// One line for the log: what picks, and from what.
     pub summary: String,
@@ -235,7 +237,9 @@ fn assemble(
     Some(Pipeline {
         summary: summarise(&scheduler, &decisions, &instances),
         effective: Effective::new(document, &instances, &decisions),
+        counts_tokens: instances.first_with::<CountTokens>().is_some(),
         wants_prompt: !scheduler.producers.is_empty()
+            || instances.first_with::<CountTokens>().is_some()
             || instances.first_with::<dyn AwaitingProducer>().is_some(),
         hooks: Hooks {
             processors: instances.all(),

@@ -135,7 +135,12 @@ mod tests {
         let unknown: Vec<_> = plugins::type_names().filter(|name| !is_known(name)).collect();
         assert_eq!(
             unknown,
-            ["expected-delay-scorer", "learned-saturation-detector", "lmetric-scorer"]
+            [
+                "expected-delay-scorer",
+                "learned-saturation-detector",
+                "lmetric-scorer",
+                "token-metering"
+            ]
         );
     }
 }

@@ -92,6 +92,7 @@ static TYPES: &[PluginType] = &[
     super::soft_reflective_ceiling_policy::TYPE,
     super::static_usage_limit_policy::TYPE,
     super::token_load_scorer::TYPE,
+    super::token_metering::TYPE,
     super::token_producer::TYPE,
     super::topology_affinity_filter::TYPE,
     super::topology_affinity_scorer::TYPE,

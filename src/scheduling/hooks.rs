@@ -121,9 +121,15 @@ pub trait ResponseHook: Debug + Send + Sync {
         let _ = (exchange, status, directions);
     }
 
-    /// A piece of the response's body came.
-    fn response_chunk(&self, exchange: &RoutedRequest<'_>, piece: &[u8]) {
-        let _ = (exchange, piece);
+    /// A piece of the response's body came. Dynamic metadata to set goes into `directions`: it is
+    /// what counts should the client leave before the next piece.
+    fn response_chunk(
+        &self,
+        exchange: &RoutedRequest<'_>,
+        piece: &[u8],
+        directions: &mut Directions,
+    ) {
+        let _ = (exchange, piece, directions);
     }
 
     /// The response's body is complete. Dynamic metadata to set goes into `directions`.
@@ -144,8 +150,26 @@ pub struct RoutedRequest<'a> {
     pub decision: &'a Decision,
     /// `ip:port` of the endpoint that served, where the gateway tells.
     pub served_by: Option<&'a str>,
+    pub answer: AnswerSoFar,
     pub now: Timestamp,
 }
+
+/// What has come of an answer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct AnswerSoFar {
+    /// Its HTTP status, where the gateway tells.
+    pub status: Option<u16>,
+    /// Bytes of its body.
+    pub bytes: u64,
+    /// What the endpoint has reported.
+    pub usage: Option<TokenUsage>,
+    /// Tokens of it by our own count; 0 where no plugin has [`CountTokens`].
+    pub counted: u64,
+}
+
+/// A plugin with this part has the tokens of every answer counted as they pass by.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct CountTokens;
 
 /// Token counts that an endpoint reported.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

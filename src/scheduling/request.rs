@@ -1,4 +1,4 @@
-use super::Prompt;
+use super::{Prompt, RequestData};
 use crate::clock::Timestamp;
 use crate::headers::{self, Headers};
 
@@ -31,6 +31,8 @@ pub struct InferenceRequest {
     pub flow: Option<String>,
     /// Rather no answer than one from an endpoint that holds nothing of the prompt.
     pub cached_only: bool,
+    /// What processors keep of it until it has ended.
+    pub kept: RequestData,
     /// When its headers came.
     pub received_at: Timestamp,
 }

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use epp::clock::Timestamp;
 use epp::endpoints::{Endpoint, SignalValues};
 use epp::scheduling::{
-    DecisionOptions, Directions, InferenceRequest, PromptBuilder, RoutedRequest,
+    AnswerSoFar, DecisionOptions, Directions, InferenceRequest, PromptBuilder, RoutedRequest,
 };
 
 use crate::rig::*;
@@ -56,6 +56,7 @@ fn the_response_says_which_endpoint_served() {
         request: &request,
         decision: &decision,
         served_by: None,
+        answer: AnswerSoFar::default(),
         now: Timestamp::START,
     };
     let mut directions = Directions::default();

@@ -9,6 +9,7 @@ mod prompts;
 mod recorded;
 mod responses;
 mod robustness;
+mod tally;
 
 use bytes::Bytes;
 

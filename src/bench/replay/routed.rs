@@ -95,7 +95,9 @@ impl Routed {
         self.response.streaming = true;
         self.decision.answer_begins();
         self.tell(Ending::CutInResponse, |listener, so_far| listener.answer_begins(so_far));
-        self.with_hooks(now, |hook, exchange| hook.response_chunk(exchange, b""));
+        self.with_hooks(now, |hook, exchange| {
+            hook.response_chunk(exchange, b"", &mut Directions::default())
+        });
     }
 
     fn headers(&mut self, now: Timestamp, status: u16) {
@@ -151,6 +153,7 @@ impl Routed {
             request: &self.request,
             decision: &self.decision,
             served_by: self.response.served_by.as_deref(),
+            answer: self.response.so_far(),
             now,
         };
         self.audience.hooks.iter().for_each(|hook| f(&**hook, &exchange));

@@ -1,0 +1,83 @@
+//! What of an exchange's tokens goes into the gateway's metadata, under which key.
+
+use super::tokens_used::TokensUsed;
+use crate::config::Fields;
+
+/// An entry of the metadata, as `llmRequestCosts` of Envoy AI Gateway 0.3 has them.
+#[derive(Debug)]
+pub(super) struct TokenCost {
+    pub key: String,
+    pub kind: CostKind,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum CostKind {
+    InputToken,
+    CachedInputToken,
+    OutputToken,
+    TotalToken,
+}
+
+/// What a cost is worked out of.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Cost<'a> {
+    pub used: &'a TokensUsed,
+}
+
+const KINDS: [(&str, CostKind); 4] = [
+    ("InputToken", CostKind::InputToken),
+    ("CachedInputToken", CostKind::CachedInputToken),
+    ("OutputToken", CostKind::OutputToken),
+    ("TotalToken", CostKind::TotalToken),
+];
+
+impl TokenCost {
+    /// The keys that Envoy AI Gateway's own documentation uses.
+    pub fn defaults() -> Vec<Self> {
+        let named = |(key, kind): (&str, CostKind)| Self { key: key.to_owned(), kind };
+        let keys = [
+            ("llm_input_token", CostKind::InputToken),
+            ("llm_output_token", CostKind::OutputToken),
+            ("llm_total_token", CostKind::TotalToken),
+            ("llm_cached_input_token", CostKind::CachedInputToken),
+        ];
+        keys.into_iter().map(named).collect()
+    }
+
+    /// Reads a list of `{metadataKey, type}`.
+    pub fn read(list: Vec<Fields<'_>>) -> Vec<Self> {
+        let mut costs: Vec<Self> = Vec::with_capacity(list.len());
+        for mut fields in list {
+            let key = fields.string("metadataKey").unwrap_or_default();
+            if key.is_empty() {
+                fields.error("metadataKey", "must name the key of the number");
+            } else if costs.iter().any(|cost| cost.key == key) {
+                fields.error("metadataKey", "stands in the list twice");
+            }
+            let name = fields.string("type");
+            let kind = KINDS.iter().find(|(known, _)| name == Some(known)).map(|(_, kind)| *kind);
+            if kind.is_none() {
+                let known = KINDS.map(|(known, _)| known).join(", ");
+                fields.error("type", format!("must be one of {known}"));
+            }
+            if let Some(kind) = kind {
+                costs.push(Self { key: key.to_owned(), kind });
+            }
+            fields.finish();
+        }
+        costs
+    }
+}
+
+impl CostKind {
+    pub fn of(self, cost: &Cost<'_>) -> f64 {
+        let used = cost.used;
+        let tokens = match self {
+            Self::InputToken => used.input,
+            Self::CachedInputToken => used.cached_input,
+            Self::OutputToken => used.output,
+            Self::TotalToken => used.total(),
+        };
+        tokens as f64
+    }
+}
