@@ -52,6 +52,7 @@ pub mod loader;
 pub mod objectives;
 pub mod plugins;
 pub mod prefix;
+pub mod quota;
 #[cfg(feature = "server")]
 pub mod rendering;
 pub mod scheduling;

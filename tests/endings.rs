@@ -163,6 +163,7 @@ fn house(endpoints: usize, good: bool, admission: Option<Arc<dyn Admission>>) ->
         limits: RequestLimits::new(1000, 10_000),
         wants_prompt: pipeline.wants_prompt,
         counts_tokens: pipeline.counts_tokens,
+        asks_for_usage: pipeline.asks_for_usage,
     });
     House { context, listener, pool }
 }

@@ -4,6 +4,8 @@
 #[path = "gateway/connections.rs"]
 mod connections;
 mod support;
+#[path = "gateway/tokens.rs"]
+mod tokens;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -52,10 +54,21 @@ impl Gateway {
         worker_arguments: &[&str],
         edit: impl FnOnce(String) -> String,
     ) -> Self {
+        Self::start_configured(envoy, workers, worker_arguments, TUTORIAL, edit).await
+    }
+
+    /// With this configuration of `epp`, and Envoy's edited.
+    async fn start_configured(
+        envoy: PathBuf,
+        workers: usize,
+        worker_arguments: &[&str],
+        config: &str,
+        edit: impl FnOnce(String) -> String,
+    ) -> Self {
         let workers: Vec<Worker> = (0..workers).map(|_| Worker::start(worker_arguments)).collect();
         let addresses: Vec<SocketAddr> = workers.iter().map(|w| w.address).collect();
         // TLS as deployments have it: a certificate of our own making that Envoy does not check.
-        let epp = Program::start(TUTORIAL, &addresses, &["--secure-serving=true"]);
+        let epp = Program::start(config, &addresses, &["--secure-serving=true"]);
         let envoy = Envoy::start(envoy, epp.grpc_port, edit).await;
         let http = reqwest::Client::builder().timeout(PATIENCE).build().unwrap();
         Self { workers, epp, envoy, http }

@@ -93,6 +93,7 @@ fn house() -> House {
         limits: RequestLimits::new(10_000, 100_000),
         wants_prompt: pipeline.wants_prompt,
         counts_tokens: pipeline.counts_tokens,
+        asks_for_usage: pipeline.asks_for_usage,
     });
     let (_, state) = pipeline.hooks.debug_states[0].clone();
     House { context, clock, state, metrics: pipeline.hooks.metrics[0].clone() }

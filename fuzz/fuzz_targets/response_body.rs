@@ -1,5 +1,5 @@
-//! Any bytes as a response: what is reported and counted does not depend on where it is cut, and neither does a
-//! renamed model.
+//! Any bytes as a response: what is reported and what is counted does not depend on where it is
+//! cut, and neither does a renamed model.
 #![no_main]
 
 use bytes::Bytes;

@@ -84,8 +84,16 @@ impl PoolRuntime {
         let readiness = Arc::new(workers.readiness(&pool, &pipeline.parsers));
         let decisions = Arc::new(DecisionLog::new(options.explain_decisions));
 
-        let Pipeline { scheduler, hooks, parsers, estimate, wants_prompt, counts_tokens, .. } =
-            pipeline;
+        let Pipeline {
+            scheduler,
+            hooks,
+            parsers,
+            estimate,
+            wants_prompt,
+            counts_tokens,
+            asks_for_usage,
+            ..
+        } = pipeline;
         let Hooks {
             processors,
             awaiting,
@@ -137,6 +145,7 @@ impl PoolRuntime {
             },
             wants_prompt,
             counts_tokens,
+            asks_for_usage,
         });
         watch_endpoints(&pool, endpoints);
         let outside = Outside {

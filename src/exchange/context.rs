@@ -23,6 +23,8 @@ pub struct ExchangeContext {
     pub wants_prompt: bool,
     /// Some plugin wants the tokens of answers counted.
     pub counts_tokens: bool,
+    /// Streams are asked to end with the engine's counts, whether or not clients want them.
+    pub asks_for_usage: bool,
 }
 
 /// Where chance comes from.

@@ -5,7 +5,7 @@ use std::task::{Context, Poll};
 use super::exchange::{Exchange, Routed, Stage};
 use super::outcome::{Ending, Outcome};
 use super::response::ResponseHead;
-use crate::api::ModelRenamer;
+use crate::api::{ModelRenamer, UsageRemover};
 use crate::error::RequestError;
 use crate::scheduling::{Directions, InferenceRequest, Refusal, RoutedRequest};
 
@@ -86,6 +86,12 @@ impl Exchange {
             && !incoming_model.is_empty()
             && !target_model.is_empty();
         changed.then(|| ModelRenamer::new(target_model, incoming_model))
+    }
+
+    /// Takes the counts out of a stream whose client did not ask for them.
+    pub fn usage_remover(&self) -> Option<UsageRemover> {
+        let Stage::Routed(routed) = &self.stage else { return None };
+        (routed.hides_usage && self.response.events).then(UsageRemover::default)
     }
 
     /// Calls `f` with every response hook.

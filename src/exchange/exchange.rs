@@ -7,7 +7,7 @@ use super::deciding::{Admission, Deciding};
 use super::outcome::{Ending, Kept, Outcome, Times};
 use super::response::IncomingResponse;
 use super::{EndpointSubset, ExchangeContext, PendingRequest, Stay};
-use crate::api::{Api, ParsedRequest, VideoHints};
+use crate::api::{self, Api, ParsedRequest, VideoHints};
 use crate::endpoints::Endpoint;
 use crate::error::{Code, DropReason, RequestError};
 use crate::headers::{self, Headers};
@@ -68,6 +68,7 @@ pub(super) struct Subject {
     pub(super) skip_response: bool,
     pub(super) body: Bytes,
     pub(super) body_changed: bool,
+    pub(super) hides_usage: bool,
     pub(super) rewritten_by: Option<String>,
 }
 
@@ -79,6 +80,8 @@ pub(super) struct Routed {
     /// `None` where any endpoint would do.
     pub(super) decision: Option<Decision>,
     pub(super) api: Api,
+    /// The answer ends with counts that the client did not ask for.
+    pub(super) hides_usage: bool,
     pub(super) rewritten_by: Option<String>,
     /// Its place in the pool, where places are kept.
     pub(super) stay: Option<Box<dyn Stay>>,
@@ -258,6 +261,14 @@ impl Exchange {
         } else {
             (whole, false)
         };
+        let wanted = context.asks_for_usage && parsed.stream;
+        let asked = wanted.then(|| api::with_usage(parsed.api, &body, context.limits.body));
+        let asked = asked.flatten();
+        let hides_usage = asked.is_some();
+        let (body, body_changed) = match asked {
+            Some(asked) => (asked, true),
+            None => (body, body_changed),
+        };
         let headers = std::mem::take(&mut self.pending.headers);
         let incoming_model = parsed.model.unwrap_or_default();
         let objective = headers.named(headers::OBJECTIVE);
@@ -285,6 +296,7 @@ impl Exchange {
             skip_response: parsed.skip_response,
             body,
             body_changed,
+            hides_usage,
             rewritten_by,
         })
     }
@@ -319,13 +331,22 @@ impl Exchange {
             let error = RequestError::new(Code::Internal, "no endpoint was picked");
             return Err(self.refuse(&subject, error.into()));
         };
-        let Subject { request, has_body, api, skip_response, body, body_changed, rewritten_by } =
-            subject;
+        let Subject { request, has_body, api, skip_response, body, .. } = subject;
+        let (body_changed, hides_usage) = (subject.body_changed, subject.hides_usage);
+        let rewritten_by = subject.rewritten_by;
         let destination = destination(decision.endpoints(), decision.directions.port());
         let stay = permit.map(|permit| permit.reserved(&decision, now));
         let decision = Some(decision);
-        let routed = Routed { request, has_body, endpoint, decision, api, rewritten_by, stay };
-        self.stage = Stage::Routed(Box::new(routed));
+        self.stage = Stage::Routed(Box::new(Routed {
+            request,
+            has_body,
+            endpoint,
+            decision,
+            api,
+            hides_usage,
+            rewritten_by,
+            stay,
+        }));
         self.tell(|listener, so_far| listener.routed(so_far));
         if skip_response {
             self.end(Ending::GatewayAlone);
@@ -351,6 +372,7 @@ impl Exchange {
             endpoint,
             decision: None,
             api: Api::Passthrough,
+            hides_usage: false,
             rewritten_by: None,
             stay: None,
         }));
@@ -379,6 +401,7 @@ impl Exchange {
             skip_response: false,
             body: Bytes::new(),
             body_changed: false,
+            hides_usage: false,
             rewritten_by: None,
         };
         self.refuse(&subject, error.into())

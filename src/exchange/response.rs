@@ -22,6 +22,8 @@ pub(super) struct IncomingResponse {
     pub seen: Response,
     reader: Option<ResponseReader>,
     counting: bool,
+    /// It is a stream of events.
+    pub events: bool,
     last_chunk: Option<Timestamp>,
 }
 
@@ -33,6 +35,7 @@ impl IncomingResponse {
         let reader = ResponseReader::new(api, head.events);
         self.reader = Some(if counting { reader.counting() } else { reader });
         self.counting = counting;
+        self.events = head.events;
     }
 
     /// Takes a piece of the body; true where it is the first one. `now` is asked for where it is

@@ -7,7 +7,7 @@ use super::conversation::{Conversation, Next};
 use super::header_mutation::{response_mutation, value_of};
 use super::reply_messages::{self as reply, Direction};
 use super::wire::{HttpBody, HttpHeaders, Outgoing};
-use crate::api::ModelRenamer;
+use crate::api::{ModelRenamer, UsageRemover};
 use crate::exchange::ResponseHead;
 
 /// A response that is not a stream is held until it is complete, as the reference does; beyond
@@ -29,6 +29,7 @@ struct Body {
     streaming: bool,
     held: BytesMut,
     renamer: Option<ModelRenamer>,
+    remover: Option<UsageRemover>,
 }
 
 #[derive(Default)]
@@ -51,13 +52,15 @@ impl ResponseHalf {
         // The reference looks for `status`, which no gateway sends.
         let status = of(":status").parse().ok();
         let renamer = exchange.renamer();
-        let renaming = renamer.is_some();
-        self.phase = Phase::Body(Box::new(Body { streaming, held: BytesMut::new(), renamer }));
         // Where the headers end the response, what comes all the same is answered, not counted.
         let head = ResponseHead { status, events, streaming, end: message.end_of_stream };
         let directions = exchange.response_headers(head);
+        let remover = exchange.usage_remover();
+        let editing = renamer.is_some() || remover.is_some();
+        let held = BytesMut::new();
+        self.phase = Phase::Body(Box::new(Body { streaming, held, renamer, remover }));
         let mut mutation = response_mutation(&list, &directions);
-        if renaming && conversation.modes.response == BodyMode::PassThrough {
+        if editing && conversation.modes.response == BodyMode::PassThrough {
             // The length of what is still to come is not known any more.
             mutation.remove_headers.push(Bytes::from_static(b"content-length"));
         }
@@ -97,14 +100,14 @@ impl ResponseHalf {
                 true => message.body,
                 false => body.held.split().freeze(),
             };
-            let piece = body.rename(piece, end);
+            let piece = body.edit(piece, end);
             reply::streamed_body(Direction::Response, piece, end, |mut m| {
                 m.dynamic_metadata = metadata.take();
                 conversation.send(m);
             });
         } else {
             let before = message.body.clone();
-            let piece = body.rename(message.body, end);
+            let piece = body.edit(message.body, end);
             let changed = piece != before;
             let whole = mode == BodyMode::Buffered;
             let mut message =
@@ -125,7 +128,7 @@ impl ResponseHalf {
             let directions = conversation.exchange.response_end();
             metadata = reply::metadata(&directions);
             let held = body.held.split().freeze();
-            let rest = body.rename(held, true);
+            let rest = body.edit(held, true);
             if conversation.modes.response == BodyMode::FullDuplex
                 && (!body.streaming || !rest.is_empty())
             {
@@ -146,7 +149,12 @@ impl ResponseHalf {
 }
 
 impl Body {
-    fn rename(&mut self, piece: Bytes, end: bool) -> Bytes {
+    /// What leaves in place of `piece`.
+    fn edit(&mut self, piece: Bytes, end: bool) -> Bytes {
+        let piece = match &mut self.remover {
+            Some(remover) => remover.remove(piece, end),
+            None => piece,
+        };
         match &mut self.renamer {
             Some(renamer) => renamer.rename(piece, end),
             None => piece,

@@ -34,8 +34,8 @@ use crate::flow_control::{EvictionConfig, FlowControlConfig, ProgramAware, Satur
 use crate::plugins::FileDiscoveryConfig;
 use crate::plugins::{MetricsExtractor, MetricsSource, ParserKind, ReachOutside};
 use crate::scheduling::{
-    AwaitingProducer, CountTokens, DebugState, EndpointHook, Lifecycle, Picker, PluginMetrics,
-    RequestProcessor, ResponseHook, Scheduler,
+    AskForUsage, AwaitingProducer, CountTokens, DebugState, EndpointHook, Lifecycle, Picker,
+    PluginMetrics, RequestProcessor, ResponseHook, Scheduler,
 };
 use crate::scrape_config::{EngineMaps, Needs, PageScrape, Scheme, ScrapeConfig};
 use data_layer::Collection;
@@ -103,6 +103,8 @@ pub struct Pipeline {
     pub wants_prompt: bool,
     /// Some plugin wants the tokens of answers counted.
     pub counts_tokens: bool,
+    /// Some plugin wants the engine's counts at the end of every stream.
+    pub asks_for_usage: bool,
     pub effective: Effective,
     /// One line for the log: what picks, and from what.
     pub summary: String,
@@ -237,6 +239,7 @@ fn assemble(
     Some(Pipeline {
         summary: summarise(&scheduler, &decisions, &instances),
         effective: Effective::new(document, &instances, &decisions),
+        asks_for_usage: instances.first_with::<AskForUsage>().is_some(),
         counts_tokens: instances.first_with::<CountTokens>().is_some(),
         wants_prompt: !scheduler.producers.is_empty()
             || instances.first_with::<CountTokens>().is_some()

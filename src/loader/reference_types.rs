@@ -139,7 +139,8 @@ mod tests {
                 "expected-delay-scorer",
                 "learned-saturation-detector",
                 "lmetric-scorer",
-                "token-metering"
+                "token-metering",
+                "token-quota",
             ]
         );
     }

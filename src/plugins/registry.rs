@@ -94,6 +94,7 @@ static TYPES: &[PluginType] = &[
     super::token_load_scorer::TYPE,
     super::token_metering::TYPE,
     super::token_producer::TYPE,
+    super::token_quota::TYPE,
     super::topology_affinity_filter::TYPE,
     super::topology_affinity_scorer::TYPE,
     super::topology_extractor::TYPE,

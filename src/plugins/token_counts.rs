@@ -90,7 +90,7 @@ impl TokenCounts {
                     ] {
                         samples.push(MetricSample {
                             labels: vec![
-                                ("model_name", model.clone()),
+                                ("target_model_name", model.clone()),
                                 ("tenant", tenant.clone()),
                                 ("kind", kind.to_owned()),
                                 ("source", source.to_owned()),
@@ -128,7 +128,8 @@ mod tests {
             let labels: HashMap<_, _> = sample.labels.iter().cloned().collect();
             let MetricValue::Number(number) = sample.value else { return None };
             let wanted = labels["kind"] == "input" && labels["source"] == "reported";
-            wanted.then(|| (format!("{}/{}", labels["model_name"], labels["tenant"]), number))
+            wanted
+                .then(|| (format!("{}/{}", labels["target_model_name"], labels["tenant"]), number))
         };
         let mut inputs: Vec<_> = counts.family().samples.iter().filter_map(of).collect();
         inputs.sort_by(|a, b| a.0.cmp(&b.0));

@@ -10,9 +10,9 @@ use super::{Build, Capabilities, PluginType};
 use crate::config::Fields;
 use crate::exchange::{Outcome, OutcomeListener};
 use crate::scheduling::{
-    AnswerSoFar, CountTokens, Cycle, DataKey, Directions, InferenceRequest, MetadataValue,
-    MetricFamily, Picked, PluginMetrics, RequestDatum, RequestHook, RequestProcessor, ResponseHook,
-    RoutedRequest, TokenUsage,
+    AnswerSoFar, AskForUsage, CountTokens, Cycle, DataKey, Directions, InferenceRequest,
+    MetadataValue, MetricFamily, Picked, PluginMetrics, RequestDatum, RequestHook,
+    RequestProcessor, ResponseHook, RoutedRequest, TokenUsage,
 };
 
 pub(super) const TYPE: PluginType = PluginType { name: "token-metering", aliases: &[], build };
@@ -59,6 +59,7 @@ fn build(build: Build<'_, '_>) -> Capabilities {
     let while_streaming = p.bool("whileStreaming").unwrap_or(true);
     let tenant_header = tenant_header(&mut p);
     let max_tenants = p.int_in("maxTenants", 1..=1_000_000).unwrap_or(MAX_TENANTS);
+    let ask = p.bool("includeUsage").unwrap_or(false);
     p.finish();
     let metering = Arc::new(TokenMetering {
         namespace,
@@ -69,13 +70,14 @@ fn build(build: Build<'_, '_>) -> Capabilities {
         counts: TokenCounts::new(max_tenants.unsigned_abs() as usize),
         prompt: build.dependencies.provide(build.name),
     });
-    Capabilities::default()
+    let parts = Capabilities::default()
         .with::<dyn RequestProcessor>(metering.clone())
         .with::<dyn RequestHook>(metering.clone())
         .with::<dyn ResponseHook>(metering.clone())
         .with::<dyn OutcomeListener>(metering.clone())
         .with::<dyn PluginMetrics>(metering)
-        .with(Arc::new(CountTokens))
+        .with(Arc::new(CountTokens));
+    if ask { parts.with(Arc::new(AskForUsage)) } else { parts }
 }
 
 fn tenant_header(p: &mut Fields<'_>) -> Option<String> {
@@ -150,7 +152,7 @@ impl OutcomeListener for TokenMetering {
         if used.total() > 0 {
             let header = self.tenant_header.as_deref();
             let tenant = header.and_then(|name| request.headers.get(name)).unwrap_or_default();
-            self.counts.add(&request.incoming_model, tenant, &used);
+            self.counts.add(&request.target_model, tenant, &used);
         }
     }
 }

@@ -171,6 +171,11 @@ pub struct AnswerSoFar {
 #[derive(Clone, Copy, Debug, Default)]
 pub struct CountTokens;
 
+/// A plugin with this part has streams asked to end with the engine's own counts, where clients
+/// did not ask; what comes of it is kept from those.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct AskForUsage;
+
 /// Token counts that an endpoint reported.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TokenUsage {
@@ -191,6 +196,11 @@ pub trait EndpointHook: Debug + Send + Sync {
 /// on. In a simulation both are virtual.
 pub trait Runtime: Debug + Send + Sync {
     fn now(&self) -> Timestamp;
+
+    /// Time since 1970, UTC, for what follows the calendar. A clock of its own began then.
+    fn unix_time(&self) -> Duration {
+        self.now().since(Timestamp::START)
+    }
 
     /// Returns after `duration`.
     fn sleep(&self, duration: Duration) -> BoxFuture<()>;

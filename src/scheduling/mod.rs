@@ -30,9 +30,9 @@ pub use decision::{Decision, DecisionOptions, ProfileDecision, Refusal};
 pub use directions::{Directions, MetadataEntry, MetadataValue};
 pub use explain::{Explanation, FilterStep, HealthStep, LeftOut, ProfileExplanation, ScorerStep};
 pub use hooks::{
-    Admitter, AnswerSoFar, AwaitingProducer, BoxFuture, CountTokens, DebugState, EndpointHook,
-    Lifecycle, PickObserver, Picked, Producer, Put, RequestHook, RequestProcessor, ResponseHook,
-    RoutedRequest, Runtime, Screener, Target, TokenUsage,
+    Admitter, AnswerSoFar, AskForUsage, AwaitingProducer, BoxFuture, CountTokens, DebugState,
+    EndpointHook, Lifecycle, PickObserver, Picked, Producer, Put, RequestHook, RequestProcessor,
+    ResponseHook, RoutedRequest, Runtime, Screener, Target, TokenUsage,
 };
 pub use plugin::{
     Filter, Picker, Picks, ProfileHandler, ProfileMistake, ProfileResult, ProfileResults,

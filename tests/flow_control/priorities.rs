@@ -84,6 +84,7 @@ async fn picker(flow_control: &str, endpoints: u8, priorities: &[i32]) -> Picker
         limits: RequestLimits::new(1 << 20, 1 << 30),
         wants_prompt: pipeline.wants_prompt,
         counts_tokens: pipeline.counts_tokens,
+        asks_for_usage: pipeline.asks_for_usage,
     });
     let localhost = [127, 0, 0, 1].into();
     let incoming =

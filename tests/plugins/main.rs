@@ -12,6 +12,7 @@ mod p2p_source;
 mod parameters;
 mod pickers;
 mod prefix_scores;
+mod quota;
 mod reporter;
 mod request_processors;
 mod rig;

@@ -10,6 +10,7 @@ mod recorded;
 mod responses;
 mod robustness;
 mod tally;
+mod usage_request;
 
 use bytes::Bytes;
 
