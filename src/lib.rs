@@ -54,6 +54,8 @@ pub mod plugins;
 pub mod prefix;
 pub mod quota;
 #[cfg(feature = "server")]
+pub mod redis_quota;
+#[cfg(feature = "server")]
 pub mod rendering;
 pub mod scheduling;
 pub mod scrape_config;

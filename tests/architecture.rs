@@ -11,7 +11,7 @@ const START: &str =
 const END: &str = "<!-- end of rooms -->";
 
 /// What simulations and tests use as it is: no runtime, no protobuf, no files, no Kubernetes.
-const CORE: [&str; 18] = [
+const CORE: [&str; 19] = [
     "api",
     "clock",
     "config",
@@ -28,6 +28,7 @@ const CORE: [&str; 18] = [
     "objectives",
     "plugins",
     "prefix",
+    "quota",
     "scheduling",
     "tokens",
 ];

@@ -25,6 +25,7 @@ use crate::kv_sockets::Sockets;
 use crate::loader::{Hooks, Pipeline};
 use crate::objectives::Objectives;
 use crate::plugins::Outside;
+use crate::redis_quota::RedisCounters;
 use crate::rendering::RenderClient;
 use crate::scheduling::{DebugState, DecisionOptions, EndpointHook, Lifecycle, Runtime};
 use crate::scrape_config::PageScrape;
@@ -151,6 +152,7 @@ impl PoolRuntime {
         let outside = Outside {
             events: Arc::new(Sockets::default()),
             renderer: Arc::new(RenderClient::default()),
+            quotas: Arc::new(RedisCounters),
         };
         reaching.iter().for_each(|plugin| plugin.reach(&outside));
         lifecycles.iter().for_each(|plugin| plugin.start(&pool, &runtime));

@@ -99,6 +99,7 @@ mod session_affinity_filter;
 mod session_affinity_scorer;
 mod session_bindings;
 mod session_id_producer;
+mod shared_quota;
 mod sheddable_eviction_filter;
 mod single_profile_handler;
 mod slo_deadline_ordering_policy;

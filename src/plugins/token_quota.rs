@@ -3,21 +3,23 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::time::Duration;
 
 use parking_lot::Mutex;
 use smallvec::SmallVec;
 
 use super::quota_rules::{self, Rule};
+use super::shared_quota::{Lease, SharedQuota, Verdict};
 use super::tokens_used::{TokensUsed, estimated_prompt};
-use super::{Build, Capabilities, PluginType};
+use super::{Build, Capabilities, Outside, PluginType, ReachOutside};
 use crate::endpoints::Pool;
 use crate::error::{Code, DropReason, RequestError};
 use crate::exchange::{Ending, Outcome, OutcomeListener};
-use crate::quota::{Counters, Hold, Overdrawn, Standing, Take};
+use crate::quota::{Counters, Hold, Overdrawn, Standing, Take, Tenant};
 use crate::scheduling::{
-    Admitter, AskForUsage, CountTokens, Cycle, DataKey, Directions, InferenceRequest, Lifecycle,
-    MetricFamily, MetricKind, MetricSample, MetricValue, PluginMetrics, RequestDatum,
-    RequestProcessor, ResponseHook, RoutedRequest, Runtime,
+    Admitter, AskForUsage, AwaitingProducer, BoxFuture, CountTokens, Cycle, DataKey, Directions,
+    InferenceRequest, Lifecycle, MetricFamily, MetricKind, MetricSample, MetricValue,
+    PluginMetrics, Put, RequestDatum, RequestProcessor, ResponseHook, RoutedRequest, Runtime,
 };
 
 pub(super) const TYPE: PluginType = PluginType { name: "token-quota", aliases: &[], build };
@@ -26,6 +28,8 @@ pub(super) const TYPE: PluginType = PluginType { name: "token-quota", aliases: &
 const MAX_TENANTS: i64 = 100_000;
 /// Tokens of an answer that are set aside where the request does not say how many it wants.
 const RESERVED_OUTPUT: i64 = 256;
+/// Tokens that are set aside for one request at most.
+const MAX_FORESEEN: u64 = 1_000_000_000_000;
 
 #[derive(Debug)]
 struct TokenQuota {
@@ -33,6 +37,9 @@ struct TokenQuota {
     rules: Vec<Rule>,
     counts: Vec<RuleCounts>,
     counters: Counters,
+    /// Counters that replicas share, in place of those above.
+    shared: Option<SharedQuota>,
+    verdict: DataKey<Verdict>,
     /// Refuses a request that may come to use more than is left; else one may overdraw.
     strict: bool,
     /// Counts, and refuses nothing.
@@ -51,6 +58,7 @@ struct Ticket {
     prompt: u64,
     /// By index of the rule.
     holds: Mutex<SmallVec<[(usize, Hold); 2]>>,
+    lease: Mutex<Option<Lease>>,
 }
 
 impl RequestDatum for Ticket {
@@ -63,6 +71,8 @@ impl RequestDatum for Ticket {
 struct RuleCounts {
     admitted: AtomicU64,
     refused: AtomicU64,
+    /// Nobody could say whether there was enough left.
+    unknown: AtomicU64,
     tokens: AtomicU64,
 }
 
@@ -81,6 +91,8 @@ fn build(build: Build<'_, '_>) -> Capabilities {
         reserved_output: reserved.unsigned_abs(),
         response_headers: p.bool("responseHeaders").unwrap_or(true),
         ticket: build.dependencies.provide(build.name),
+        verdict: build.dependencies.provide(build.name),
+        shared: SharedQuota::read(&mut p),
         runtime: OnceLock::new(),
     });
     let ask = p.bool("includeUsage").unwrap_or(false);
@@ -91,8 +103,15 @@ fn build(build: Build<'_, '_>) -> Capabilities {
         .with::<dyn ResponseHook>(quota.clone())
         .with::<dyn OutcomeListener>(quota.clone())
         .with::<dyn Lifecycle>(quota.clone())
-        .with::<dyn PluginMetrics>(quota)
+        .with::<dyn PluginMetrics>(quota.clone())
         .with(Arc::new(CountTokens));
+    let parts = match quota.shared {
+        None => parts,
+        Some(_) => {
+            let parts = parts.with::<dyn ReachOutside>(quota.clone());
+            parts.with::<dyn AwaitingProducer>(quota)
+        }
+    };
     if ask { parts.with(Arc::new(AskForUsage)) } else { parts }
 }
 
@@ -102,6 +121,80 @@ impl TokenQuota {
         self.runtime.get().map_or(0, |runtime| runtime.unix_time().as_secs())
     }
 
+    /// Tokens that a request may come to use.
+    fn foreseen(&self, request: &InferenceRequest, ticket: &Ticket) -> u64 {
+        let output = request.max_output_tokens.unwrap_or(self.reserved_output);
+        // Sums of it fit wherever they are kept.
+        ticket.prompt.saturating_add(output).min(MAX_FORESEEN)
+    }
+
+    /// The tenants that a request is of, with the indices of their rules; none where a value is
+    /// unfit, which the admitter says.
+    fn tenants(&self, request: &InferenceRequest) -> Option<(Vec<usize>, Arc<[Tenant]>)> {
+        let mut found = (Vec::new(), Vec::new());
+        for (i, rule) in self.rules.iter().enumerate() {
+            match rule.key(request) {
+                Ok(Some(key)) => {
+                    found.0.push(i);
+                    found.1.push(Tenant { key, limits: rule.limits.clone() });
+                }
+                Ok(None) => {}
+                Err(_) if self.dry_run => {}
+                Err(_) => return None,
+            }
+        }
+        (!found.0.is_empty()).then(|| (found.0, found.1.into()))
+    }
+
+    /// Goes by what shared counters answered.
+    fn heed(
+        &self,
+        shared: &SharedQuota,
+        verdict: Option<&Verdict>,
+        request: &InferenceRequest,
+        ticket: &Ticket,
+    ) -> Result<(), RequestError> {
+        let mut lease_of = ticket.lease.lock();
+        let Some(lease) = &mut *lease_of else {
+            let unfit = self.rules.iter().find_map(|rule| rule.key(request).err());
+            return unfit.filter(|_| !self.dry_run).map_or(Ok(()), Err);
+        };
+        // A request is scheduled a second time where the first found no fit endpoint.
+        if std::mem::replace(&mut lease.seen, true) {
+            return Ok(());
+        }
+        let counts = |lease: &Lease| -> Vec<&RuleCounts> {
+            lease.rules.iter().filter_map(|i| self.counts.get(*i)).collect()
+        };
+        let Some(Verdict(Ok(known))) = verdict else {
+            let unknown = |counts: &RuleCounts| {
+                counts.unknown.fetch_add(1, Ordering::Relaxed);
+            };
+            counts(lease).into_iter().for_each(unknown);
+            return if self.dry_run { Ok(()) } else { shared.unknown() };
+        };
+        let mut first: Option<(usize, Overdrawn)> = None;
+        let rules = lease.rules.iter().zip(counts(lease));
+        for ((rule, counts), overdrawn) in rules.zip(lease.overdrawn(known, self.strict)) {
+            if overdrawn.is_some() {
+                counts.refused.fetch_add(1, Ordering::Relaxed);
+            } else if known.taken {
+                counts.admitted.fetch_add(1, Ordering::Relaxed);
+            }
+            first = first.or(overdrawn.map(|overdrawn| (*rule, overdrawn)));
+        }
+        if known.taken {
+            lease.stood(known);
+            return Ok(());
+        }
+        *lease_of = None;
+        match first.and_then(|(i, overdrawn)| Some((self.rules.get(i)?, overdrawn))) {
+            Some((rule, overdrawn)) => Err(refusal(&rule.name, &overdrawn)),
+            // Somebody else has changed the script's numbers.
+            None => shared.unknown(),
+        }
+    }
+
     /// Takes what the request may come to use from every rule that is for it.
     fn take(&self, request: &InferenceRequest, ticket: &Ticket) -> Result<(), RequestError> {
         let mut holds = ticket.holds.lock();
@@ -109,8 +202,7 @@ impl TokenQuota {
         if !holds.is_empty() {
             return Ok(());
         }
-        let output = request.max_output_tokens.unwrap_or(self.reserved_output);
-        let (now, tokens) = (self.now(), ticket.prompt.saturating_add(output));
+        let (now, tokens) = (self.now(), self.foreseen(request, ticket));
         for (i, (rule, counts)) in self.rules.iter().zip(&self.counts).enumerate() {
             let key = match rule.key(request) {
                 Ok(Some(key)) => key,
@@ -155,7 +247,7 @@ fn refusal(rule: &str, overdrawn: &Overdrawn) -> RequestError {
     let message = format!("quota '{rule}' is used up: {}", standing.limit);
     let mut error = RequestError::new(Code::ResourceExhausted, message)
         .with_reason(DropReason::OverQuota)
-        .with_retry_after(Some(std::time::Duration::from_secs(*retry_after)));
+        .with_retry_after(Some(Duration::from_secs(*retry_after)));
     for (name, value) in headers(standing) {
         error = error.with_header(name, value);
     }
@@ -182,9 +274,40 @@ impl RequestProcessor for TokenQuota {
 
 impl Admitter for TokenQuota {
     fn admit(&self, cycle: &Cycle<'_>) -> Result<(), RequestError> {
-        match cycle.request.kept.get(self.ticket) {
-            Some(ticket) => self.take(cycle.request, ticket),
-            None => Ok(()),
+        let request = cycle.request;
+        match (request.kept.get(self.ticket), &self.shared) {
+            (Some(ticket), None) => self.take(request, ticket),
+            (Some(ticket), Some(shared)) => {
+                self.heed(shared, cycle.data.get(self.verdict), request, ticket)
+            }
+            (None, _) => Ok(()),
+        }
+    }
+}
+
+impl AwaitingProducer for TokenQuota {
+    fn begin(&self, request: &Arc<InferenceRequest>) -> Option<BoxFuture<Option<Put>>> {
+        let (shared, ticket) = (self.shared.as_ref()?, request.kept.get(self.ticket)?);
+        let (tenants, tokens) = (self.tenants(request)?, self.foreseen(request, ticket));
+        let (lease, answer) = shared.begin(tenants, tokens, self.now(), self.strict, self.dry_run);
+        *ticket.lease.lock() = Some(lease);
+        let key = self.verdict;
+        Some(Box::pin(async move {
+            let verdict = answer.await;
+            let put: Put = Box::new(move |data| data.set(key, verdict));
+            Some(put)
+        }))
+    }
+
+    fn deadline(&self) -> Duration {
+        self.shared.as_ref().map_or(Duration::ZERO, SharedQuota::deadline)
+    }
+}
+
+impl ReachOutside for TokenQuota {
+    fn reach(&self, outside: &Outside) {
+        if let Some(shared) = &self.shared {
+            shared.reach(outside);
         }
     }
 }
@@ -206,8 +329,9 @@ impl ResponseHook for TokenQuota {
             let rule = self.rules.get(*i)?;
             hold.standing(&rule.limits, now)
         });
-        let share = |s: &Standing| s.remaining as f64 / s.limit.amount as f64;
-        if let Some(least) = standings.min_by(|a, b| share(a).total_cmp(&share(b))) {
+        let lease = ticket.lease.lock();
+        let leased = lease.as_ref().and_then(|lease| lease.standing);
+        if let Some(least) = Standing::least(standings.chain(leased)) {
             for (name, value) in headers(&least) {
                 directions.set_header(name, value);
             }
@@ -220,11 +344,18 @@ impl OutcomeListener for TokenQuota {
         let Some(ticket) = outcome.request.kept.get(self.ticket) else { return };
         let mut holds = ticket.holds.lock();
         let now = self.now();
-        if matches!(outcome.ending, Ending::Refused | Ending::CutBeforeDecision) {
+        let sent = !matches!(outcome.ending, Ending::Refused | Ending::CutBeforeDecision);
+        let used = TokensUsed::of(&outcome.response.so_far(), ticket.prompt).total();
+        if let (Some(shared), Some(lease)) = (&self.shared, ticket.lease.lock().take()) {
+            for counts in lease.rules.iter().filter_map(|i| self.counts.get(*i)) {
+                counts.tokens.fetch_add(used, Ordering::Relaxed);
+            }
+            shared.settle(lease, used, sent, now);
+        }
+        if !sent {
             self.give_back(&mut holds, now);
             return;
         }
-        let used = TokensUsed::of(&outcome.response.so_far(), ticket.prompt).total();
         for (i, hold) in holds.drain(..) {
             let (Some(rule), Some(counts)) = (self.rules.get(i), self.counts.get(i)) else {
                 continue;
@@ -256,6 +387,9 @@ impl PluginMetrics for TokenQuota {
             };
             requests.push(sample(Some("admitted"), &counts.admitted));
             requests.push(sample(Some(refused), &counts.refused));
+            if self.shared.is_some() {
+                requests.push(sample(Some("unknown"), &counts.unknown));
+            }
             tokens.push(sample(None, &counts.tokens));
         }
         let tenants = MetricSample {
@@ -263,7 +397,7 @@ impl PluginMetrics for TokenQuota {
             value: MetricValue::Number(self.counters.len() as f64),
         };
         let family = |name, help, kind, samples| MetricFamily { name, help, kind, samples };
-        vec![
+        let mut families = vec![
             family(
                 "llm_d_epp_quota_requests_total",
                 "Requests that a rule of a quota is for, by what it said of them.",
@@ -282,6 +416,26 @@ impl PluginMetrics for TokenQuota {
                 MetricKind::Gauge,
                 vec![tenants],
             ),
-        ]
+        ];
+        if let Some(shared) = &self.shared {
+            let backlog = shared.backlog();
+            let sample = |number: u64| MetricSample {
+                labels: vec![("plugin", self.name.clone())],
+                value: MetricValue::Number(number as f64),
+            };
+            families.push(family(
+                "llm_d_epp_quota_settlements_waiting",
+                "Requests whose use shared counters have not heard of yet.",
+                MetricKind::Gauge,
+                vec![sample(backlog.waiting)],
+            ));
+            families.push(family(
+                "llm_d_epp_quota_settlements_given_up_total",
+                "Requests whose use shared counters will never hear of.",
+                MetricKind::Counter,
+                vec![sample(backlog.given_up)],
+            ));
+        }
+        families
     }
 }

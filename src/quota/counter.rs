@@ -40,6 +40,21 @@ pub struct Overdrawn {
     pub retry_after: u64,
 }
 
+impl Standing {
+    /// Of a tenant that has used so much of a limit in its window of now.
+    pub(super) fn new(limit: Limit, used: u64, now: u64) -> Self {
+        let window = limit.unit.window(now);
+        let remaining = limit.amount.saturating_sub(used);
+        Self { limit, remaining, window, reset: window.end.saturating_sub(now).max(1) }
+    }
+
+    /// The one of which the least share is left.
+    pub fn least(standings: impl Iterator<Item = Self>) -> Option<Self> {
+        let share = |s: &Self| s.remaining as f64 / s.limit.amount as f64;
+        standings.min_by(|a, b| share(a).total_cmp(&share(b)))
+    }
+}
+
 impl Counter {
     pub fn new(limits: &[Limit]) -> Self {
         Self(Mutex::new(SmallVec::from_elem(Used::default(), limits.len())))
@@ -58,7 +73,7 @@ impl Counter {
         let mut all = self.0.lock();
         let mut overdrawn: Option<Overdrawn> = None;
         for (limit, used) in limits.iter().zip(all.iter_mut()) {
-            let window = used.turn(limit, now);
+            used.turn(limit, now);
             let wanted = match limit.measure {
                 Measure::Requests => 1,
                 Measure::Tokens if strict => tokens.max(1),
@@ -66,7 +81,7 @@ impl Counter {
             };
             let taken = used.used.saturating_add(used.reserved);
             if taken.saturating_add(wanted) > limit.amount {
-                let standing = used.standing(limit, window, now);
+                let standing = Standing::new(*limit, used.used, now);
                 let first = overdrawn.get_or_insert(Overdrawn { standing, retry_after: 0 });
                 first.retry_after = first.retry_after.max(standing.reset);
             }
@@ -122,12 +137,10 @@ impl Counter {
     /// way may come to use counts as left.
     pub fn standing(&self, limits: &[Limit], now: u64) -> Option<Standing> {
         let mut all = self.0.lock();
-        let standings = limits.iter().zip(all.iter_mut()).map(|(limit, used)| {
-            let window = used.turn(limit, now);
-            used.standing(limit, window, now)
-        });
-        let share = |s: &Standing| s.remaining as f64 / s.limit.amount as f64;
-        standings.min_by(|a, b| share(a).total_cmp(&share(b)))
+        Standing::least(limits.iter().zip(all.iter_mut()).map(|(limit, used)| {
+            used.turn(limit, now);
+            Standing::new(*limit, used.used, now)
+        }))
     }
 
     /// Nothing is used of any limit in its window of now, and no request is under way.
@@ -143,21 +156,11 @@ impl Counter {
 impl Used {
     /// Begins a new window where the last one is over. A clock that was set back goes on with the
     /// window that it had.
-    fn turn(&mut self, limit: &Limit, now: u64) -> Window {
+    fn turn(&mut self, limit: &Limit, now: u64) {
         let window = limit.unit.window(now);
         if window.start > self.window {
             self.window = window.start;
             self.used = 0;
-        }
-        window
-    }
-
-    fn standing(&self, limit: &Limit, window: Window, now: u64) -> Standing {
-        Standing {
-            limit: *limit,
-            remaining: limit.amount.saturating_sub(self.used),
-            window,
-            reset: window.end.saturating_sub(now).max(1),
         }
     }
 }

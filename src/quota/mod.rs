@@ -8,9 +8,14 @@
 mod counter;
 mod counters;
 mod limit;
+mod shared;
 mod window;
 
 pub use counter::{Overdrawn, Standing};
 pub use counters::{Counters, Hold, Take};
 pub use limit::{Limit, Measure};
+pub use shared::{
+    Backlog, OpenSharedCounters, SharedCounters, SharedSettings, SharedSettle, SharedTake,
+    SharedUse, Tenant, TenantUse, Unavailable,
+};
 pub use window::{Unit, Window};
