@@ -1,6 +1,7 @@
 # The commands of this repository. `make help` lists them.
 CARGO ?= cargo
 ENVOY_BIN = $$(./tools/envoy.sh)
+REDIS_BIN = $$(./tools/redis.sh)
 
 # What to do without, by name: `SKIP=envoy,kubernetes make test`. Without it a missing Envoy or API
 # server is an error: tests that did not run must not look like tests that passed.
@@ -8,8 +9,8 @@ SKIP ?=
 export SKIP
 comma := ,
 skips = $(filter $(1),$(subst $(comma), ,$(SKIP)))
-unknown_skips := $(filter-out envoy kubernetes,$(subst $(comma), ,$(SKIP)))
-$(if $(unknown_skips),$(error SKIP names $(unknown_skips); it knows envoy and kubernetes))
+unknown_skips := $(filter-out envoy kubernetes redis,$(subst $(comma), ,$(SKIP)))
+$(if $(unknown_skips),$(error SKIP names $(unknown_skips); it knows envoy, kubernetes and redis))
 
 .DEFAULT_GOAL := help
 
@@ -30,10 +31,13 @@ tools: ## installs what the tests need into .tools/
 ifeq ($(call skips,envoy),)
 	@./tools/envoy.sh >/dev/null
 endif
+ifeq ($(call skips,redis),)
+	@./tools/redis.sh >/dev/null
+endif
 
 .PHONY: test-rust
 test-rust: tools ## unit, property, integration and end-to-end tests
-	CI=true $(if $(call skips,envoy),,ENVOY="$(ENVOY_BIN)") $(CARGO) test --lib --bins --tests
+	CI=true $(if $(call skips,envoy),,ENVOY="$(ENVOY_BIN)") $(if $(call skips,redis),,REDIS_SERVER="$(REDIS_BIN)") $(CARGO) test --lib --bins --tests
 
 .PHONY: test-docs
 test-docs: ## the examples in the documentation

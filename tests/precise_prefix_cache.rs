@@ -15,6 +15,7 @@ use epp::exchange::{Ending, Kept, Outcome, Response, Times};
 use epp::kv_sockets::Sockets;
 use epp::loader::{LoadOptions, Pipeline, load};
 use epp::plugins::Outside;
+use epp::redis_quota::RedisCounters;
 use epp::rendering::RenderClient;
 use epp::scheduling::{
     Ask, Candidate, Decision, DecisionOptions, InferenceRequest, PromptBuilder, RequestData,
@@ -103,6 +104,7 @@ impl Picker {
         let outside = Outside {
             events: Arc::new(Sockets::default()),
             renderer: Arc::new(RenderClient::default()),
+            quotas: Arc::new(RedisCounters),
         };
         pipeline.hooks.reaching.iter().for_each(|plugin| plugin.reach(&outside));
         pipeline.hooks.lifecycles.iter().for_each(|plugin| plugin.start(&pool, &runtime));

@@ -75,6 +75,26 @@ fn mistakes_are_found_with_their_place() {
             "maxTenants: must be from 1 to 10000000, found 0",
         ),
         (
+            "token-quota",
+            &format!("{exact}}}]\nredis: {{}}"),
+            "redis.url: must be redis://[user:password@]host[:port][/database]",
+        ),
+        (
+            "token-quota",
+            &format!("{exact}}}]\nredis: {{url: 'redis://r', timeout: 0ms}}"),
+            "redis.timeout: must be from 1ms to 5s",
+        ),
+        (
+            "token-quota",
+            &format!("{exact}}}]\nredis: {{url: 'redis://r', whenUnavailable: maybe}}"),
+            "redis.whenUnavailable: must be Open or Closed",
+        ),
+        (
+            "token-quota",
+            &format!("{exact}}}]\nredis: {{url: 'redis://r', prefix: 'a{{b'}}"),
+            "redis.prefix: must be 1 to 64 characters, none of them a brace",
+        ),
+        (
             "token-metering",
             "llmRequestCosts: [{metadataKey: a, type: Total}]",
             "llmRequestCosts[0].type: must be one of InputToken, CachedInputToken, OutputToken, \

@@ -7,6 +7,7 @@ pub mod envoy;
 pub mod needs;
 pub mod process;
 pub mod program;
+pub mod redis;
 pub mod runtime;
 
 use std::future::Future;

@@ -14,6 +14,8 @@ pub enum Need {
     Envoy,
     /// An API server with etcd, helm, kubectl and our neighbours' CRDs.
     Kubernetes,
+    /// A Redis server.
+    Redis,
 }
 
 impl Need {
@@ -21,6 +23,7 @@ impl Need {
         match self {
             Self::Envoy => "envoy",
             Self::Kubernetes => "kubernetes",
+            Self::Redis => "redis",
         }
     }
 }

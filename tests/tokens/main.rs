@@ -1,6 +1,8 @@
 //! What exchanges use, in tokens, through the real program: what the gateway is told, what is
 //! counted, and who is refused.
 
+mod shared;
+#[path = "../support/mod.rs"]
 mod support;
 
 use std::collections::BTreeMap;
