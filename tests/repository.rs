@@ -166,15 +166,16 @@ fn the_hosted_run_is_the_local_one() {
 
 #[test]
 fn what_is_skipped_is_named() {
-    for (skip, envoy, kubernetes) in [
-        ("", false, false),
-        ("envoy", true, false),
-        ("kubernetes", false, true),
-        (" kubernetes , envoy", true, true),
-        ("envoys", false, false),
+    for (skip, envoy, kubernetes, redis) in [
+        ("", false, false, false),
+        ("envoy", true, false, false),
+        ("kubernetes", false, true, false),
+        (" kubernetes , envoy", true, true, false),
+        ("redis,envoys", false, false, true),
     ] {
         assert_eq!(names(skip, Need::Envoy), envoy, "{skip:?}");
         assert_eq!(names(skip, Need::Kubernetes), kubernetes, "{skip:?}");
+        assert_eq!(names(skip, Need::Redis), redis, "{skip:?}");
     }
 }
 

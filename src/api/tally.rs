@@ -28,7 +28,7 @@ enum Form {
     /// The values of these keys are text that the model wrote.
     Text(Vec<Finder<'static>>),
     /// The values of this key are lists of token ids.
-    Ids(Finder<'static>),
+    Ids(Box<Finder<'static>>),
     /// Every event says how many there are by now.
     Running,
     /// Messages of vLLM's gRPC API.
@@ -55,7 +55,7 @@ impl Tally {
             // there is at its end have it under another.
             Api::Responses => text(&["\"delta\""]),
             Api::Messages => text(&["\"text\"", "\"thinking\"", "\"partial_json\""]),
-            Api::VllmGenerate => Form::Ids(Finder::new("\"token_ids\"")),
+            Api::VllmGenerate => Form::Ids(Box::new(Finder::new("\"token_ids\""))),
             Api::SglangGenerate => Form::Running,
             Api::VllmGrpcGenerate => Form::Messages,
             _ => Form::Nothing,

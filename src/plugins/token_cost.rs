@@ -12,23 +12,17 @@ pub(super) struct TokenCost {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum CostKind {
-    InputToken,
-    CachedInputToken,
-    OutputToken,
-    TotalToken,
-}
-
-/// What a cost is worked out of.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Cost<'a> {
-    pub used: &'a TokensUsed,
+    Input,
+    CachedInput,
+    Output,
+    Total,
 }
 
 const KINDS: [(&str, CostKind); 4] = [
-    ("InputToken", CostKind::InputToken),
-    ("CachedInputToken", CostKind::CachedInputToken),
-    ("OutputToken", CostKind::OutputToken),
-    ("TotalToken", CostKind::TotalToken),
+    ("InputToken", CostKind::Input),
+    ("CachedInputToken", CostKind::CachedInput),
+    ("OutputToken", CostKind::Output),
+    ("TotalToken", CostKind::Total),
 ];
 
 impl TokenCost {
@@ -36,10 +30,10 @@ impl TokenCost {
     pub fn defaults() -> Vec<Self> {
         let named = |(key, kind): (&str, CostKind)| Self { key: key.to_owned(), kind };
         let keys = [
-            ("llm_input_token", CostKind::InputToken),
-            ("llm_output_token", CostKind::OutputToken),
-            ("llm_total_token", CostKind::TotalToken),
-            ("llm_cached_input_token", CostKind::CachedInputToken),
+            ("llm_input_token", CostKind::Input),
+            ("llm_output_token", CostKind::Output),
+            ("llm_total_token", CostKind::Total),
+            ("llm_cached_input_token", CostKind::CachedInput),
         ];
         keys.into_iter().map(named).collect()
     }
@@ -70,13 +64,13 @@ impl TokenCost {
 }
 
 impl CostKind {
-    pub fn of(self, cost: &Cost<'_>) -> f64 {
-        let used = cost.used;
+    /// Tokens of this kind.
+    pub fn of(self, used: &TokensUsed) -> f64 {
         let tokens = match self {
-            Self::InputToken => used.input,
-            Self::CachedInputToken => used.cached_input,
-            Self::OutputToken => used.output,
-            Self::TotalToken => used.total(),
+            Self::Input => used.input,
+            Self::CachedInput => used.cached_input,
+            Self::Output => used.output,
+            Self::Total => used.total(),
         };
         tokens as f64
     }

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use super::token_cost::{Cost, TokenCost};
+use super::token_cost::TokenCost;
 use super::token_counts::TokenCounts;
 use super::tokens_used::{TokensUsed, estimated_prompt};
 use super::{Build, Capabilities, PluginType};
@@ -96,9 +96,8 @@ impl TokenMetering {
     }
 
     fn tell(&self, used: &TokensUsed, directions: &mut Directions) {
-        let cost = Cost { used };
         for TokenCost { key, kind } in &self.costs {
-            let tokens = kind.of(&cost);
+            let tokens = kind.of(used);
             directions.set_metadata(&self.namespace, key, MetadataValue::Number(tokens));
         }
         if let Some(key) = &self.counted_key {

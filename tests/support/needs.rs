@@ -1,9 +1,9 @@
 //! What some tests cannot do without, and what happens where it is missing.
 //!
-//! A test that wants Envoy or an API server is skipped, with a line that says so, where there is
+//! A test that wants Envoy, Redis or an API server is skipped, with a line that says so, where there is
 //! none: `cargo test` works on any machine. Where everything has to be run (`CI=true`, which
 //! `make test` sets too) a test that would be skipped fails instead, unless the need is named in
-//! `SKIP`: `SKIP=envoy,kubernetes make test` does without both.
+//! `SKIP`: `SKIP=envoy,kubernetes make test` does without those two.
 
 use std::env;
 
