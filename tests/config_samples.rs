@@ -61,6 +61,11 @@ fn every_sample_loads_without_a_finding() {
              max-score-picker",
         ),
         (
+            "token-quota.yaml",
+            "profile default: 2 queue-scorer + 2 kv-cache-utilization-scorer + \
+             3 prefix-cache-scorer > max-score-picker",
+        ),
+        (
             "standalone.yaml",
             "profile default: 2 queue-scorer + 2 kv-cache-utilization-scorer + \
              3 prefix-cache-scorer > max-score-picker",
