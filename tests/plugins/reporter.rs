@@ -1,7 +1,9 @@
 //! Numbers told to the gateway at the end of a response.
 
 use epp::clock::Timestamp;
-use epp::scheduling::{Directions, MetadataValue, ResponseHook, RoutedRequest, TokenUsage};
+use epp::scheduling::{
+    AnswerSoFar, Directions, MetadataValue, ResponseHook, RoutedRequest, TokenUsage,
+};
 
 use crate::rig::*;
 
@@ -19,6 +21,7 @@ fn reported(attribute: &str, usage: Option<TokenUsage>) -> Vec<String> {
         request: &request,
         decision: &decision,
         served_by: None,
+        answer: AnswerSoFar::default(),
         now: Timestamp::START,
     };
     let mut directions = Directions::default();

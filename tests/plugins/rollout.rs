@@ -6,8 +6,8 @@ use std::time::Duration;
 use epp::clock::Timestamp;
 use epp::endpoints::{EndpointSpec, Pool};
 use epp::scheduling::{
-    BoxFuture, Candidate, Directions, InferenceRequest, MetricValue, ResponseHook, RoutedRequest,
-    Runtime,
+    AnswerSoFar, BoxFuture, Candidate, Directions, InferenceRequest, MetricValue, ResponseHook,
+    RoutedRequest, Runtime,
 };
 
 use crate::rig::*;
@@ -134,6 +134,7 @@ fn the_response_says_which_revision_served() {
         request: &request,
         decision: &decision,
         served_by: None,
+        answer: AnswerSoFar::default(),
         now: Timestamp::START,
     };
     let mut directions = Directions::default();
