@@ -65,6 +65,7 @@ pub const DESTINATION_SCORES: &str = "x-gateway-destination-endpoint-scores";
 pub const DROPPED_REASON: &str = "x-llm-d-request-dropped-reason";
 /// When a refused request is worth trying again, on the response.
 pub const RETRY_AFTER: &str = "retry-after";
+pub const CONTENT_TYPE: &str = "content-type";
 pub const REQUEST_ID: &str = "x-request-id";
 
 /// The names that steer a worker's sidecar: which endpoint computes the prompt, which ones encode

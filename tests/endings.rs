@@ -9,7 +9,7 @@ use bytes::Bytes;
 use epp::api::Parsers;
 use epp::clock::Timestamp;
 use epp::endpoints::{EndpointSpec, Pool};
-use epp::error::{Code, RequestError};
+use epp::error::{Code, ErrorFormat, RequestError};
 use epp::exchange::{
     Admission, Admitted, Arrival, BodyKnown, Director, Ending, Exchange, ExchangeContext, Outcome,
     OutcomeListener, Permit, Randomness, RequestLimits, ResponseHead, ShedWhenSaturated, Stay,
@@ -161,6 +161,7 @@ fn house(endpoints: usize, good: bool, admission: Option<Arc<dyn Admission>>) ->
         listeners: vec![listener.clone()],
         runtime: Arc::new(Now),
         limits: RequestLimits::new(1000, 10_000),
+        errors: ErrorFormat::default(),
         wants_prompt: pipeline.wants_prompt,
         counts_tokens: pipeline.counts_tokens,
         asks_for_usage: pipeline.asks_for_usage,

@@ -9,6 +9,7 @@ use std::time::Duration;
 use envoy_types::pb::envoy::service::ext_proc::v3::body_mutation::Mutation;
 use envoy_types::pb::envoy::service::ext_proc::v3::processing_response::Response;
 use envoy_types::pb::google::protobuf::value::Kind;
+use serde_json::json;
 use support::client::*;
 use support::program::{Program, TUTORIAL};
 
@@ -158,15 +159,20 @@ async fn a_subset_is_honoured_in_every_form() {
             match expected {
                 Some(endpoint) => assert_eq!(answer.destination(), endpoint, "{hint:?}"),
                 None => {
-                    let (code, text, headers) = answer.error();
+                    let (code, body, headers) = answer.json_error();
                     assert_eq!(code, 503, "{hint:?}");
-                    assert_eq!(
-                        text,
-                        "inference error: ServiceUnavailable - failed to find endpoint candidates \
-                         for serving the request"
-                    );
-                    let reason = ("x-llm-d-request-dropped-reason", "rejected-no-endpoints");
-                    assert_eq!(headers, [(reason.0.into(), reason.1.into())]);
+                    let error = json!({
+                        "message": "failed to find endpoint candidates for serving the request",
+                        "type": "service_unavailable_error",
+                        "param": null,
+                        "code": "ServiceUnavailable",
+                    });
+                    assert_eq!(body, json!({ "error": error }));
+                    let expected = [
+                        ("content-type", "application/json"),
+                        ("x-llm-d-request-dropped-reason", "rejected-no-endpoints"),
+                    ];
+                    assert_eq!(headers, expected.map(|(k, v)| (k.to_owned(), v.to_owned())));
                 }
             }
         }
@@ -371,10 +377,9 @@ async fn bad_requests_get_the_right_status_and_never_the_users_text() {
         [br#"{"model":"m","x":"#.to_vec(), b"[".repeat(10_001), b"]".repeat(10_001), b"}".to_vec()]
             .concat();
     let large = format!(r#"{{"model":"m","prompt":"{}"}}"#, "secret ".repeat(20_000));
-    let unmarshal = "inference error: BadRequest - error unmarshaling request bodyMap: ";
-    let no_model = "inference error: BadRequest - model not found in request body";
-    let no_prompt =
-        "inference error: BadRequest - invalid completions request: must have prompt field";
+    let unmarshal = "error unmarshaling request bodyMap: ";
+    let no_model = "model not found in request body";
+    let no_prompt = "invalid completions request: must have prompt field";
     for (name, path, body, code, text) in [
         ("empty", CHAT, &b""[..], 400, unmarshal),
         ("not JSON", CHAT, b"secret words", 400, unmarshal),
@@ -391,16 +396,11 @@ async fn bad_requests_get_the_right_status_and_never_the_users_text() {
             400,
             no_prompt,
         ),
-        (
-            "too large",
-            "/v1/completions",
-            large.as_bytes(),
-            413,
-            "inference error: PayloadTooLarge - ",
-        ),
+        ("too large", "/v1/completions", large.as_bytes(), 413, "request body is larger than "),
     ] {
         let answer = gateway.post(path, &[], body).await;
-        let (got, message, _) = answer.error();
+        let (got, body, _) = answer.json_error();
+        let message = body["error"]["message"].as_str().unwrap();
         assert_eq!(got, code, "{name}: {message}");
         assert!(message.starts_with(text), "{name}: {message}");
         assert!(!message.contains("secret"), "{name}: {message}");
@@ -421,12 +421,10 @@ async fn who_prefers_an_answer_from_the_cache_gets_none_that_is_not() {
         // Twice: a refused request is no reason to believe that anybody holds its prompt.
         for _ in 0..2 {
             let answer = gateway.post(CHAT, &[("prefer", value)], body(chat).as_bytes()).await;
-            let (code, text, _) = answer.error();
+            let (code, body, _) = answer.json_error();
             assert_eq!(code, 412, "{value}");
-            assert_eq!(
-                text,
-                "inference error: PreconditionFailed - no decode worker has the requested KV cache"
-            );
+            let message = &body["error"]["message"];
+            assert_eq!(message, "no decode worker has the requested KV cache");
         }
         let home = gateway.post(CHAT, &[], body(chat).as_bytes()).await.destination();
         let answer = gateway.post(CHAT, &[("prefer", value)], body(chat).as_bytes()).await;

@@ -135,8 +135,10 @@ async fn errors_reach_the_client_with_their_reason() {
     let url = format!("{}/v1/chat/completions", gateway.envoy.url);
     let response = gateway.http.post(&url).body("no json").send().await.unwrap();
     assert_eq!(response.status(), 400);
-    let text = response.text().await.unwrap();
-    assert!(text.starts_with("inference error: BadRequest - error unmarshaling"), "{text}");
+    assert_eq!(response.headers()["content-type"], "application/json");
+    let answer: Value = response.json().await.unwrap();
+    let message = answer["error"]["message"].as_str().unwrap();
+    assert!(message.starts_with("error unmarshaling request bodyMap: "), "{answer}");
     // The worker's own errors pass through.
     let unknown = json!({"model": "nobody", "messages": [{"role": "user", "content": "x"}]});
     let response = gateway.post("/v1/chat/completions", &unknown).await;

@@ -10,6 +10,7 @@ use bytes::Bytes;
 use epp::api::Parsers;
 use epp::clock::Timestamp;
 use epp::endpoints::{EndpointSpec, Pool};
+use epp::error::ErrorFormat;
 use epp::exchange::{
     BodyKnown, Director, Exchange, ExchangeContext, Randomness, RequestLimits, ResponseHead,
     ShedWhenSaturated,
@@ -91,6 +92,7 @@ fn house() -> House {
         listeners: pipeline.hooks.outcomes,
         runtime: clock.clone(),
         limits: RequestLimits::new(10_000, 100_000),
+        errors: ErrorFormat::default(),
         wants_prompt: pipeline.wants_prompt,
         counts_tokens: pipeline.counts_tokens,
         asks_for_usage: pipeline.asks_for_usage,

@@ -14,6 +14,7 @@ mod body;
 mod canonical;
 mod chat;
 mod draft;
+mod error_shape;
 mod estimate;
 mod generate;
 mod grpc;
@@ -45,6 +46,7 @@ mod vllm_grpc;
 #[cfg(test)]
 mod tests;
 
+pub use error_shape::error_shape;
 pub use estimate::{
     EstimateRules, Frames, ImageRules, PerPicture, Resolution, VideoHints, VideoRules,
 };

@@ -58,6 +58,12 @@ impl ParserKind {
             ParserKind::Passthrough => &[],
         }
     }
+
+    /// True where `path` is a method that is called over gRPC.
+    pub(super) fn is_grpc_method(path: &str) -> bool {
+        let methods = [ParserKind::VllmGrpc, ParserKind::VertexAi];
+        methods.iter().flat_map(|kind| kind.claims()).any(|claim| path.ends_with(claim))
+    }
 }
 
 /// The parsers of a configuration, in order.

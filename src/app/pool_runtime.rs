@@ -144,6 +144,7 @@ impl PoolRuntime {
                 held: BodyBudget::new(options.max_held_bodies.unwrap_or_else(memory::quarter)),
                 body_silence: options.request_body_timeout,
             },
+            errors: options.error_format,
             wants_prompt,
             counts_tokens,
             asks_for_usage,

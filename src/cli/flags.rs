@@ -8,6 +8,7 @@ use std::time::Duration;
 use clap::{Parser, Subcommand};
 
 use crate::config::{parse_duration, parse_quantity};
+use crate::error::ErrorFormat;
 use crate::telemetry::logging::{Encoder, TimeEncoding, ZapLevel};
 
 /// Picks the worker that serves a request: Envoy asks over ext_proc, epp answers.
@@ -98,6 +99,11 @@ pub(super) struct Flags {
     /// 429 [default: a quarter of the memory there is]
     #[arg(long, value_name = "SIZE", value_parser = size, help_heading = "Listening")]
     pub max_held_body_bytes: Option<usize>,
+    /// How clients are told of errors: json, as the API that they ask has errors; text, as the
+    /// reference picker does
+    #[arg(long, value_name = "FORMAT", value_parser = error_format, default_value = "json",
+        help_heading = "Listening")]
+    pub error_format: ErrorFormat,
     /// How long nothing may come of a request's body; then it is answered with 408
     #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "1m",
         help_heading = "Listening")]
@@ -317,6 +323,14 @@ fn share(text: &str) -> Result<f64, String> {
 fn factor(text: &str) -> Result<f64, String> {
     let factor = text.parse().ok().filter(|f: &f64| f.is_finite() && *f >= 1.0);
     factor.ok_or_else(|| "expected a number from 1 on, such as 3".into())
+}
+
+fn error_format(text: &str) -> Result<ErrorFormat, String> {
+    match text {
+        "json" => Ok(ErrorFormat::Json),
+        "text" => Ok(ErrorFormat::Text),
+        _ => Err("expected json or text".into()),
+    }
 }
 
 fn encoder(text: &str) -> Result<Encoder, String> {

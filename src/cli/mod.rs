@@ -16,6 +16,7 @@ use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory, FromArgMatches};
 
 use crate::discovery::ListedEndpoint;
+use crate::error::ErrorFormat;
 use crate::health::HealthPolicy;
 use crate::loader::LoadOptions;
 use crate::server::TlsPolicy;
@@ -144,6 +145,8 @@ pub struct Options {
     pub max_request_body: usize,
     /// Largest sum of all bodies held, bytes; `None`: a share of the memory.
     pub max_held_bodies: Option<usize>,
+    /// How errors are written to clients.
+    pub error_format: ErrorFormat,
     /// How long nothing may come of a request's body.
     pub request_body_timeout: Duration,
     /// How long to go on accepting after the first signal.

@@ -185,6 +185,7 @@ fn options(
         max_send: flags.grpc_max_send_msg_size,
         max_request_body: flags.max_request_body_bytes,
         max_held_bodies: flags.max_held_body_bytes,
+        error_format: flags.error_format,
         request_body_timeout: flags.request_body_timeout,
         drain_timeout: flags.drain_timeout,
         scrape_interval: scrape_interval(flags.refresh_metrics_interval, findings),

@@ -5,6 +5,7 @@ use parking_lot::Mutex;
 
 use super::{Director, OutcomeListener, RequestLimits};
 use crate::api::Parsers;
+use crate::error::ErrorFormat;
 use crate::scheduling::{AwaitingProducer, RequestProcessor, ResponseHook, Runtime};
 
 /// What all exchanges of one pool share.
@@ -19,6 +20,8 @@ pub struct ExchangeContext {
     pub listeners: Vec<Arc<dyn OutcomeListener>>,
     pub runtime: Arc<dyn Runtime>,
     pub limits: RequestLimits,
+    /// How errors are written to clients.
+    pub errors: ErrorFormat,
     /// Some plugin reads the prompt; otherwise it is not collected.
     pub wants_prompt: bool,
     /// Some plugin wants the tokens of answers counted.

@@ -157,6 +157,9 @@ impl Exchange {
         }
         let outcome = Outcome { refusal, ..self.outcome(&routed, ending) };
         self.context.listeners.iter().for_each(|listener| listener.ended(&outcome));
+        if refusal.is_some() {
+            self.stage = Stage::Refused(routed.request);
+        }
     }
 }
 
@@ -164,7 +167,7 @@ impl Drop for Exchange {
     fn drop(&mut self) {
         self.let_body_go();
         match std::mem::replace(&mut self.stage, Stage::Over) {
-            Stage::Over => {}
+            Stage::Over | Stage::Refused(_) => {}
             Stage::Routed(routed) => {
                 self.stage = Stage::Routed(routed);
                 self.response.read_usage();

@@ -5,11 +5,12 @@ use bytes::Bytes;
 
 use super::deciding::{Admission, Deciding};
 use super::outcome::{Ending, Kept, Outcome, Times};
+use super::pending_request::path_of;
 use super::response::IncomingResponse;
 use super::{EndpointSubset, ExchangeContext, PendingRequest, Stay};
-use crate::api::{self, Api, ParsedRequest, VideoHints};
+use crate::api::{self, Api, ParsedRequest, VideoHints, error_shape};
 use crate::endpoints::Endpoint;
-use crate::error::{Code, DropReason, RequestError};
+use crate::error::{Code, DropReason, ErrorBody, RequestError};
 use crate::headers::{self, Headers};
 use crate::scheduling::{Decision, Directions, InferenceRequest, Refusal, RequestData};
 
@@ -56,6 +57,8 @@ pub(super) enum Stage {
     Deciding(Box<Subject>, Box<Deciding>),
     /// It was sent to an endpoint.
     Routed(Box<Routed>),
+    /// It ended in an error, and the outcome was told.
+    Refused(Arc<InferenceRequest>),
     /// The outcome was told.
     Over,
 }
@@ -163,9 +166,17 @@ impl Exchange {
         let headers = match &self.stage {
             Stage::Routed(routed) => &routed.request.headers,
             Stage::Deciding(subject, _) => &subject.request.headers,
-            _ => &self.pending.headers,
+            Stage::Refused(request) => &request.headers,
+            Stage::Receiving | Stage::Over => &self.pending.headers,
         };
         (headers, self.pending.generated_id)
+    }
+
+    /// What the client of an exchange that ended in `error` reads of it.
+    pub fn error_body(&self, error: &RequestError) -> ErrorBody {
+        let (headers, _) = self.request_headers();
+        let content_type = headers.get(headers::CONTENT_TYPE);
+        ErrorBody::new(error, error_shape(&path_of(headers), content_type, self.context.errors))
     }
 
     /// Everything of the request that will be known is known: decides where it goes. Where that
@@ -236,7 +247,7 @@ impl Exchange {
         let parsed = match body {
             BodyKnown::Whole => {
                 let video = VideoHints::read(|name| self.pending.headers.get(name));
-                let (path, wants_prompt) = (self.pending.path(), context.wants_prompt);
+                let (path, wants_prompt) = (path_of(&self.pending.headers), context.wants_prompt);
                 context.parsers.parse(&path, whole.clone(), wants_prompt, &video)
             }
             _ => Ok(ParsedRequest::unseen()),
@@ -413,7 +424,7 @@ impl Exchange {
         self.let_body_go();
         self.times.decided.get_or_insert(now);
         self.times.ended = now;
-        self.stage = Stage::Over;
+        self.stage = Stage::Refused(subject.request.clone());
         let outcome = Outcome {
             request: &subject.request,
             has_body: subject.has_body,

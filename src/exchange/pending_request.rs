@@ -6,7 +6,7 @@ use smallvec::SmallVec;
 use super::EndpointSubset;
 use super::limits::MAX_HEADERS;
 use crate::error::{Code, RequestError};
-use crate::headers::{self, Headers};
+use crate::headers::{self, Headers, is_named};
 
 /// Path of requests whose gateway names none, as in the reference.
 const DEFAULT_PATH: &str = "/v1/completions";
@@ -45,6 +45,7 @@ impl PendingRequest {
         // Each list counts as one more, so that empty ones come to an end too.
         self.headers_seen = self.headers_seen.saturating_add(list.len() + 1);
         if self.headers_seen > MAX_HEADERS {
+            self.keep_what_errors_need(list);
             let message = format!("a request may have {MAX_HEADERS} headers");
             return Err(RequestError::new(Code::HeadersTooLarge, message));
         }
@@ -60,6 +61,15 @@ impl PendingRequest {
             self.generated_id = true;
         }
         Ok(())
+    }
+
+    /// Of headers that are too many: those that say how the client is told of it.
+    fn keep_what_errors_need(&mut self, list: impl Iterator<Item = (Bytes, Bytes)>) {
+        let needed =
+            list.filter(|(key, _)| is_named(key, ":path") || is_named(key, headers::CONTENT_TYPE));
+        for (key, value) in needed.take(2) {
+            self.headers.set(key, value);
+        }
     }
 
     /// Takes a piece of the body, and answers how many bytes there are now.
@@ -101,12 +111,12 @@ impl PendingRequest {
             }
         }
     }
+}
 
-    /// The request's path; what is not UTF-8 in it is replaced.
-    pub fn path(&self) -> Cow<'_, str> {
-        [":path", "x-original-path", "x-forwarded-path"]
-            .iter()
-            .find_map(|name| self.headers.get_raw(name).filter(|p| !p.is_empty()))
-            .map_or(Cow::Borrowed(DEFAULT_PATH), |path| String::from_utf8_lossy(path))
-    }
+/// The path of a request with these headers; what is not UTF-8 in it is replaced.
+pub(super) fn path_of(headers: &Headers) -> Cow<'_, str> {
+    [":path", "x-original-path", "x-forwarded-path"]
+        .iter()
+        .find_map(|name| headers.get_raw(name).filter(|p| !p.is_empty()))
+        .map_or(Cow::Borrowed(DEFAULT_PATH), |path| String::from_utf8_lossy(path))
 }

@@ -50,7 +50,8 @@ impl Conversation {
 
     /// Answers with an error, which ends the stream.
     pub fn send_error(&mut self, error: &RequestError) -> Next {
-        self.send(reply::immediate(error));
+        let body = self.exchange.error_body(error);
+        self.send(reply::immediate(error, body));
         Next::End
     }
 

@@ -9,8 +9,8 @@ use super::wire::{
     BodyMutation, CommonReply, CommonResponse, HeaderMutation, HttpStatus, ImmediateResponse,
     Mutation, Outgoing, ProcessingResponse, StreamedBodyResponse, TrailersResponse,
 };
-use crate::error::RequestError;
-use crate::headers::{DESTINATION, DESTINATION_SCORES, DROPPED_REASON, RETRY_AFTER};
+use crate::error::{ErrorBody, RequestError};
+use crate::headers::{CONTENT_TYPE, DESTINATION, DESTINATION_SCORES, DROPPED_REASON, RETRY_AFTER};
 use crate::scheduling::{Directions, MetadataEntry, MetadataValue};
 
 /// Largest body in one reply, bytes: below the limits that gateways set at 64 KiB, as in the
@@ -104,17 +104,19 @@ pub(super) fn trailers(direction: Direction) -> ProcessingResponse {
 }
 
 /// Ends the request with an error of ours.
-pub(super) fn immediate(error: &RequestError) -> ProcessingResponse {
+pub(super) fn immediate(error: &RequestError, body: ErrorBody) -> ProcessingResponse {
+    let content_type = body.content_type.map(|name| set(CONTENT_TYPE, name));
     let reason = error.drop_reason.map(|reason| set(DROPPED_REASON, reason.as_str()));
     let retry_after = error.retry_after.map(|time| set(RETRY_AFTER, time.as_secs().to_string()));
     let more = error.headers.iter().map(|(name, value)| set(*name, value.clone()));
-    let set_headers: Vec<_> = reason.into_iter().chain(retry_after).chain(more).collect();
+    let set_headers: Vec<_> =
+        content_type.into_iter().chain(reason).chain(retry_after).chain(more).collect();
     let headers = (!set_headers.is_empty())
         .then(|| HeaderMutation { set_headers, remove_headers: Vec::new() });
     message(Outgoing::ImmediateResponse(ImmediateResponse {
         status: Some(HttpStatus { code: i32::from(error.code.http_status()) }),
         headers,
-        body: error.to_string().into(),
+        body: body.text.into(),
     }))
 }
 

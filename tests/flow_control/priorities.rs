@@ -6,6 +6,7 @@ use std::sync::Arc;
 use epp::api::Parsers;
 use epp::clock;
 use epp::endpoints::{EndpointSpec, Pool, PoolIds};
+use epp::error::ErrorFormat;
 use epp::exchange::{Director, ExchangeContext, QueuedAdmission, RequestLimits, keep_queue_time};
 use epp::ext_proc::ExternalProcessorServer;
 use epp::flow_control::{FlowControlConfig, FlowController, PoolLoad};
@@ -82,6 +83,7 @@ async fn picker(flow_control: &str, endpoints: u8, priorities: &[i32]) -> Picker
         listeners: vec![metrics],
         runtime: runtime.clone(),
         limits: RequestLimits::new(1 << 20, 1 << 30),
+        errors: ErrorFormat::default(),
         wants_prompt: pipeline.wants_prompt,
         counts_tokens: pipeline.counts_tokens,
         asks_for_usage: pipeline.asks_for_usage,

@@ -90,6 +90,13 @@ impl Replies {
         }
     }
 
+    /// Status and body of the error the picker sent as JSON.
+    pub fn json_error(&self) -> (i32, serde_json::Value, Vec<(String, String)>) {
+        let (code, text, headers) = self.error();
+        let body = serde_json::from_str(&text).unwrap_or_else(|e| panic!("{e}: {text}"));
+        (code, body, headers)
+    }
+
     /// The body sent back, whole.
     pub fn body(&self) -> Vec<u8> {
         self.replies.iter().flat_map(|r| streamed(r).map(|(b, _)| b).unwrap_or_default()).collect()

@@ -3,10 +3,17 @@
 //! The codes, texts and drop reasons are the reference's (llm-d-router main at ebab6879):
 //! 429 means capacity exists but is contended, 503 that none exists now, 500 that the fault is
 //! ours, 400 that it is the client's. A message never quotes what the user sent.
+//!
+//! [`ErrorBody`] is what the client reads of it: JSON as its API has errors, or the reference's
+//! text.
+
+mod body;
 
 use std::borrow::Cow;
 use std::fmt;
 use std::time::Duration;
+
+pub use body::{ErrorBody, ErrorFormat, ErrorShape};
 
 /// Canonical error codes and the HTTP status each maps to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -148,7 +155,7 @@ impl RequestError {
     }
 }
 
-/// The body of the immediate response: `inference error: <Code> - <message>`.
+/// The reference's text of an error: `inference error: <Code> - <message>`.
 impl fmt::Display for RequestError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.drop_reason {
