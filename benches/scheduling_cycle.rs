@@ -13,6 +13,7 @@ use epp::bench::allocations::{Counting, of_thread};
 use epp::clock::Timestamp;
 use epp::endpoints::{Endpoint, EndpointSpec, PoolIds};
 use epp::loader::{LoadOptions, load};
+use epp::prefix::HashKey;
 use epp::scheduling::{
     Ask, Candidate, DecisionOptions, InferenceRequest, PromptBuilder, RequestData, Scheduler,
 };
@@ -40,7 +41,8 @@ schedulingProfiles:
   - {{pluginRef: load-aware-scorer, weight: 1}}
 "
     );
-    let (pipeline, diagnostics) = load("bench", Some(&yaml), &LoadOptions::default(), ids);
+    let options = LoadOptions { hash_key: HashKey::PUBLIC, ..LoadOptions::default() };
+    let (pipeline, diagnostics) = load("bench", Some(&yaml), &options, ids);
     pipeline.unwrap_or_else(|| panic!("{diagnostics}")).scheduler
 }
 

@@ -46,6 +46,12 @@ fn defaults_are_the_references() {
     // Ours: a body up to the limit fits into one message, where the reference stops at 4 MiB.
     assert_eq!((o.max_request_body, o.max_recv, o.max_send), (32 << 20, 33 << 20, None));
     assert_eq!(o.explain_decisions, 0);
+    assert_eq!(o.error_format, ErrorFormat::Json);
+}
+
+#[test]
+fn block_hashes_of_no_two_processes_agree() {
+    assert_ne!(options(&[]).load.hash_key, options(&[]).load.hash_key);
 }
 
 #[test]

@@ -14,6 +14,7 @@ use crate::datalayer::MIN_TICK;
 use crate::discovery::parse_endpoint_list;
 use crate::health::HealthPolicy;
 use crate::loader::LoadOptions;
+use crate::prefix::HashKey;
 use crate::scrape_config::Scheme;
 use crate::server::TlsPolicy;
 use crate::telemetry::logging::{Encoder, LogOptions};
@@ -113,6 +114,7 @@ fn load_options(flags: &mut Flags, findings: &mut Findings) -> LoadOptions {
     LoadOptions {
         allow_experimental_plugins: flags.allow_experimental_plugins,
         only_checked: false,
+        hash_key: HashKey::random(),
         model_server_metrics_scheme,
         model_server_metrics_path: flags.model_server_metrics_path.take(),
         model_server_metrics_port: flags.model_server_metrics_port,

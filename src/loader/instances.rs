@@ -9,6 +9,7 @@ use crate::config::{Diagnostics, Fields, Node, Position, Severity};
 use crate::endpoints::PoolIds;
 use crate::exchange::OutcomeListener;
 use crate::plugins::{self, Build, Capabilities, Dependencies};
+use crate::prefix::HashKey;
 use crate::scheduling::{
     Admitter, AwaitingProducer, DebugState, EndpointHook, Filter, Lifecycle, PickObserver, Picker,
     Producer, ProfileHandler, RequestHook, RequestProcessor, ResponseHook, Scorer, Screener,
@@ -42,6 +43,7 @@ pub(super) struct Instances<'d> {
     pub list: Vec<Instance>,
     pub dependencies: Dependencies,
     ids: &'d PoolIds,
+    hash_key: HashKey,
     pub diagnostics: &'d Diagnostics,
     /// What is to be said of experimental plugins; `None`: nothing.
     experimental: Option<Severity>,
@@ -61,6 +63,7 @@ impl<'d> Instances<'d> {
             list: Vec::new(),
             dependencies: Dependencies::default(),
             ids,
+            hash_key: options.hash_key,
             diagnostics,
             experimental: (!options.allow_experimental_plugins).then_some(said),
             broken: BTreeSet::new(),
@@ -171,6 +174,7 @@ impl<'d> Instances<'d> {
             parameters: fields,
             dependencies: &mut self.dependencies,
             ids: self.ids,
+            hash_key: self.hash_key,
         });
         self.list.push(Instance {
             name: name.to_owned(),

@@ -33,6 +33,7 @@ use crate::exchange::OutcomeListener;
 use crate::flow_control::{EvictionConfig, FlowControlConfig, ProgramAware, SaturationDetector};
 use crate::plugins::FileDiscoveryConfig;
 use crate::plugins::{MetricsExtractor, MetricsSource, ParserKind, ReachOutside};
+use crate::prefix::HashKey;
 use crate::scheduling::{
     AskForUsage, AwaitingProducer, CountTokens, DebugState, EndpointHook, Lifecycle, Picker,
     PluginMetrics, RequestProcessor, ResponseHook, Scheduler,
@@ -48,6 +49,8 @@ use instances::{Instance, Instances};
 pub struct LoadOptions {
     /// `--allow-experimental-plugins`
     pub allow_experimental_plugins: bool,
+    /// What block hashes depend on: by default a key nobody knows.
+    pub hash_key: HashKey,
     /// The configuration is only looked at: which flags it will be used with is not known.
     pub only_checked: bool,
     /// `--model-server-metrics-scheme`; parameters of `metrics-data-source` win over this and

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{Build, Capabilities, PluginType};
 use crate::endpoints::{PoolIds, SignalValues};
-use crate::prefix::{BlockRule, Chains, PrefixIndex, hash_prompt, seed};
+use crate::prefix::{BlockRule, Chains, HashKey, PrefixIndex, hash_prompt};
 use crate::scheduling::{Cycle, DataKey, PickObserver, Picked, PrefixMatch, Producer, RequestData};
 use crate::scrape_config::Needs;
 
@@ -93,6 +93,7 @@ impl PrefixCacheSettings {
 pub(super) struct PrefixCache {
     key: DataKey<PrefixMatch>,
     index: PrefixIndex,
+    hash_key: HashKey,
     settings: PrefixCacheSettings,
 }
 
@@ -100,9 +101,10 @@ impl PrefixCache {
     pub(super) fn new(
         key: DataKey<PrefixMatch>,
         ids: &PoolIds,
+        hash_key: HashKey,
         settings: PrefixCacheSettings,
     ) -> Self {
-        Self { key, index: PrefixIndex::claim(ids), settings }
+        Self { key, index: PrefixIndex::claim(ids), hash_key, settings }
     }
 
     /// The parts it plays.
@@ -158,7 +160,7 @@ fn build(build: Build<'_, '_>) -> Capabilities {
         capacity_by_tokens,
     };
     let key = build.dependencies.provide(build.name);
-    PrefixCache::new(key, build.ids, settings).into_parts(Capabilities::default())
+    PrefixCache::new(key, build.ids, build.hash_key, settings).into_parts(Capabilities::default())
 }
 
 impl Producer for PrefixCache {
@@ -168,7 +170,7 @@ impl Producer for PrefixCache {
             return;
         }
         let rule = self.settings.rule(&first.signals);
-        let seed = seed(&cycle.request.target_model, &cycle.request.cache_salt);
+        let seed = self.hash_key.seed(&cycle.request.target_model, &cycle.request.cache_salt);
         let hashed = hash_prompt(&cycle.request.prompt, seed, rule);
         if hashed.hashes.is_empty() {
             return;

@@ -1,6 +1,7 @@
 use super::{Capabilities, Dependencies};
 use crate::config::Fields;
 use crate::endpoints::PoolIds;
+use crate::prefix::HashKey;
 
 /// A plugin type: its name in YAML and how an instance is made.
 #[derive(Debug)]
@@ -23,4 +24,6 @@ pub struct Build<'a, 'l> {
     pub dependencies: &'l mut Dependencies,
     /// Where it claims a place in every endpoint of its pool.
     pub ids: &'l PoolIds,
+    /// What its block hashes are to depend on.
+    pub hash_key: HashKey,
 }

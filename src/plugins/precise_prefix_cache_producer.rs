@@ -10,6 +10,7 @@ fn build(build: Build<'_, '_>) -> Capabilities {
     let mut p = build.parameters;
     let settings = PreciseSettings::read(&mut p, Generation::Producer);
     p.finish();
-    let cache = PreciseCache::new(build.name, settings, build.dependencies, build.ids);
+    let cache =
+        PreciseCache::new(build.name, settings, build.dependencies, build.ids, build.hash_key);
     cache.into_parts(Capabilities::default())
 }

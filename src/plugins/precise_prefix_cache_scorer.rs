@@ -34,7 +34,8 @@ fn build(build: Build<'_, '_>) -> Capabilities {
         let key = build.dependencies.read(Some(name));
         return Capabilities::scorer(PrefixCacheScorer::of_ratio(key));
     }
-    let cache = PreciseCache::new(build.name, settings, build.dependencies, build.ids);
+    let cache =
+        PreciseCache::new(build.name, settings, build.dependencies, build.ids, build.hash_key);
     let scorer = Capabilities::scorer(PrefixCacheScorer::of_ratio(cache.key()));
     cache.into_parts(scorer)
 }

@@ -90,7 +90,7 @@ struct Learning {
 }
 
 fn build(build: Build<'_, '_>) -> Capabilities {
-    let Build { name, parameters: mut p, dependencies, ids } = build;
+    let Build { name, parameters: mut p, dependencies, ids, .. } = build;
     let settings = Settings {
         slo_buffer_factor: slo_buffer_factor(&mut p),
         streaming: p.bool("streamingMode").unwrap_or(false),

@@ -67,7 +67,7 @@ struct Composite {
 }
 
 fn build(build: Build<'_, '_>) -> Capabilities {
-    let Build { name, parameters: mut p, dependencies, ids } = build;
+    let Build { name, parameters: mut p, dependencies, ids, .. } = build;
     for old in ["samplingMean", "maxSampledTokens"] {
         parameters::without_effect(&mut p, old, "every answer is learnt from");
     }

@@ -11,6 +11,7 @@ use super::precise_prefix_cache::{Generation, PreciseCache, PreciseSettings};
 use super::{Build, Capabilities, Dependencies, PluginType, parameters};
 use crate::config::Fields;
 use crate::endpoints::PoolIds;
+use crate::prefix::HashKey;
 use crate::scheduling::{Cycle, DataKey, PrefixMatch, Scorer};
 
 pub(super) const TYPE: PluginType = PluginType { name: "prefix-cache-scorer", aliases: &[], build };
@@ -40,7 +41,7 @@ impl PrefixCacheScorer {
 fn build(build: Build<'_, '_>) -> Capabilities {
     let mut p = build.parameters;
     if p.string("mode") == Some("cache_tracking") {
-        return track_caches(build.name, p, build.dependencies, build.ids);
+        return track_caches(build.name, p, build.dependencies, build.ids, build.hash_key);
     }
     let producer = parameters::prefix_producer(&mut p);
     let length_weight = p.float("matchLengthWeight").unwrap_or(0.0);
@@ -70,7 +71,9 @@ fn build(build: Build<'_, '_>) -> Capabilities {
     let scorer = PrefixCacheScorer { prefix, length_weight, length_scale: scale as f64 };
     let parts = Capabilities::scorer(scorer);
     match own {
-        Some(settings) => PrefixCache::new(prefix, build.ids, settings).into_parts(parts),
+        Some(settings) => {
+            PrefixCache::new(prefix, build.ids, build.hash_key, settings).into_parts(parts)
+        }
         None => parts,
     }
 }
@@ -96,10 +99,11 @@ fn track_caches(
     mut p: Fields<'_>,
     dependencies: &mut Dependencies,
     ids: &PoolIds,
+    hash_key: HashKey,
 ) -> Capabilities {
     let settings = PreciseSettings::read(&mut p, Generation::Scorer);
     p.ignore_rest();
-    let cache = PreciseCache::new(name, settings, dependencies, ids);
+    let cache = PreciseCache::new(name, settings, dependencies, ids, hash_key);
     let scorer = Capabilities::scorer(TrackingScorer { prefix: cache.key() });
     cache.into_parts(scorer)
 }

@@ -1,6 +1,7 @@
 use smallvec::SmallVec;
 use xxhash_rust::xxh64::{Xxh64, xxh64};
 
+use super::ChainSeed;
 use crate::scheduling::{Piece, Prompt};
 
 /// How a prompt is cut into blocks.
@@ -23,24 +24,13 @@ pub struct HashedPrompt {
     pub breaks: SmallVec<[u32; 2]>,
 }
 
-/// What every chain of a request starts from: the hash of the model's name followed by the cache
-/// salt (llm-d-router main at ebab6879). A LoRA adapter is a model name of its own.
-pub fn seed(target_model: &str, cache_salt: &str) -> u64 {
-    if cache_salt.is_empty() {
-        return xxh64(target_model.as_bytes(), 0);
-    }
-    let mut state = Xxh64::new(0);
-    state.update(target_model.as_bytes());
-    state.update(cache_salt.as_bytes());
-    state.digest()
-}
-
 /// Hashes a request block by block, each prompt chained from `seed` on its own:
-/// `h[i] = xxh64(LE64(xxh64(block i)) ++ LE64(h[i-1]))` (llm-d-router main at ebab6879).
+/// `h[i] = xxh64(LE64(xxh64(block i)) ++ LE64(h[i-1]))` (llm-d-router main at ebab6879), with the
+/// key as the seed of both hashes, which is 0 there.
 ///
 /// A block that lies in one piece of the prompt is hashed where it lies; one that spans pieces
 /// is streamed through the hash. Nothing is copied.
-pub fn hash_prompt(prompt: &Prompt, seed: u64, rule: BlockRule) -> HashedPrompt {
+pub fn hash_prompt(prompt: &Prompt, seed: ChainSeed, rule: BlockRule) -> HashedPrompt {
     let mut out = HashedPrompt::default();
     // A hint only, so it is bounded: a media item may claim any number of tokens.
     let blocks = 4 * prompt.token_count() / u64::from(rule.block_bytes) + 1;
@@ -65,6 +55,7 @@ pub fn hash_prompt(prompt: &Prompt, seed: u64, rule: BlockRule) -> HashedPrompt 
 struct Chain<'a> {
     out: &'a mut HashedPrompt,
     rule: BlockRule,
+    key: u64,
     previous: u64,
     blocks_left: u32,
     /// The block begun, where it spans pieces.
@@ -76,14 +67,15 @@ struct Chain<'a> {
 }
 
 impl<'a> Chain<'a> {
-    fn new(out: &'a mut HashedPrompt, seed: u64, rule: BlockRule) -> Self {
-        let partial = Xxh64::new(0);
+    fn new(out: &'a mut HashedPrompt, seed: ChainSeed, rule: BlockRule) -> Self {
+        let key = seed.key.bits();
         Self {
             out,
             rule,
-            previous: seed,
+            key,
+            previous: seed.root,
             blocks_left: rule.max_blocks,
-            partial,
+            partial: Xxh64::new(key),
             filled: 0,
             phase: 0,
         }
@@ -95,7 +87,7 @@ impl<'a> Chain<'a> {
         while !bytes.is_empty() && self.blocks_left > 0 {
             if self.filled == 0 && bytes.len() >= size {
                 let (block, rest) = bytes.split_at(size);
-                self.close(xxh64(block, 0));
+                self.close(xxh64(block, self.key));
                 bytes = rest;
                 continue;
             }
@@ -140,7 +132,7 @@ impl<'a> Chain<'a> {
     fn close_partial(&mut self) {
         self.filled = 0;
         let block = self.partial.digest();
-        self.partial.reset(0);
+        self.partial.reset(self.key);
         self.close(block);
     }
 
@@ -148,7 +140,7 @@ impl<'a> Chain<'a> {
         let mut link = [0; 16];
         link[..8].copy_from_slice(&block.to_le_bytes());
         link[8..].copy_from_slice(&self.previous.to_le_bytes());
-        self.previous = xxh64(&link, 0);
+        self.previous = xxh64(&link, self.key);
         self.out.hashes.push(self.previous);
         self.blocks_left -= 1;
     }
@@ -159,6 +151,7 @@ mod tests {
     use bytes::Bytes;
     use proptest::prelude::*;
 
+    use super::super::HashKey;
     use super::*;
     use crate::scheduling::PromptBuilder;
 
@@ -175,26 +168,53 @@ mod tests {
         built(|b| b.text(text))
     }
 
+    /// A seed that is told from others.
+    fn from(number: u64) -> ChainSeed {
+        ChainSeed { key: HashKey::PUBLIC, root: number }
+    }
+
+    fn public(model: &str, salt: &str) -> ChainSeed {
+        HashKey::PUBLIC.seed(model, salt)
+    }
+
     /// The vectors come from an independent implementation of the published algorithm.
     #[test]
     fn vectors_of_the_algorithm() {
         let ids = built(|b| b.tokens(0..130));
-        assert_eq!(seed("m", ""), 0xba2e567083a2b2e8);
-        let hashed = hash_prompt(&ids, seed("m", ""), TOKENS_64);
+        assert_eq!(public("m", "").root, 0xba2e567083a2b2e8);
+        let hashed = hash_prompt(&ids, public("m", ""), TOKENS_64);
         assert_eq!(hashed.hashes, [0x9504d79d090c075d, 0x02e5e0d1ab3a2586, 0x7b0454186e99f289]);
 
-        assert_eq!(seed("m", "salt"), 0xd91548f60ba19b9b);
-        let salted = hash_prompt(&ids, seed("m", "salt"), TOKENS_64).hashes;
+        assert_eq!(public("m", "salt").root, 0xd91548f60ba19b9b);
+        let salted = hash_prompt(&ids, public("m", "salt"), TOKENS_64).hashes;
         assert_eq!(salted, [0x8878d1815905b8e2, 0x53e37d9fe2cf7502, 0x93a9ca401ff92ec5]);
 
-        let hello = hash_prompt(&text(b"hello world"), seed("m", ""), TOKENS_64);
+        let hello = hash_prompt(&text(b"hello world"), public("m", ""), TOKENS_64);
         assert_eq!(hello.hashes, [0xf6615699d17cb474]);
     }
 
     #[test]
     fn salt_is_appended_to_the_model_name() {
-        assert_eq!(seed("model-a", "b"), seed("model-", "ab"));
-        assert_ne!(seed("model-a", "b"), seed("model-a", ""));
+        assert_eq!(public("model-a", "b"), public("model-", "ab"));
+        assert_ne!(public("model-a", "b"), public("model-a", ""));
+    }
+
+    /// Prompts found to lie together under the public key, or under any other, do so under no
+    /// key that their maker does not know.
+    #[test]
+    fn who_does_not_know_the_key_cannot_crowd_the_index() {
+        const CROWD: u64 = 64;
+        let prompts: Vec<Prompt> =
+            (0..CROWD * CROWD).map(|n| text(format!("prompt {n}").as_bytes())).collect();
+        let home = |prompt: &Prompt, key: HashKey| {
+            hash_prompt(prompt, key.seed("m", ""), TOKENS_64).hashes[0] / (u64::MAX / CROWD)
+        };
+        let crowded = |key| move |prompt: &&Prompt| home(prompt, key) == 0;
+        let crafted: Vec<&Prompt> = prompts.iter().filter(crowded(HashKey::PUBLIC)).collect();
+        assert!(crafted.len() as u64 > CROWD / 2, "{} are to lie together", crafted.len());
+        let key = HashKey::random();
+        let still = crafted.iter().copied().filter(crowded(key)).count();
+        assert!(still < 16, "{still} of {} lie together under another key", crafted.len());
     }
 
     #[test]
@@ -215,7 +235,7 @@ mod tests {
             (12, rule(5, 9, false), 2),
         ];
         for (len, rule, blocks) in cases {
-            let hashed = hash_prompt(&text(&vec![b'x'; len]), 1, rule);
+            let hashed = hash_prompt(&text(&vec![b'x'; len]), from(1), rule);
             assert_eq!(hashed.hashes.len(), blocks, "{len} {rule:?}");
         }
     }
@@ -229,7 +249,7 @@ mod tests {
         });
         let spelled = text(b"abcde\0\0\0\x07\0\0\0\x07\0\0\0\x07\0\0\0f");
         let rule = BlockRule { block_bytes: 16, max_blocks: 10, keep_tail: true };
-        assert_eq!(hash_prompt(&media, 1, rule), hash_prompt(&spelled, 1, rule));
+        assert_eq!(hash_prompt(&media, from(1), rule), hash_prompt(&spelled, from(1), rule));
     }
 
     #[test]
@@ -240,9 +260,9 @@ mod tests {
             b.text(b"second");
         });
         let rule = BlockRule { block_bytes: 8, max_blocks: 10, keep_tail: true };
-        let hashed = hash_prompt(&both, 1, rule);
-        let first = hash_prompt(&text(b"first prompt"), 1, rule).hashes;
-        let second = hash_prompt(&text(b"second"), 1, rule).hashes;
+        let hashed = hash_prompt(&both, from(1), rule);
+        let first = hash_prompt(&text(b"first prompt"), from(1), rule).hashes;
+        let second = hash_prompt(&text(b"second"), from(1), rule).hashes;
         assert_eq!(hashed.breaks.as_slice(), [first.len() as u32]);
         assert_eq!(hashed.hashes, [first, second].concat());
     }
@@ -261,7 +281,7 @@ mod tests {
             at.extend([0, whole.len()]);
             at.sort_unstable();
             let pieces = built(|b| at.windows(2).for_each(|w| b.text(&whole[w[0]..w[1]])));
-            prop_assert_eq!(hash_prompt(&pieces, 5, rule), hash_prompt(&text(&whole), 5, rule));
+            prop_assert_eq!(hash_prompt(&pieces, from(5), rule), hash_prompt(&text(&whole), from(5), rule));
         }
 
         /// Two prompts share exactly the hashes of the whole blocks they have in common.
@@ -272,8 +292,8 @@ mod tests {
         ) {
             let rule = BlockRule { block_bytes: 4, max_blocks: 50, keep_tail: false };
             let same = one.chunks_exact(4).zip(other.chunks_exact(4)).take_while(|(a, b)| a == b);
-            let a = hash_prompt(&text(&one), 5, rule).hashes;
-            let b = hash_prompt(&text(&other), 5, rule).hashes;
+            let a = hash_prompt(&text(&one), from(5), rule).hashes;
+            let b = hash_prompt(&text(&other), from(5), rule).hashes;
             prop_assert_eq!(a.iter().zip(&b).take_while(|(x, y)| x == y).count(), same.count());
         }
     }

@@ -1,14 +1,16 @@
 //! Which worker holds which part of a prompt, as far as our own picks tell.
 //!
 //! A prompt is cut into blocks and hashed block by block, each hash chained to the one before
-//! ([`hash_prompt`]), so one hash stands for a whole prefix. [`PrefixIndex`] remembers, worker by
+//! ([`hash_prompt`]), so one hash stands for a whole prefix. Hashes depend on a [`HashKey`]. [`PrefixIndex`] remembers, worker by
 //! worker, the prefixes that were sent there.
 
 mod hash;
+mod hash_key;
 mod head_filter;
 mod index;
 
-pub use hash::{BlockRule, HashedPrompt, hash_prompt, seed};
+pub use hash::{BlockRule, HashedPrompt, hash_prompt};
+pub use hash_key::{ChainSeed, HashKey};
 pub use index::BlockLru;
 
 use std::sync::Arc;

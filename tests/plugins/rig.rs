@@ -11,6 +11,7 @@ use epp::endpoints::{
 };
 use epp::loader::{Hooks, LoadOptions, Pipeline, load};
 use epp::plugins::{Build, Capabilities, Dependencies, find};
+use epp::prefix::HashKey;
 use epp::scheduling::{
     Ask, Candidate, Decision, DecisionOptions, Explanation, InferenceRequest, PromptBuilder,
     Refusal, RequestData, Scheduler,
@@ -37,6 +38,7 @@ pub fn build(kind: &str, parameters: &str) -> Built {
         parameters: fields,
         dependencies: &mut dependencies,
         ids: ids(),
+        hash_key: HashKey::default(),
     });
     let findings = diagnostics
         .findings()

@@ -15,6 +15,7 @@ use crate::clock;
 use crate::endpoints::{EndpointSpec, Pool, SignalValues};
 use crate::exchange::{Director, ShedWhenSaturated};
 use crate::loader::{self, LoadOptions};
+use crate::prefix::HashKey;
 use crate::scheduling::{Decision, InferenceRequest, PromptBuilder, RequestData};
 
 /// One combination.
@@ -47,7 +48,11 @@ pub fn run(
     cell: Cell,
     duration: Duration,
 ) -> Result<Measured, String> {
-    let options = LoadOptions { allow_experimental_plugins: true, ..Default::default() };
+    let options = LoadOptions {
+        allow_experimental_plugins: true,
+        hash_key: HashKey::PUBLIC,
+        ..Default::default()
+    };
     let pool = Arc::new(pool(cell.endpoints));
     let (pipeline, diagnostics) = loader::load(name, text, &options, pool.ids());
     let pipeline = pipeline.ok_or_else(|| diagnostics.to_string())?;

@@ -30,6 +30,7 @@ use super::trace::{self, Trace, TraceArgs};
 use super::{process, progress};
 use crate::endpoints::Pool;
 use crate::loader::{self, LoadOptions};
+use crate::prefix::HashKey;
 use crate::sim::{
     DEFAULT_GBPS, DEFAULT_LATENCY_MS, EngineConfig, EngineProfile, KvTransfer, PROFILES,
 };
@@ -292,8 +293,11 @@ impl Contestant {
         match &self.kind {
             ContestantKind::Baseline(baseline) => Ok(Policy::baseline(*baseline, seed)),
             ContestantKind::Config { file, text } => {
-                let options =
-                    LoadOptions { allow_experimental_plugins: true, ..Default::default() };
+                let options = LoadOptions {
+                    allow_experimental_plugins: true,
+                    hash_key: HashKey::PUBLIC,
+                    ..Default::default()
+                };
                 let (pipeline, diagnostics) =
                     loader::load(file, text.as_deref(), &options, pool.ids());
                 pipeline

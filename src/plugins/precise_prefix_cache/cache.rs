@@ -15,7 +15,7 @@ use crate::kv_index::KvIndex;
 use crate::plugins::approx_prefix_cache_producer::{Limit, PrefixCacheSettings};
 use crate::plugins::dependencies::Dependencies;
 use crate::plugins::{Capabilities, Outside, ReachOutside};
-use crate::prefix::{Chains, HashedPrompt, PrefixIndex, hash_prompt, seed};
+use crate::prefix::{Chains, HashKey, HashedPrompt, PrefixIndex, hash_prompt};
 use crate::scheduling::{
     AwaitingProducer, BoxFuture, Cycle, DataKey, DebugState, InferenceRequest, Lifecycle,
     PickObserver, Picked, PrefixMatch, Producer, Put, RequestData, RequestDatum, Runtime,
@@ -71,6 +71,7 @@ pub(in crate::plugins) struct PreciseCache {
     tracked: StateSlot<Tracked>,
     topic_filter: Arc<str>,
     estimate: PrefixIndex,
+    hash_key: HashKey,
     estimate_settings: PrefixCacheSettings,
     /// Asks the endpoints themselves, where no `token-producer` gives token ids.
     own_tokens: Arc<TokenSource>,
@@ -107,6 +108,7 @@ impl PreciseCache {
         settings: PreciseSettings,
         dependencies: &mut Dependencies,
         ids: &PoolIds,
+        hash_key: HashKey,
     ) -> Self {
         dependencies.read_first::<TokenizedPrompt>();
         let patience = Patience { text: ASKING, media: ASKING };
@@ -120,6 +122,7 @@ impl PreciseCache {
             tracked: ids.claim_slot(),
             topic_filter: settings.topic_filter.as_str().into(),
             estimate: PrefixIndex::claim(ids),
+            hash_key,
             estimate_settings: PrefixCacheSettings {
                 auto_tune: true,
                 block_bytes: ESTIMATE_BLOCK,
@@ -265,7 +268,7 @@ impl Producer for PreciseCache {
             details.prompt_tokens = u32::try_from(tokens).unwrap_or(u32::MAX);
         }
         let rule = self.estimate_settings.rule(&first.signals);
-        let seed = seed(&request.target_model, &request.cache_salt);
+        let seed = self.hash_key.seed(&request.target_model, &request.cache_salt);
         details.estimate = hash_prompt(&request.prompt, seed, rule);
         let chains = Chains { hashes: &details.estimate.hashes, breaks: &details.estimate.breaks };
         let estimated =
