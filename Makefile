@@ -21,7 +21,8 @@ help: ## this list
 .PHONY: demo
 demo: ## simulated workers, epp and Envoy on this machine, with real requests through them
 	$(CARGO) build --bin epp --bin epp-sim
-	python3 tools/demo.py --envoy "$(ENVOY_BIN)"
+	@# Ctrl-C is how it ends: the shell is not to pass it on as an error.
+	@trap : INT; python3 tools/demo.py --envoy "$(ENVOY_BIN)"
 
 .PHONY: test
 test: tools lint test-rust test-docs ## everything a change has to pass; SKIP=envoy,kubernetes does without

@@ -2,4 +2,4 @@
 .PHONY: demo-pd
 demo-pd: ## prompts and answers on different workers: simulated ones, epp and Envoy on this machine
 	$(CARGO) build --bin epp --bin epp-sim
-	python3 tools/demo_pd.py --envoy "$(ENVOY_BIN)"
+	@trap : INT; python3 tools/demo_pd.py --envoy "$(ENVOY_BIN)"

@@ -14,6 +14,35 @@ from launcher import ROOT, TARGET, Launcher, answers, free_port
 MODEL = "demo-model"
 BIN = TARGET / "debug"
 
+# An Envoy that knows the workers and takes them in turn.
+ROUND_ROBIN = """
+static_resources:
+  listeners:
+  - address: {{socket_address: {{address: 127.0.0.1, port_value: {port}}}}}
+    filter_chains:
+    - filters:
+      - name: http
+        typed_config:
+          "@type": type.googleapis.com/envoy.extensions.filters.network.http_connection_manager.v3.HttpConnectionManager
+          stat_prefix: http
+          route_config:
+            virtual_hosts:
+            - name: all
+              domains: ["*"]
+              routes: [{{match: {{prefix: /}}, route: {{cluster: workers, timeout: 0s}}}}]
+          http_filters:
+          - name: router
+            typed_config:
+              "@type": type.googleapis.com/envoy.extensions.filters.http.router.v3.Router
+  clusters:
+  - name: workers
+    lb_policy: ROUND_ROBIN
+    load_assignment: {{cluster_name: workers, endpoints: [{{lb_endpoints: [{workers}]}}]}}
+"""
+ROUND_ROBIN_WORKER = (
+    "{{endpoint: {{address: {{socket_address: {{address: 127.0.0.1, port_value: {port}}}}}}}}}"
+)
+
 
 class Answer:
     """What came back of a request, and when."""
@@ -74,19 +103,39 @@ class Gateway(Launcher):
         (self.dir / "envoy.yaml").write_text(yaml)
         self.start("envoy", [
             self.envoy, "-c", self.dir / "envoy.yaml", "--concurrency", "1",
-            "--use-dynamic-base-id", "--log-level", "warning",
+            # Hot restart would leave a file in /dev/shm.
+            "--disable-hot-restart", "--log-level", "warning",
         ], lambda _: answers(f"http://127.0.0.1:{self.admin}/ready"))
+
+    def start_round_robin(self):
+        """Another Envoy before the same workers, which takes them in turn; returns its port."""
+        port = free_port()
+        workers = ", ".join(ROUND_ROBIN_WORKER.format(port=port)
+                            for port, _ in self.workers.values())
+        text = ROUND_ROBIN.format(port=port, workers=workers)
+        (self.dir / "round-robin.yaml").write_text(text)
+        self.start("round-robin", [
+            self.envoy, "-c", self.dir / "round-robin.yaml", "--concurrency", "1",
+            "--disable-hot-restart", "--log-level", "warning",
+        ], lambda _: answers(f"http://127.0.0.1:{port}/health"))
+        return port
+
+    def empty_caches(self):
+        """Makes every worker forget the prompts it has seen."""
+        for port, _ in self.workers.values():
+            url = f"http://127.0.0.1:{port}/reset_prefix_cache"
+            urllib.request.urlopen(urllib.request.Request(url, method="POST"), timeout=5).close()
 
     def url(self):
         return f"http://127.0.0.1:{self.port}"
 
-    def chat(self, request_id, messages, max_tokens=24):
-        """One streamed chat turn."""
+    def chat(self, request_id, messages, max_tokens=24, port=None):
+        """One streamed chat turn, through Envoy with epp unless another port is given."""
         body = json.dumps({
             "model": MODEL, "messages": messages, "stream": True, "max_tokens": max_tokens,
             "ignore_eos": True, "stream_options": {"include_usage": True},
         })
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=60)
+        connection = http.client.HTTPConnection("127.0.0.1", port or self.port, timeout=60)
         started = time.monotonic()
         connection.request("POST", "/v1/chat/completions", body,
                            {"content-type": "application/json", "x-request-id": request_id})

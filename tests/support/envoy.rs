@@ -52,7 +52,7 @@ impl Envoy {
                 .arg(&config)
                 .arg("--admin-address-path")
                 .arg(&admin_file)
-                .args(["--concurrency", "1", "--use-dynamic-base-id", "--log-level", "warning"]),
+                .args(["--concurrency", "1", "--disable-hot-restart", "--log-level", "warning"]),
         );
         let admin = eventually("Envoy's admin address", || async {
             let text = std::fs::read_to_string(&admin_file).ok()?;

@@ -163,7 +163,7 @@ impl Cluster {
         command
             .arg("-c")
             .arg(&config)
-            .args(["--use-dynamic-base-id", "--log-level", "warning", "--concurrency", "1"])
+            .args(["--disable-hot-restart", "--log-level", "warning", "--concurrency", "1"])
             .stdout(clone(&log)?)
             .stderr(log);
         let mut envoy = Program::start(&mut command)?;
