@@ -12,7 +12,9 @@ use serde::Serialize;
 
 use super::args::{OutputArgs, duration};
 use super::latency::Percentiles;
-use super::report::{Report, Table, count, factor, micros, millis, optional, percent};
+use super::report::{
+    Plot, Report, Scale, Series, Table, count, factor, micros, millis, optional, percent,
+};
 use super::trace::{self, TraceArgs};
 use super::{process, progress};
 use children::{Binaries, Cluster};
@@ -133,9 +135,43 @@ fn figures(
     }
 }
 
+fn verdict(f: &Figures) -> String {
+    if f.answered == 0 {
+        return "No request was answered.".to_owned();
+    }
+    format!(
+        "Clients had the first token after {} ms in the median and {} ms at p99, with {} of prompt \
+         tokens cached; {} of {} requests failed.",
+        millis(f.ttft.p50_ms),
+        millis(f.ttft.p99_ms),
+        percent(f.hit_rate),
+        count(f.failed as f64),
+        count((f.answered + f.failed) as f64)
+    )
+}
+
+fn plot(f: &Figures) -> Plot {
+    let series = |name: &str, p: Percentiles| Series {
+        name: name.to_owned(),
+        points: vec![(50.0, p.p50_ms), (90.0, p.p90_ms), (99.0, p.p99_ms)],
+    };
+    Plot {
+        title: "What clients waited for".into(),
+        x_label: "percent of the requests that waited no longer".into(),
+        y_label: "milliseconds".into(),
+        x_scale: Scale::Linear,
+        y_scale: Scale::Log,
+        series: vec![
+            series("first token", f.ttft),
+            series("between tokens", f.itl),
+            series("whole answer", f.e2e),
+        ],
+    }
+}
+
 fn report(f: &Figures) -> Report {
     let json = serde_json::to_value(f).unwrap_or_default();
-    let mut report = Report::new(format!("Clients of Envoy, {}", f.trace), json);
+    let mut report = Report::new(format!("Clients of Envoy, {}", f.trace), verdict(f), json);
     let columns = ["what", "p50 ms", "p90", "p99", "max"];
     let mut latency = Table::new("What clients waited for", &columns);
     for (name, p) in [
@@ -170,6 +206,7 @@ fn report(f: &Figures) -> Report {
         optional(f.envoy_cpu_us_per_request, micros),
     ]);
     report.tables.push(whole);
+    report.plots.push(plot(f));
     if !f.errors.is_empty() {
         let mut errors = Table::new("Failed requests", &["kind", "requests"]);
         errors.rows.extend(f.errors.iter().map(|(kind, n)| vec![kind.clone(), n.to_string()]));

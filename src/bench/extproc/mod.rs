@@ -23,6 +23,7 @@ use super::args::{OutputArgs, duration};
 use super::process;
 use connection::Target;
 use load::{Arrivals, Limit, Load, Pace};
+use tally::Tally;
 use workload::Workload;
 
 /// Drive a picker over ext_proc the way Envoy does, and measure it.
@@ -126,10 +127,23 @@ pub fn run(args: &ExtProcArgs) -> Result<(), String> {
     }
     let results = compare::run(&subjects, args)?;
     summary::report(args, &results).emit(&args.output)?;
-    if results.iter().all(|r| r.whole.tally.succeeded() == 0) {
-        return Err("no exchange succeeded".into());
+    match results.iter().find(|r| r.whole.tally.succeeded() == 0) {
+        Some(picker) => Err(nothing_succeeded(&picker.name, &picker.whole.tally, args.tls)),
+        None => Ok(()),
     }
-    Ok(())
+}
+
+/// Says so, with what most exchanges failed of.
+fn nothing_succeeded(name: &str, tally: &Tally, tls: bool) -> String {
+    let most = tally.errors.iter().max_by_key(|(_, n)| **n);
+    let why = most.map(|(kind, _)| format!(": {kind}")).unwrap_or_default();
+    let is_connection = most.is_some_and(|(kind, _)| kind.starts_with("connection"));
+    let hint = match (is_connection, tls) {
+        (true, false) => "; does it speak TLS? (--tls here, or --secure-serving=false there)",
+        (true, true) => "; does it speak plaintext? (leave --tls out)",
+        (false, _) => "",
+    };
+    format!("no exchange with {name} succeeded{why}{hint}")
 }
 
 fn subject(args: &ExtProcArgs, text: &str, process: Option<i32>) -> Result<Subject, String> {
@@ -164,5 +178,24 @@ impl LoadArgs {
             Some(n) => Limit::Count(n.div_ceil(u64::from(turns))),
             None => Limit::For(self.duration / turns),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn why_nothing_succeeded() {
+        let of = |kind: &str, tls| {
+            let mut tally = Tally::default();
+            tally.errors.insert("connection: rare".into(), 1);
+            tally.errors.insert(kind.into(), 9);
+            nothing_succeeded("epp", &tally, tls)
+        };
+        let refused = of("immediate response 413", false);
+        assert_eq!(refused, "no exchange with epp succeeded: immediate response 413");
+        assert!(of("connection: closed", false).ends_with("--secure-serving=false there)"));
+        assert!(of("connection: closed", true).ends_with("(leave --tls out)"));
     }
 }

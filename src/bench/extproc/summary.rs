@@ -61,7 +61,8 @@ pub fn report(args: &ExtProcArgs, outcomes: &[Outcome]) -> Report {
         .unwrap_or_default();
     let data = Data { workload: &args.workload, pickers: &figures, ratios: &ratios };
     let data = serde_json::to_value(&data).unwrap_or_default();
-    let mut report = Report::new("Endpoint pickers over ext_proc", data);
+    let mut report =
+        Report::new("Endpoint pickers over ext_proc", verdict(&figures, &ratios), data);
     report.tables.push(latency_table(&figures));
     report.tables.push(cost_table(&figures));
     report.tables.push(spread_table(&figures));
@@ -71,6 +72,31 @@ pub fn report(args: &ExtProcArgs, outcomes: &[Outcome]) -> Report {
     }
     report.plots.push(tail_plot(outcomes));
     report
+}
+
+fn verdict(figures: &[Figures<'_>], ratios: &[Comparison<'_>]) -> String {
+    let Some(first) = figures.first() else { return "Nothing was measured.".to_owned() };
+    let name = first.name;
+    if first.succeeded == 0 {
+        return format!("No exchange with {name} succeeded.");
+    }
+    let mut text = format!(
+        "{name} names a worker {} ms after a request's last byte in the median, {} ms at p99, at {} \
+         exchanges a second",
+        millis(first.headers_out.p50_ms),
+        millis(first.headers_out.p99_ms),
+        count(first.exchanges_per_second),
+    );
+    for ratio in ratios {
+        if let Some(cpu) = ratio.cpu_per_exchange {
+            text.push_str(&format!(", for {} the CPU time of {}", factor(cpu.median), ratio.to));
+        }
+    }
+    if first.failed > 0 {
+        text.push_str(&format!("; {} exchanges failed", count(first.failed as f64)));
+    }
+    text.push('.');
+    text
 }
 
 fn figures(o: &Outcome) -> Figures<'_> {
@@ -110,8 +136,20 @@ fn comparison<'a>(a: &'a Outcome, b: &'a Outcome) -> Comparison<'a> {
 
 fn latency_table(figures: &[Figures<'_>]) -> Table {
     let mut table = Table::new(
-        "Latency, ms: headers out after the last byte of the request body | whole exchange",
-        &["picker", "p50", "p90", "p99", "max", "| p50", "p90", "p99", "max", "done/s", "failed"],
+        "Latency, ms: out, from the last byte of the request body to the headers; whole, of all",
+        &[
+            "picker",
+            "out p50",
+            "p90",
+            "p99",
+            "max",
+            "whole p50",
+            "p90",
+            "p99",
+            "max",
+            "done/s",
+            "failed",
+        ],
     );
     for f in figures {
         let mut row = vec![f.name.to_owned()];
@@ -214,8 +252,8 @@ fn tail_plot(outcomes: &[Outcome]) -> Plot {
     });
     Plot {
         title: "Headers out".into(),
-        x_label: "one exchange in ... is slower".into(),
-        y_label: "ms".into(),
+        x_label: "slower: one exchange in so many".into(),
+        y_label: "milliseconds".into(),
         x_scale: Scale::Log,
         y_scale: Scale::Log,
         series: series.collect(),

@@ -10,7 +10,7 @@ use clap::builder::PossibleValuesParser;
 use serde::Serialize;
 
 use super::args::{OutputArgs, duration};
-use super::report::{Report, Table, percent};
+use super::report::{Plot, Report, Scale, Series, Table, percent};
 use super::trace::{self, TraceArgs};
 use crate::sim::{EngineConfig, PROFILES};
 use judge::{Contestant, Errors, Verdict, judge};
@@ -106,9 +106,48 @@ fn report(trace: &str, rows: &[Row]) -> Result<Report, String> {
         table.rows.push(cells);
     }
     let data = serde_json::to_value(rows).map_err(|e| e.to_string())?;
-    let mut report = Report::new("latency model", data);
+    let mut report = Report::new("Latency model", verdict(rows), data);
     report.tables.push(table);
+    report.plots.push(plot(rows));
     Ok(report)
+}
+
+fn verdict(rows: &[Row]) -> String {
+    let of = |contestant| rows.iter().rfind(|row| row.contestant == contestant);
+    let (Some(model), Some(other)) = (of(Contestant::Model), of(Contestant::RecentMedian)) else {
+        return "Nothing was predicted.".to_owned();
+    };
+    format!(
+        "At rate x {} half of the model's first tokens are off by less than {}, and {} where the \
+         median of recent ones is the prediction.",
+        model.rate,
+        percent(model.verdict.ttft.median),
+        percent(other.verdict.ttft.median)
+    )
+}
+
+fn plot(rows: &[Row]) -> Plot {
+    let series = |name: &str, contestant, error: fn(&Verdict) -> f64| Series {
+        name: name.to_owned(),
+        points: rows
+            .iter()
+            .filter(|row| row.contestant == contestant)
+            .map(|row| (row.rate, error(&row.verdict) * 100.0))
+            .collect(),
+    };
+    Plot {
+        title: "Median error of predictions".into(),
+        x_label: "rate factor".into(),
+        y_label: "percent".into(),
+        x_scale: Scale::Linear,
+        y_scale: Scale::Linear,
+        series: vec![
+            series("TTFT, model", Contestant::Model, |v| v.ttft.median),
+            series("TTFT, recent", Contestant::RecentMedian, |v| v.ttft.median),
+            series("TPOT, model", Contestant::Model, |v| v.tpot.median),
+            series("TPOT, recent", Contestant::RecentMedian, |v| v.tpot.median),
+        ],
+    }
 }
 
 const COLUMNS: [&str; 16] = [

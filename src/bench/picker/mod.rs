@@ -11,7 +11,7 @@ use serde::Serialize;
 
 use super::args::{OutputArgs, duration};
 use super::latency::Percentiles;
-use super::report::{Plot, Report, Scale, Series, Table, count, factor, optional};
+use super::report::{Plot, Report, Scale, Series, Table, count, factor, micros, optional};
 use super::{process, progress};
 use bench::{Cell, Measured};
 
@@ -127,8 +127,8 @@ fn row(cell: Cell, m: &Measured) -> Row {
 }
 
 fn report(name: &str, rows: &[Row]) -> Report {
-    let mut report =
-        Report::new(format!("Decisions of {name}"), serde_json::to_value(rows).unwrap_or_default());
+    let data = serde_json::to_value(rows).unwrap_or_default();
+    let mut report = Report::new(format!("Decisions of {name}"), verdict(rows), data);
     let columns = [
         "workers",
         "tokens",
@@ -168,6 +168,24 @@ fn report(name: &str, rows: &[Row]) -> Report {
     report
 }
 
+fn verdict(rows: &[Row]) -> String {
+    let slowest = rows
+        .iter()
+        .filter(|row| row.cell.threads == 1)
+        .max_by(|a, b| a.decision.p50_ms.total_cmp(&b.decision.p50_ms));
+    let Some(Row { cell, decision, .. }) = slowest else {
+        return "No decision was made on one thread.".to_owned();
+    };
+    format!(
+        "A decision takes {} us in the median at most: between {} workers, of {} prompt tokens, with \
+         caches {}.",
+        micros(decision.p50_ms * 1e3),
+        cell.endpoints,
+        count(f64::from(cell.prompt_tokens)),
+        format!("{:?}", cell.cache).to_lowercase(),
+    )
+}
+
 fn plot(rows: &[Row]) -> Plot {
     let mut series: Vec<Series> = Vec::new();
     for row in rows.iter().filter(|r| r.cell.threads == 1) {
@@ -182,7 +200,7 @@ fn plot(rows: &[Row]) -> Plot {
     Plot {
         title: "Time of one decision, one thread, median".into(),
         x_label: "prompt tokens".into(),
-        y_label: "us".into(),
+        y_label: "microseconds".into(),
         x_scale: Scale::Log,
         y_scale: Scale::Log,
         series,

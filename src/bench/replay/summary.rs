@@ -45,7 +45,7 @@ pub fn report(args: &ReplayArgs, trace: &Trace, ceiling: Ceiling, rows: &[Row]) 
         simulations: rows,
     };
     let json = serde_json::to_value(&data).unwrap_or_default();
-    let mut report = Report::new(format!("Replay of {}", trace.name), json);
+    let mut report = Report::new(format!("Replay of {}", trace.name), verdict(rows), json);
     report.tables.push(trace_table(trace, ceiling));
     let mut rates: Vec<f64> = rows.iter().map(|r| r.rate).collect();
     rates.dedup();
@@ -58,6 +58,33 @@ pub fn report(args: &ReplayArgs, trace: &Trace, ceiling: Ceiling, rows: &[Row]) 
     report.tables.extend(error_table(rows));
     report.plots = plots(rows);
     report
+}
+
+/// Who answers first where the load is highest, and who last.
+fn verdict(rows: &[Row]) -> String {
+    let highest = rows.iter().map(|r| r.rate).fold(0.0, f64::max);
+    let mut of_rate: Vec<&Row> = rows.iter().filter(|r| r.rate == highest).collect();
+    of_rate.sort_by(|a, b| a.outcome.ttft.p50_ms.total_cmp(&b.outcome.ttft.p50_ms));
+    let of = |row: &Row| {
+        let Outcome { ttft, hit_rate, .. } = &row.outcome;
+        format!("{} ms with {} of prompt tokens cached", millis(ttft.p50_ms), percent(*hit_rate))
+    };
+    match of_rate.as_slice() {
+        [] => "Nothing was replayed.".to_owned(),
+        [only] => format!(
+            "At rate x {highest} the median first token comes after {} ({}).",
+            of(only),
+            only.policy
+        ),
+        [first, .., last] => format!(
+            "At rate x {highest} {} answers first: its median first token comes after {}, that of \
+             {}, the last, after {}.",
+            first.policy,
+            of(first),
+            last.policy,
+            of(last)
+        ),
+    }
 }
 
 fn trace_table(trace: &Trace, ceiling: Ceiling) -> Table {
@@ -190,14 +217,17 @@ type Figure = (&'static str, &'static str, Scale, fn(&Outcome) -> f64);
 
 fn plots(rows: &[Row]) -> Vec<Plot> {
     let figures: [Figure; 6] = [
-        ("Prefix hit rate", "%", Scale::Linear, |o| o.hit_rate * 100.0),
-        ("Time to first token, p50", "ms", Scale::Log, |o| o.ttft.p50_ms),
-        ("Time to first token, p99", "ms", Scale::Log, |o| o.ttft.p99_ms),
-        ("Time between tokens, p99", "ms", Scale::Log, |o| o.itl.p99_ms),
-        ("Requests that meet the goal", "%", Scale::Linear, |o| o.good_share * 100.0),
-        ("Computed prompt tokens, busiest worker over mean", "x", Scale::Linear, |o| {
-            o.computed_imbalance
-        }),
+        ("Prefix hit rate", "percent", Scale::Linear, |o| o.hit_rate * 100.0),
+        ("Time to first token, p50", "milliseconds", Scale::Log, |o| o.ttft.p50_ms),
+        ("Time to first token, p99", "milliseconds", Scale::Log, |o| o.ttft.p99_ms),
+        ("Time between tokens, p99", "milliseconds", Scale::Log, |o| o.itl.p99_ms),
+        ("Requests that meet the goal", "percent", Scale::Linear, |o| o.good_share * 100.0),
+        (
+            "Computed prompt tokens, busiest worker over mean",
+            "times the mean",
+            Scale::Linear,
+            |o| o.computed_imbalance,
+        ),
     ];
     let mut policies: Vec<&str> = Vec::new();
     for row in rows {

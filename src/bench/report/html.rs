@@ -5,15 +5,18 @@ use std::fmt::Write;
 use super::{Report, Table};
 
 const STYLE: &str = "
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 1400px; margin: 2em auto; padding: 0 1em; }
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 1400px; margin: 1em auto; padding: 0 1em; }
+h1, h2 { line-height: 1.25; overflow-wrap: anywhere; }
+h2 { font-size: 1.1em; }
+body > p { font-size: 1.15em; }
 div { overflow-x: auto; margin: 0 0 2em; }
 table { border-collapse: collapse; }
 th, td { padding: .25em .7em; border-bottom: 1px solid #ddd; text-align: right; white-space: nowrap; }
 th { vertical-align: bottom; white-space: normal; }
 th:first-child, td:first-child { text-align: left; }
-dl { display: grid; grid-template-columns: max-content 1fr; gap: 0 1.5em; color: #555; }
+dl { display: grid; grid-template-columns: max-content minmax(0, 1fr); gap: 0 1.5em; color: #555; }
 dd { margin: 0; overflow-wrap: anywhere; }
-section { display: grid; grid-template-columns: repeat(auto-fit, minmax(560px, 1fr)); gap: 1em; }
+section { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 560px), 1fr)); gap: 1em; }
 figure { margin: 0; }
 svg { max-width: 100%; height: auto; }
 ";
@@ -21,10 +24,12 @@ svg { max-width: 100%; height: auto; }
 /// # Errors
 /// Where a plot cannot be drawn.
 pub fn page(report: &Report) -> Result<String, String> {
-    let title = escape(&report.title);
+    let (title, verdict) = (escape(&report.title), escape(&report.verdict));
     let mut out = format!(
         "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
-         <title>{title}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<h1>{title}</h1>\n<dl>\n"
+         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n\
+         <title>{title}</title>\n<style>{STYLE}</style>\n</head>\n<body>\n<h1>{title}</h1>\n<p>{verdict}</p>\n\
+         <dl>\n"
     );
     for (name, value) in &report.facts {
         let _ = writeln!(out, "<dt>{}</dt><dd>{}</dd>", escape(name), escape(value));
@@ -69,14 +74,27 @@ mod tests {
     use super::*;
 
     #[test]
+    fn a_page_fits_a_telephone_and_says_what_it_is_of() {
+        let html = page(&Report::new("t", "Nobody won.".into(), serde_json::Value::Null)).unwrap();
+        assert!(html.contains("content=\"width=device-width"), "{html}");
+        assert!(html.contains("<p>Nobody won.</p>"), "{html}");
+        for fact in ["commit", "date", "command"] {
+            assert!(html.contains(&format!("<dt>{fact}</dt><dd>")), "{fact}: {html}");
+        }
+        // Nothing is wider than the window, whatever that is.
+        assert!(!STYLE.contains("minmax(560px"), "{STYLE}");
+    }
+
+    #[test]
     fn nothing_from_outside_becomes_markup() {
-        let mut report = Report::new("<t>", serde_json::Value::Null);
+        let mut report = Report::new("<t>", "<v>".into(), serde_json::Value::Null);
         report.facts = vec![("a\"b".into(), "<script>".into())];
         let mut t = Table::new("x & y", &["name", "n"]);
         t.rows.push(vec!["<td>".into(), "1".into()]);
         report.tables.push(t);
         let html = page(&report).unwrap();
         assert!(!html.contains("<script>") && !html.contains("<td><td>"));
+        assert!(!html.contains("<v>"));
         assert!(html.contains("x &amp; y") && html.contains("&lt;td&gt;"));
         assert!(!html.contains("http://") && !html.contains("https://"), "needs nothing else");
     }

@@ -18,6 +18,8 @@ pub use plot::{Plot, Scale, Series};
 #[derive(Debug)]
 pub struct Report {
     pub title: String,
+    /// What it comes to, in one sentence.
+    pub verdict: String,
     /// Under what conditions, as name and value.
     pub facts: Vec<(String, String)>,
     pub tables: Vec<Table>,
@@ -47,21 +49,26 @@ impl Table {
 #[derive(Serialize)]
 struct Document<'a> {
     title: &'a str,
+    verdict: &'a str,
     facts: serde_json::Map<String, serde_json::Value>,
     results: &'a serde_json::Value,
 }
 
 impl Report {
-    /// A report that begins with what every measurement depends on: the program, the machine and
-    /// the command line.
-    pub fn new(title: impl Into<String>, data: serde_json::Value) -> Self {
+    /// A report that begins with what every measurement depends on: the program, the machine, the
+    /// time and the command line.
+    pub fn new(title: impl Into<String>, verdict: String, data: serde_json::Value) -> Self {
+        let commit = option_env!("EPP_COMMIT").filter(|commit| !commit.is_empty());
         let facts = vec![
             ("version".to_owned(), concat!("epp ", env!("CARGO_PKG_VERSION")).to_owned()),
+            ("commit".to_owned(), commit.unwrap_or("not told by this build").to_owned()),
+            ("date".to_owned(), jiff::Timestamp::now().strftime("%Y-%m-%d %H:%M UTC").to_string()),
             ("cores".to_owned(), process::cores().to_string()),
             ("processor".to_owned(), process::cpu_model().unwrap_or_else(|| "unknown".into())),
             ("command".to_owned(), std::env::args().collect::<Vec<_>>().join(" ")),
         ];
-        Self { title: title.into(), facts, tables: Vec::new(), plots: Vec::new(), data }
+        let (tables, plots) = (Vec::new(), Vec::new());
+        Self { title: title.into(), verdict, facts, tables, plots, data }
     }
 
     /// Prints the tables and writes the files asked for.
@@ -69,12 +76,14 @@ impl Report {
     /// # Errors
     /// Where a file cannot be written, with a text for the user.
     pub fn emit(&self, output: &OutputArgs) -> Result<(), String> {
+        println!("\n{}", self.verdict);
         for table in &self.tables {
             println!("\n{}\n{}", table.title, terminal(table));
         }
         if let Some(path) = &output.json {
             let document = Document {
                 title: &self.title,
+                verdict: &self.verdict,
                 facts: self.facts.iter().map(|(k, v)| (k.clone(), v.as_str().into())).collect(),
                 results: &self.data,
             };
