@@ -42,6 +42,22 @@ fn logged(program: &Program, message: &str) -> Vec<Value> {
     lines.filter(|l| l["msg"] == message).collect()
 }
 
+/// The one worker's metrics cannot be read, which counts as full.
+#[test]
+fn a_pool_that_saturates_is_told_once() {
+    let program = Program::start(TUTORIAL, &endpoints(), &[]);
+    let line = program.process.wait_for("that the pool is saturated", |line| {
+        let line: Value = serde_json::from_str(line).ok()?;
+        (line["msg"] == "The pool is saturated").then_some(line)
+    });
+    assert_eq!(
+        (line["level"].as_str(), line["unread"].as_u64()),
+        (Some("warn"), Some(1)),
+        "{line}"
+    );
+    assert_eq!(logged(&program, "The pool is saturated").len(), 1);
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_signal_drains_then_lets_exchanges_finish() {
     let mut program = Program::start(TUTORIAL, &endpoints(), &["--drain-timeout=2s"]);

@@ -2,9 +2,11 @@
 
 use std::sync::Arc;
 
+use epp::clock::Timestamp;
 use epp::endpoints::{EndpointSpec, Pool, SignalValues};
 use epp::telemetry::{
-    Completion, EndpointScrapeErrors, HealthReading, MeanAndDeviation, Metrics, PageScrapeErrors,
+    Completion, EndpointCounts, EndpointScrapeErrors, HealthReading, MeanAndDeviation, Metrics,
+    PageScrapeErrors,
     PoolReading, PoolSource, ScrapeErrors,
 };
 
@@ -280,12 +282,20 @@ fn the_pool_is_read_at_scrape_time() {
                     PageScrapeErrors { source, extractor: "dcgm-extractor", poll: 6, extract: 7 };
                 ScrapeErrors { poll: 4, extract: 5, endpoints: vec![one], pages: vec![page] }
             }),
+            counts: Arc::new(EndpointCounts::claim(pool.ids())),
             health: Some(Box::new(|_| HealthReading { is_out: true, ejections: 3, returns: 2 })),
         })
         .unwrap();
     pool.replace(vec![endpoint("w-rank-0", "ns")]);
+    for name in ["llm_d_epp_per_endpoint_queue_size", "inference_pool_per_pod_queue_size"] {
+        assert_eq!(samples(&metrics, name), [""; 0], "nothing is known of what was never read");
+    }
     let endpoint = pool.snapshot().endpoints[0].clone();
-    endpoint.signals.store(SignalValues { waiting: 9, ..Default::default() });
+    endpoint.signals.store(SignalValues {
+        waiting: 9,
+        updated_at: Some(Timestamp::START),
+        ..Default::default()
+    });
     for (name, rest) in [
         ("llm_d_epp_ready_endpoints", r#"{name="llama"} 2"#),
         ("llm_d_epp_ejected_endpoints", r#"{name="llama"} 1"#),

@@ -5,6 +5,7 @@ mod memory;
 mod pool_runtime;
 mod queueing;
 mod runtime;
+mod saturation;
 mod workers;
 
 use std::net::{IpAddr, SocketAddr};

@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 use super::queueing::{OnReading, Queueing};
 use super::runtime::TokioRuntime;
 use super::workers::Workers;
-use super::{configuration, memory, refused};
+use super::{configuration, memory, refused, saturation};
 use crate::api::Parsers;
 use crate::cli::{Exit, Options};
 use crate::clock;
@@ -31,8 +31,9 @@ use crate::scheduling::{DebugState, DecisionOptions, EndpointHook, Lifecycle, Ru
 use crate::scrape_config::PageScrape;
 use crate::server::{Admin, MetricsAuth, Readiness};
 use crate::telemetry::{
-    AccessLog, DecisionLog, EndpointScrapeErrors, HealthLog, HealthReader, HealthReading,
-    MeanAndDeviation, Metrics, PageScrapeErrors, PoolReading, PoolSource, ScrapeErrors,
+    AccessLog, DecisionLog, EndpointCounts, EndpointScrapeErrors, HealthLog, HealthReader,
+    HealthReading, MeanAndDeviation, Metrics, PageScrapeErrors, PoolReading, PoolSource,
+    ScrapeErrors,
 };
 
 /// One pool at work; it ends when dropped.
@@ -70,8 +71,11 @@ impl PoolRuntime {
         });
         let counters = Arc::new(ScrapeCounters::default());
         let pages: Vec<PageSettings> = pipeline.pages.iter().cloned().map(page_settings).collect();
+        let counts = Arc::new(EndpointCounts::claim(pool.ids()));
         let pool_name = workers.pool_name();
-        let metrics = metrics(options, pool_name, &pool, (&counters, &pages), health.as_ref())?;
+        let read = Read { scrapes: &counters, pages: &pages, counts: &counts };
+        let metrics = metrics(options, pool_name, &pool, read, health.as_ref())?;
+        let detector = pipeline.saturation.clone();
         let queueing = Queueing::new(options, &pipeline, &pool, workers.pool_name(), &metrics)?;
         let listener = on_scrape(health.clone(), queueing.on_reading());
         let scraping = (counters, pages);
@@ -109,7 +113,7 @@ impl PoolRuntime {
         } = hooks;
         metrics.add_plugins(counted).map_err(|e| refused(1, e))?;
         let mut listeners: Vec<Arc<dyn OutcomeListener>> =
-            vec![metrics.clone(), Arc::new(AccessLog)];
+            vec![metrics.clone(), counts, Arc::new(AccessLog)];
         if decisions.is_on() {
             listeners.push(decisions.clone());
         }
@@ -119,6 +123,7 @@ impl PoolRuntime {
         listeners.extend(outcomes);
         let runtime: Arc<dyn Runtime> = Arc::new(TokioRuntime::default());
         queueing.watch(&pool, &objectives, &runtime);
+        saturation::watch(&pool, detector, options.staleness);
         let context = Arc::new(ExchangeContext {
             director: Director {
                 pool: pool.clone(),
@@ -301,16 +306,25 @@ fn of_endpoint(errors: &EndpointErrors) -> EndpointScrapeErrors {
     }
 }
 
+/// What the metrics read when they are asked for.
+#[derive(Clone, Copy)]
+struct Read<'a> {
+    scrapes: &'a Arc<ScrapeCounters>,
+    pages: &'a [PageSettings],
+    counts: &'a Arc<EndpointCounts>,
+}
+
 fn metrics(
     options: &Options,
     pool_name: String,
     pool: &Arc<Pool>,
-    (counters, pages): (&Arc<ScrapeCounters>, &[PageSettings]),
+    read: Read<'_>,
     health: Option<&Arc<HealthWatch>>,
 ) -> Result<Arc<Metrics>, Exit> {
     let metrics = Arc::new(Metrics::new().map_err(|e| refused(1, e))?);
     let staleness = options.staleness;
-    let (read, errors, pages) = (pool.clone(), counters.clone(), pages.to_vec());
+    let (errors, pages, counts) = (read.scrapes.clone(), read.pages.to_vec(), read.counts.clone());
+    let read = pool.clone();
     let source = PoolSource {
         name: pool_name,
         pool: pool.clone(),
@@ -334,6 +348,7 @@ fn metrics(
             endpoints: errors.by_endpoint().iter().map(|one| of_endpoint(one)).collect(),
             pages: pages.iter().map(of_page).collect(),
         }),
+        counts,
         health: health.cloned().map(|watch| -> HealthReader {
             Box::new(move |endpoint| {
                 let health = watch.of(endpoint);

@@ -5,12 +5,13 @@ use std::time::Duration;
 
 use axum::Json;
 use axum::Router;
-use axum::extract::{Request, State};
+use axum::extract::{Query, Request, State};
 use axum::http::header::{AUTHORIZATION, CONTENT_TYPE, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, StatusCode};
 use axum::middleware::{self, Next};
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::get;
+use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{Incoming, Readiness, http1};
@@ -19,7 +20,7 @@ use crate::endpoints::{Endpoint, Pool};
 use crate::exchange::HealthWatch;
 use crate::flow_control::{BandSnapshot, FlowController, FlowSnapshot};
 use crate::scheduling::DebugState;
-use crate::telemetry::{DecisionLog, Metrics};
+use crate::telemetry::{DecisionLog, DecisionRecord, Metrics};
 
 /// Says who may read this port.
 #[tonic::async_trait]
@@ -111,7 +112,7 @@ in flight there
 fairness id
 <li><a href=\"/debug/plugins\">/debug/plugins</a>: what plugins know, where they tell
 <li><a href=\"/debug/decisions\">/debug/decisions</a>: the last decisions step by step, with \
---explain-decisions
+--explain-decisions; ?limit=, request_id=, model=, endpoint=, refused= narrow them
 <li><a href=\"/healthz\">/healthz</a>: the process runs
 <li><a href=\"/readyz\">/readyz</a>: requests can be served
 </ul>
@@ -150,8 +151,42 @@ async fn no_profiles() -> Response {
     (StatusCode::NOT_FOUND, text).into_response()
 }
 
-async fn decisions(State(admin): State<Arc<Admin>>) -> Json<Value> {
-    let records: Vec<Value> = admin.decisions.recent().iter().map(|r| json!(**r)).collect();
+/// Which decisions are asked for; each narrows the others' choice.
+#[derive(Debug, Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct DecisionQuery {
+    /// So many at most, the newest.
+    limit: Option<usize>,
+    request_id: Option<String>,
+    /// As the endpoint was asked for it.
+    model: Option<String>,
+    /// `namespace/name` or `ip:port`.
+    endpoint: Option<String>,
+    /// True: only requests that were refused; false: only those that were not.
+    refused: Option<bool>,
+}
+
+impl DecisionQuery {
+    fn wants(&self, record: &DecisionRecord) -> bool {
+        let is = |asked: &Option<String>, value: &str| asked.as_ref().is_none_or(|a| a == value);
+        let at_endpoint = self.endpoint.as_ref().is_none_or(|asked| {
+            [&record.endpoint, &record.address].into_iter().flatten().any(|name| name == asked)
+        });
+        is(&self.request_id, &record.request_id)
+            && is(&self.model, &record.model)
+            && at_endpoint
+            && self.refused.is_none_or(|refused| refused == record.refused.is_some())
+    }
+}
+
+async fn decisions(
+    State(admin): State<Arc<Admin>>,
+    Query(query): Query<DecisionQuery>,
+) -> Json<Value> {
+    let records = admin.decisions.recent();
+    let wanted = records.iter().filter(|record| query.wants(record));
+    let records: Vec<Value> =
+        wanted.take(query.limit.unwrap_or(usize::MAX)).map(|r| json!(**r)).collect();
     let mut page = json!({ "decisions": records });
     if !admin.decisions.is_on() {
         page["note"] = "nothing is kept: start epp with --explain-decisions=N".into();

@@ -4,6 +4,7 @@ mod access_log;
 mod buckets;
 mod cardinality;
 mod decisions;
+mod endpoint_counts;
 mod exposition;
 mod families;
 mod flow_control;
@@ -21,6 +22,7 @@ mod streams;
 
 pub use access_log::AccessLog;
 pub use decisions::{DecisionLog, DecisionRecord};
+pub use endpoint_counts::{EndpointCount, EndpointCounts};
 pub use flow_control::FlowControlSource;
 pub use health_log::HealthLog;
 pub use metrics::{BuildInfo, Metrics};

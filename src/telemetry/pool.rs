@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use prometheus::proto::MetricFamily;
 
+use super::endpoint_counts::EndpointCounts;
 use super::exposition::{Info, LazyCollector};
 use crate::endpoints::{Endpoint, Pool, Snapshot};
 
@@ -67,6 +68,8 @@ pub struct PoolSource {
     /// Averages of now.
     pub reading: Box<dyn Fn() -> PoolReading + Send + Sync>,
     pub scrape_errors: Box<dyn Fn() -> ScrapeErrors + Send + Sync>,
+    /// What the exchanges of each endpoint came to.
+    pub counts: Arc<EndpointCounts>,
     /// The health of an endpoint of the pool; `None` where nobody watches it.
     pub health: Option<HealthReader>,
 }
@@ -210,7 +213,23 @@ const ENDPOINT_ERRORS: Info = Info::counter(
     "llm_d_epp_endpoint_scrape_errors_total",
     "Scrapes of an endpoint that failed (poll), signals they did not hold (extract).",
 );
-const SINGLE: [Info; 12] = [
+const REQUEST_ERRORS: Info = Info::counter(
+    "llm_d_epp_endpoint_request_errors_total",
+    "Requests that an endpoint answered with an error (ModelServerError), or not at all before \
+     they ended (NoResponse).",
+);
+const PROMPT_TOKENS: Info = Info::counter(
+    "llm_d_epp_endpoint_prompt_tokens_total",
+    "Tokens of prompts that an endpoint was sent, as its usage tells.",
+);
+const CACHED_TOKENS: Info = Info::counter(
+    "llm_d_epp_endpoint_cached_tokens_total",
+    "Those of them that it had cached, as its usage tells.",
+);
+const SINGLE: [Info; 15] = [
+    REQUEST_ERRORS,
+    PROMPT_TOKENS,
+    CACHED_TOKENS,
     ENDPOINT_ERRORS,
     EJECTED,
     EJECTIONS,
@@ -248,10 +267,14 @@ fn collect(source: &PoolSource) -> Vec<MetricFamily> {
     let mut requests = Vec::with_capacity(endpoints.endpoints.len());
     let mut tokens = Vec::with_capacity(endpoints.endpoints.len());
     for endpoint in &endpoints.endpoints {
-        let waiting = f64::from(endpoint.signals.load().waiting);
+        let signals = endpoint.signals.load();
         let endpoint_name = endpoint.spec.name.as_str();
-        queue.push(QUEUE.sample(&[("model_server_endpoint", endpoint_name), name], waiting));
-        old_queue.push(OLD_QUEUE.sample(&[("model_server_pod", endpoint_name), name], waiting));
+        // Of an endpoint that was never read nothing is known, which is not 0.
+        if signals.updated_at.is_some() {
+            let waiting = f64::from(signals.waiting);
+            queue.push(QUEUE.sample(&[("model_server_endpoint", endpoint_name), name], waiting));
+            old_queue.push(OLD_QUEUE.sample(&[("model_server_pod", endpoint_name), name], waiting));
+        }
         let labels =
             [("endpoint_name", endpoint_name), ("namespace", endpoint.spec.namespace.as_str())];
         let in_flight = &endpoint.in_flight;
@@ -265,6 +288,7 @@ fn collect(source: &PoolSource) -> Vec<MetricFamily> {
         IN_FLIGHT_TOKENS.family(tokens),
     ]);
 
+    families.extend(count_families(&endpoints, &source.counts));
     if let Some(health) = &source.health {
         families.extend(health_families(&endpoints, name, health));
     }
@@ -303,6 +327,24 @@ fn collect(source: &PoolSource) -> Vec<MetricFamily> {
     }
     families.push(ENDPOINT_ERRORS.family(of_endpoints));
     families
+}
+
+fn count_families(endpoints: &Snapshot, counts: &EndpointCounts) -> [MetricFamily; 3] {
+    let (mut errors, mut prompt, mut cached) = (Vec::new(), Vec::new(), Vec::new());
+    for endpoint in &endpoints.endpoints {
+        let Some(count) = counts.of(endpoint) else { continue };
+        let name = ("endpoint_name", endpoint.spec.name.as_str());
+        let namespace = ("namespace", endpoint.spec.namespace.as_str());
+        for (code, n) in
+            [("ModelServerError", count.server_errors), ("NoResponse", count.unanswered)]
+        {
+            let labels = [name, ("error_code", code), namespace];
+            errors.push(REQUEST_ERRORS.sample(&labels, n as f64));
+        }
+        prompt.push(PROMPT_TOKENS.sample(&[name, namespace], count.prompt_tokens as f64));
+        cached.push(CACHED_TOKENS.sample(&[name, namespace], count.cached_tokens as f64));
+    }
+    [REQUEST_ERRORS.family(errors), PROMPT_TOKENS.family(prompt), CACHED_TOKENS.family(cached)]
 }
 
 fn health_families(

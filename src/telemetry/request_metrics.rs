@@ -4,7 +4,7 @@ use super::{Completion, Metrics, RequestSeries};
 use crate::exchange::{Ending, Outcome, OutcomeListener};
 
 /// A response with this status or a higher one is the endpoint's error.
-const FIRST_ERROR_STATUS: u16 = 400;
+pub(super) const FIRST_ERROR_STATUS: u16 = 400;
 
 impl Metrics {
     fn series_of(&self, outcome: &Outcome<'_>) -> Arc<RequestSeries> {

@@ -186,6 +186,26 @@ async fn explained_decisions_come_newest_first() {
     assert_eq!(page["decisions"][1]["request_id"], "first");
     assert_eq!(page["decisions"][0]["explanation"]["candidates"][0], "10.0.0.1:8000");
     assert_eq!(page["note"], Value::Null);
+    // The query narrows them.
+    for (query, expected) in [
+        ("limit=1", &["second"][..]),
+        ("limit=0", &[]),
+        ("request_id=first", &["first"]),
+        ("refused=true", &["second", "first"]),
+        ("refused=false", &[]),
+        ("model=other", &[]),
+        ("model=&limit=5", &["second", "first"]),
+        ("endpoint=default%2Fw0", &[]),
+    ] {
+        let page = pages.json(&format!("/debug/decisions?{query}")).await;
+        let listed = page["decisions"].as_array().unwrap();
+        let ids: Vec<&str> = listed.iter().map(|d| d["request_id"].as_str().unwrap()).collect();
+        assert_eq!(ids, expected, "{query}");
+    }
+    for query in ["limit=x", "unknown=1"] {
+        let (status, _) = pages.get(&format!("/debug/decisions?{query}")).await;
+        assert_eq!(status, StatusCode::BAD_REQUEST, "{query}");
+    }
 }
 
 /// Lets in who has the right token, and remembers who asked for what.
