@@ -17,8 +17,8 @@ th:first-child, td:first-child { text-align: left; }
 dl { display: grid; grid-template-columns: max-content minmax(0, 1fr); gap: 0 1.5em; color: #555; }
 dd { margin: 0; overflow-wrap: anywhere; }
 section { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 560px), 1fr)); gap: 1em; }
-figure { margin: 0; }
-svg { max-width: 100%; height: auto; }
+figure { margin: 0; overflow-x: auto; }
+svg { width: 100%; min-width: 560px; max-width: 760px; height: auto; }
 ";
 
 /// # Errors
