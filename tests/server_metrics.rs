@@ -6,8 +6,7 @@ use epp::clock::Timestamp;
 use epp::endpoints::{EndpointSpec, Pool, SignalValues};
 use epp::telemetry::{
     Completion, EndpointCounts, EndpointScrapeErrors, HealthReading, MeanAndDeviation, Metrics,
-    PageScrapeErrors,
-    PoolReading, PoolSource, ScrapeErrors,
+    PageScrapeErrors, PoolReading, PoolSource, ScrapeErrors,
 };
 
 fn endpoint(name: &str, namespace: &str) -> EndpointSpec {

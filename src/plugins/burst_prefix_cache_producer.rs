@@ -40,6 +40,7 @@ fn build(build: Build<'_, '_>) -> Capabilities {
             max_blocks: u32::try_from(max_blocks).unwrap_or(u32::MAX),
             keep_tail: true,
         },
+        hash_key: build.hash_key,
         max_batch: max_batch.unwrap_or(usize::MAX),
         rules: Rules {
             max_per_replica: max_per_replica.unwrap_or(usize::MAX),

@@ -8,7 +8,7 @@ use super::batch::{Batch, Joined, Ticket};
 use super::placement::Rules;
 use crate::clock::Timestamp;
 use crate::endpoints::Pool;
-use crate::prefix::{BlockRule, HashedPrompt, hash_prompt, seed};
+use crate::prefix::{BlockRule, HashKey, HashedPrompt, hash_prompt};
 use crate::scheduling::{
     AwaitingProducer, BoxFuture, Cycle, DataKey, InferenceRequest, Lifecycle, PrefixMatch,
     Producer, Put, RequestData, RequestDatum, Runtime,
@@ -24,6 +24,8 @@ pub(in crate::plugins) struct BurstSettings {
     /// How long requests are gathered.
     pub window: Duration,
     pub block: BlockRule,
+    /// What block hashes depend on.
+    pub hash_key: HashKey,
     /// Requests of one window; more are not held up, and not placed.
     pub max_batch: usize,
     pub rules: Rules,
@@ -88,7 +90,7 @@ impl BurstPrefixCache {
 impl AwaitingProducer for BurstPrefixCache {
     fn begin(&self, request: &Arc<InferenceRequest>) -> Option<BoxFuture<Option<Put>>> {
         let runtime = self.runtime.get()?;
-        let seed = seed(&request.target_model, &request.cache_salt);
+        let seed = self.settings.hash_key.seed(&request.target_model, &request.cache_salt);
         let prompt = hash_prompt(&request.prompt, seed, self.settings.block);
         if prompt.hashes.is_empty() {
             // It will have nothing in common with anybody.
