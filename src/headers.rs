@@ -57,6 +57,8 @@ impl Headers {
 pub const DESTINATION: &str = "x-gateway-destination-endpoint";
 /// The endpoints that a gateway allows for a request.
 pub const DESTINATION_SUBSET: &str = "x-gateway-destination-endpoint-subset";
+/// Present on a request whose decision is to be taken down step by step, whatever share is.
+pub const EXPLAIN: &str = "x-epp-explain";
 /// The endpoint that served, as the gateway reports it with the response.
 pub const DESTINATION_SERVED: &str = "x-gateway-destination-endpoint-served";
 /// The scores of the endpoints, where they are wanted.

@@ -42,8 +42,8 @@ impl OutcomeListener for Listener {
     }
 
     fn ended(&self, outcome: &Outcome<'_>) {
-        let decided = outcome.decision.map(|d| d.explanation.is_some());
-        let refused = outcome.refusal.map(|r| r.explanation.is_some());
+        let decided = outcome.decision.map(|d| d.trace.is_some());
+        let refused = outcome.refusal.map(|r| r.trace.is_some());
         self.ended.lock().push(Told {
             ending: outcome.ending,
             code: outcome.refusal.map(|r| r.error.code),

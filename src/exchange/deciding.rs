@@ -4,12 +4,16 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use super::{Admitted, EndpointSubset, ExchangeContext, Permit};
+use crate::clock::Timestamp;
 use crate::error::RequestError;
 use crate::scheduling::{AwaitingProducer, BoxFuture, InferenceRequest, Put, RequestData};
 
 /// What a request waits for before it can be scheduled. Dropping it gives up everything.
 pub(super) struct Deciding {
     step: Step,
+    asked: Timestamp,
+    /// What it waited for admission, where it had to.
+    queued: Option<Duration>,
 }
 
 enum Step {
@@ -46,7 +50,7 @@ impl Deciding {
             Admitted::Later(admission) => Step::Admission(admission),
             Admitted::Refused(error) => Step::Refused(error),
         };
-        Self { step }
+        Self { step, asked: now, queued: None }
     }
 
     /// What there is without waiting; `None` where somebody has to be waited for.
@@ -56,6 +60,11 @@ impl Deciding {
             Step::Refused(error) => Some(Err(error.clone())),
             Step::Admission(_) | Step::Data(_) => None,
         }
+    }
+
+    /// What the request waited for admission, where it had to and has been let in or refused.
+    pub fn queued(&self) -> Option<Duration> {
+        self.queued
     }
 
     pub fn poll(
@@ -68,8 +77,13 @@ impl Deciding {
             self.step = match &mut self.step {
                 Step::Admission(admission) => match admission.as_mut().poll(cx) {
                     Poll::Pending => return Poll::Pending,
-                    Poll::Ready(Err(error)) => Step::Refused(error),
-                    Poll::Ready(Ok(permit)) => await_data(context, request, Some(permit)),
+                    Poll::Ready(admitted) => {
+                        self.queued = Some(context.runtime.now().since(self.asked));
+                        match admitted {
+                            Err(error) => Step::Refused(error),
+                            Ok(permit) => await_data(context, request, Some(permit)),
+                        }
+                    }
                 },
                 Step::Data(awaited) => match awaited.poll(cx) {
                     Poll::Pending => return Poll::Pending,

@@ -9,9 +9,11 @@ use super::{Admission, Admitted, Arrival, EndpointSubset, HealthWatch};
 use crate::clock::Timestamp;
 use crate::endpoints::{Endpoint, Pool};
 use crate::error::{DropReason, RequestError};
+use crate::headers;
 use crate::objectives::Objectives;
 use crate::scheduling::{
-    Ask, Candidate, Decision, DecisionOptions, InferenceRequest, Refusal, RequestData, Scheduler,
+    Ask, Candidate, Decision, DecisionOptions, DecisionTrace, InferenceRequest, Refusal,
+    RequestData, Scheduler,
 };
 
 /// What decides for one pool.
@@ -27,6 +29,9 @@ pub struct Director {
     pub ignore_subset: bool,
     /// What every decision is to tell.
     pub options: DecisionOptions,
+    /// Share of the requests whose decisions are taken down step by step, where that is wanted at
+    /// all; the others are where their headers ask for it.
+    pub explained_share: f64,
     pub randomness: Randomness,
 }
 
@@ -41,6 +46,7 @@ impl Director {
             health: None,
             ignore_subset: false,
             options: DecisionOptions::default(),
+            explained_share: 1.0,
             randomness: Randomness::default(),
         }
     }
@@ -93,27 +99,36 @@ impl Director {
                 subset.of(&snapshot.endpoints).into_iter().map(Candidate::new).collect()
             }
         };
-        let Some(watch) = &self.health else { return self.pick(request, &candidates, data, now) };
-        watch.correct(&mut candidates, now);
+        let mut decided = self.pick_healthy(request, &mut candidates, data, now);
+        with_trace(&mut decided, |trace| trace.pool_size = snapshot.endpoints.len());
+        decided
+    }
+
+    /// Picks among the candidates whose health allows it.
+    fn pick_healthy(
+        &self,
+        request: &InferenceRequest,
+        candidates: &mut [Candidate<'_>],
+        data: RequestData,
+        now: Timestamp,
+    ) -> Result<Decision, Refusal> {
+        let Some(watch) = &self.health else { return self.pick(request, candidates, data, now) };
+        watch.correct(candidates, now);
+        let candidates = &*candidates;
         let screened = self
             .randomness
-            .with(|rng| watch.screen(request, &candidates, now, &mut rng.borrow_mut()));
-        let Some(screened) = screened else { return self.pick(request, &candidates, data, now) };
+            .with(|rng| watch.screen(request, candidates, now, &mut rng.borrow_mut()));
+        let Some(screened) = screened else { return self.pick(request, candidates, data, now) };
         let mut decided = self.pick(request, &screened.left, data.clone(), now);
         // Those left may all be of the wrong kind, prefill workers for instance: better one that
         // is ill than none.
         let all_the_same = decided.as_ref().is_err_and(is_for_want_of_endpoints);
         if all_the_same {
-            decided = self.pick(request, &candidates, data, now);
+            decided = self.pick(request, candidates, data, now);
         }
         watch.settle(&screened, decided.as_ref().ok().and_then(Decision::target));
-        let explanation = match &mut decided {
-            Ok(decision) => decision.explanation.as_deref_mut(),
-            Err(refusal) => refusal.explanation.as_deref_mut(),
-        };
-        if let Some(explanation) = explanation {
-            explanation.health = Some(watch.explain(&screened, &candidates, all_the_same));
-        }
+        let health = || Box::new(watch.explain(&screened, candidates, all_the_same));
+        with_trace(&mut decided, |trace| trace.health = Some(health()));
         decided
     }
 
@@ -125,9 +140,17 @@ impl Director {
         now: Timestamp,
     ) -> Result<Decision, Refusal> {
         self.randomness.with(|rng: &RefCell<fastrand::Rng>| {
-            let options = self.options;
+            let explanation = self.options.explanation && self.explains(request, rng);
+            let options = DecisionOptions { explanation, ..self.options };
             self.scheduler.schedule(Ask { request, candidates, data, now, rng, options })
         })
+    }
+
+    /// Whether the request's decision is to be taken down step by step.
+    fn explains(&self, request: &InferenceRequest, rng: &RefCell<fastrand::Rng>) -> bool {
+        self.explained_share >= 1.0
+            || request.headers.get_raw(headers::EXPLAIN).is_some()
+            || rng.borrow_mut().f64() < self.explained_share
     }
 
     /// Any allowed endpoint, for requests without a body (`GET /v1/models`).
@@ -153,6 +176,17 @@ impl Director {
 
     fn effective<'s>(&self, subset: Option<&'s EndpointSubset>) -> Option<&'s EndpointSubset> {
         subset.filter(|_| !self.ignore_subset)
+    }
+}
+
+/// Adds to the trace of a decision that nobody else has seen yet.
+fn with_trace(decided: &mut Result<Decision, Refusal>, add: impl FnOnce(&mut DecisionTrace)) {
+    let trace = match decided {
+        Ok(decision) => &mut decision.trace,
+        Err(refusal) => &mut refusal.trace,
+    };
+    if let Some(trace) = trace.as_mut().and_then(Arc::get_mut) {
+        add(trace);
     }
 }
 

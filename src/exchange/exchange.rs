@@ -212,6 +212,7 @@ impl Exchange {
         let Poll::Ready(admitted) = deciding.poll(&self.context, &subject.request, cx) else {
             return Poll::Pending;
         };
+        self.times.queued = deciding.queued();
         match std::mem::replace(&mut self.stage, Stage::Receiving) {
             Stage::Deciding(subject, _) => Poll::Ready(self.route(*subject, admitted)),
             other => {

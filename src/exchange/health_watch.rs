@@ -303,7 +303,8 @@ mod tests {
             let decision = Decision {
                 profiles: Default::default(),
                 scores: Vec::new(),
-                explanation: None,
+                trace: None,
+                beliefs: Default::default(),
                 prefix_blocks: None,
                 directions: Directions::default(),
             };
@@ -415,7 +416,8 @@ mod tests {
         for _ in 0..20 {
             let decision = schedule(&director, None);
             assert!(!Arc::ptr_eq(decision.target().unwrap(), &ill));
-            let health = decision.explanation.unwrap().health.unwrap();
+            let trace = decision.trace.unwrap();
+            let health = trace.health().unwrap();
             let left_out = &health.left_out[0];
             assert_eq!((&*left_out.endpoint, left_out.standing), (&*ill.host_port, "ejected"));
             assert!(!Arc::ptr_eq(&director.any_endpoint(None).unwrap(), &ill));
@@ -442,7 +444,7 @@ mod tests {
             {pluginRef: decode-filter}]}]}";
         let decision = schedule(&director(&pool, &watch, config), None);
         assert!(Arc::ptr_eq(decision.target().unwrap(), &decode));
-        assert!(decision.explanation.unwrap().health.unwrap().all_the_same);
+        assert!(decision.trace.unwrap().health().unwrap().all_the_same);
     }
 
     #[test]

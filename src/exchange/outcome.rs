@@ -60,6 +60,8 @@ pub struct Times {
     pub received: Timestamp,
     /// The request was routed or refused.
     pub decided: Option<Timestamp>,
+    /// What it waited in the queue before that, where there is one and it had to.
+    pub queued: Option<Duration>,
     /// What the scheduler took.
     pub scheduling: Option<Duration>,
     /// The response's headers came.
@@ -107,17 +109,27 @@ impl Response {
     }
 }
 
-/// What a listener keeps of an exchange from one call to the next. There is room for one thing,
-/// and the metrics are who needs it: what was counted up when a request was routed has to be
-/// counted down under the same labels, whatever its name has come to mean since.
+/// What listeners keep of an exchange from one call to the next, told apart by its type. There is
+/// room for two: the metrics, since what was counted up when a request was routed has to be
+/// counted down under the same labels, whatever its name has come to mean since; and the record
+/// of the decision, which is completed when the exchange ends.
 #[derive(Debug, Default)]
-pub struct Kept(OnceLock<Arc<dyn Any + Send + Sync>>);
+pub struct Kept([OnceLock<Arc<dyn Any + Send + Sync>>; 2]);
 
 impl Kept {
-    /// What is kept, made by `make` where nothing is yet.
+    /// What is kept of this type, made by `make` where nothing is yet.
     pub fn get_or_make<T: Send + Sync + 'static>(&self, make: impl Fn() -> Arc<T>) -> Arc<T> {
-        let kept = self.0.get_or_init(|| make()).clone();
-        kept.downcast().unwrap_or_else(|_| make())
+        for place in &self.0 {
+            if let Ok(kept) = place.get_or_init(|| make()).clone().downcast() {
+                return kept;
+            }
+        }
+        make()
+    }
+
+    /// What is kept of this type, if anything is.
+    pub fn get<T: Send + Sync + 'static>(&self) -> Option<Arc<T>> {
+        self.0.iter().filter_map(OnceLock::get).find_map(|kept| kept.clone().downcast().ok())
     }
 }
 

@@ -159,15 +159,13 @@ pub(super) fn build_scheduler(
     instances: &Instances<'_>,
 ) -> Option<Scheduler> {
     let profiles = plans.iter().map(|p| build_profile(p, instances)).collect::<Option<Vec<_>>>()?;
-    Some(Scheduler {
-        profiles,
-        handler: handler?,
-        screeners: instances.all(),
-        producers: order_producers(instances)?,
-        admitters: instances.all(),
-        observers: instances.all(),
-        request_hooks: instances.all(),
-    })
+    let mut scheduler = Scheduler::new(profiles, handler?);
+    scheduler.screeners = instances.all();
+    scheduler.producers = order_producers(instances)?;
+    scheduler.admitters = instances.all();
+    scheduler.observers = instances.all();
+    scheduler.request_hooks = instances.all();
+    Some(scheduler)
 }
 
 fn order_producers(instances: &Instances<'_>) -> Option<Vec<Arc<dyn Producer>>> {
@@ -187,7 +185,7 @@ fn order_producers(instances: &Instances<'_>) -> Option<Vec<Arc<dyn Producer>>> 
 fn build_profile(plan: &ProfilePlan, instances: &Instances<'_>) -> Option<Profile> {
     let mut filters = Vec::new();
     let mut scorers = Vec::new();
-    let mut picker: Option<Arc<dyn Picker>> = None;
+    let mut picker: Option<(Arc<dyn Picker>, &String)> = None;
     for &(index, weight) in &plan.plugins {
         let Instance { name, capabilities, .. } = &instances.list[index];
         let filter = capabilities.get::<dyn Filter>().cloned();
@@ -198,7 +196,9 @@ fn build_profile(plan: &ProfilePlan, instances: &Instances<'_>) -> Option<Profil
             scorer,
             weight: weight.unwrap_or(1.0),
         }));
-        picker = picker.or_else(|| capabilities.get::<dyn Picker>().cloned());
+        picker = picker.or_else(|| Some((capabilities.get::<dyn Picker>().cloned()?, name)));
     }
-    Some(Profile { name: plan.name.as_str().into(), filters, scorers, picker: picker? })
+    let (picker, picker_name) = picker?;
+    let (name, picker_name) = (plan.name.as_str().into(), picker_name.clone());
+    Some(Profile { name, filters, scorers, picker, picker_name })
 }

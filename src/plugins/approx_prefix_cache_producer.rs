@@ -5,7 +5,9 @@ use std::sync::Arc;
 use super::{Build, Capabilities, PluginType};
 use crate::endpoints::{PoolIds, SignalValues};
 use crate::prefix::{BlockRule, Chains, HashKey, PrefixIndex, hash_prompt};
-use crate::scheduling::{Cycle, DataKey, PickObserver, Picked, PrefixMatch, Producer, RequestData};
+use crate::scheduling::{
+    Cycle, DataKey, PickObserver, Picked, PrefixMatch, PrefixSource, Producer, RequestData,
+};
 use crate::scrape_config::Needs;
 
 pub(super) const TYPE: PluginType =
@@ -185,6 +187,7 @@ impl Producer for PrefixCache {
             hashes: hashed.hashes,
             breaks: hashed.breaks,
             tiers: Vec::new(),
+            source: PrefixSource::Predicted,
         };
         data.set(self.key, result);
     }

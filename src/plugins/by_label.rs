@@ -29,6 +29,11 @@ fn build(build: Build<'_, '_>) -> Capabilities {
 }
 
 impl Filter for ByLabel {
+    fn wants(&self) -> String {
+        let or = if self.unlabelled { ", or none" } else { "" };
+        format!("label {} of {}{or}", self.label, self.values.join(" or "))
+    }
+
     fn depends_on_load(&self) -> bool {
         false
     }

@@ -102,6 +102,10 @@ impl Filter for Node {
 }
 
 impl Filter for DecisionTree {
+    fn wants(&self) -> String {
+        "to pass the branch of the tree that applied".to_owned()
+    }
+
     /// What follows success gets what was kept; what follows failure, where nothing was, gets what
     /// came in.
     fn filter(&self, cycle: &Cycle<'_>, candidates: &mut Vec<u32>) {

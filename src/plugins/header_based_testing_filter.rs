@@ -20,6 +20,10 @@ fn build(build: Build<'_, '_>) -> Capabilities {
 }
 
 impl Filter for HeaderBasedTestingFilter {
+    fn wants(&self) -> String {
+        format!("to be listed in the request header {HEADER}")
+    }
+
     /// Keeps the endpoints that the header lists as `ip` or `ip:port`, in its order, each address
     /// once; without the header none.
     fn filter(&self, cycle: &Cycle<'_>, candidates: &mut Vec<u32>) {

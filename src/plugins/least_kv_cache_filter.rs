@@ -16,6 +16,10 @@ fn build(build: Build<'_, '_>) -> Capabilities {
 }
 
 impl Filter for LeastKvCacheFilter {
+    fn wants(&self) -> String {
+        "a KV-cache use among the lowest".to_owned()
+    }
+
     /// Keeps usages from `min` to `min + (max - min) / n` of `n` endpoints.
     fn filter(&self, cycle: &Cycle<'_>, candidates: &mut Vec<u32>) {
         let usage = |c: u32| cycle.candidates[c as usize].signals.kv_usage;

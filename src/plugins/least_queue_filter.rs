@@ -15,6 +15,10 @@ fn build(build: Build<'_, '_>) -> Capabilities {
 }
 
 impl Filter for LeastQueueFilter {
+    fn wants(&self) -> String {
+        "a queue among the shortest".to_owned()
+    }
+
     /// Keeps queues from `min` to `min + (max - min) / n`, divided as integers, of `n` endpoints.
     fn filter(&self, cycle: &Cycle<'_>, candidates: &mut Vec<u32>) {
         let queue = |c: u32| cycle.candidates[c as usize].signals.waiting;

@@ -28,6 +28,10 @@ fn build(build: Build<'_, '_>) -> Capabilities {
 }
 
 impl Filter for LoraAffinityFilter {
+    fn wants(&self) -> String {
+        "the adapter loaded, or room for it".to_owned()
+    }
+
     /// Of endpoints with the adapter and endpoints with room, where there are both, the former are
     /// kept with the probability of the threshold; where there is neither, none is kept.
     fn filter(&self, cycle: &Cycle<'_>, candidates: &mut Vec<u32>) {

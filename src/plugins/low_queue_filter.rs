@@ -23,6 +23,10 @@ fn build(build: Build<'_, '_>) -> Capabilities {
 }
 
 impl Filter for LowQueueFilter {
+    fn wants(&self) -> String {
+        format!("at most {} requests waiting", self.threshold)
+    }
+
     fn filter(&self, cycle: &Cycle<'_>, candidates: &mut Vec<u32>) {
         candidates
             .retain(|&c| i64::from(cycle.candidates[c as usize].signals.waiting) <= self.threshold);

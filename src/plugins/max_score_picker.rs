@@ -26,6 +26,10 @@ fn compare(a: &Rank, b: &Rank) -> std::cmp::Ordering {
 }
 
 impl Picker for MaxScorePicker {
+    fn tie_rule(&self) -> &'static str {
+        "the fewest requests in flight at that moment, then chance"
+    }
+
     /// The reference (llm-d-router main at ebab6879) leaves all ties to chance. Here chance is
     /// left to decide between equal scores with equally many requests in flight.
     fn pick(&self, cycle: &Cycle<'_>, candidates: &[u32], totals: &[f64]) -> Picks {

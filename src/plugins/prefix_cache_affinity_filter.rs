@@ -102,6 +102,10 @@ impl TtftSource {
 }
 
 impl Filter for PrefixCacheAffinityFilter {
+    fn wants(&self) -> String {
+        format!("at least {} of the prompt cached, where some endpoint has", self.threshold)
+    }
+
     /// As in llm-d-router main at ebab6879.
     fn filter(&self, cycle: &Cycle<'_>, candidates: &mut Vec<u32>) {
         if candidates.len() <= 1 || self.threshold <= 0.0 {

@@ -16,6 +16,10 @@ fn build(build: Build<'_, '_>) -> Capabilities {
 }
 
 impl Picker for RandomPicker {
+    fn tie_rule(&self) -> &'static str {
+        "chance: two are drawn, the one with fewer requests in flight is taken"
+    }
+
     /// Deliberately not as in the reference (llm-d-router main at ebab6879), which draws once:
     /// the target is the less loaded of two drawn.
     fn pick(&self, cycle: &Cycle<'_>, candidates: &[u32], _totals: &[f64]) -> Picks {

@@ -13,6 +13,11 @@ pub(super) struct RoleFilter {
 }
 
 impl Filter for RoleFilter {
+    fn wants(&self) -> String {
+        let or = if self.unlabelled { ", or none" } else { "" };
+        format!("label {ROLE_LABEL} of {}{or}", self.roles.join(" or "))
+    }
+
     fn depends_on_load(&self) -> bool {
         false
     }

@@ -20,6 +20,10 @@ fn build(build: Build<'_, '_>) -> Capabilities {
 }
 
 impl Filter for SessionAffinityFilter {
+    fn wants(&self) -> String {
+        "the endpoint that the session is pinned to".to_owned()
+    }
+
     fn filter(&self, cycle: &Cycle<'_>, candidates: &mut Vec<u32>) {
         if let Some(pinned) = self.0.pinned(cycle, candidates) {
             candidates.retain(|&c| c == pinned);

@@ -26,6 +26,10 @@ fn build(build: Build<'_, '_>) -> Capabilities {
 }
 
 impl Filter for SloHeadroomTierFilter {
+    fn wants(&self) -> String {
+        "predicted latencies within the limits of the request, where some endpoint has".to_owned()
+    }
+
     /// As in llm-d-router main at ebab6879. Endpoints of which nothing is predicted count as
     /// missing a limit, unless that is so of all.
     fn filter(&self, cycle: &Cycle<'_>, candidates: &mut Vec<u32>) {

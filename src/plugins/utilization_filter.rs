@@ -94,6 +94,12 @@ impl Condition {
 }
 
 impl Filter for UtilizationFilter {
+    fn wants(&self) -> String {
+        let name = |metric| METRICS.iter().find(|(_, m)| *m == metric).map_or("", |(name, _)| name);
+        let said = |c: &Condition| format!("{} at most {}", name(c.metric), c.max);
+        self.conditions.iter().map(said).collect::<Vec<_>>().join(", ")
+    }
+
     /// A value above its limit drops the endpoint; one that was never reported is 0
     /// (llm-d-router main at ebab6879).
     fn filter(&self, cycle: &Cycle<'_>, candidates: &mut Vec<u32>) {

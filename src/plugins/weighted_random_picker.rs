@@ -32,6 +32,10 @@ fn alike(a: f64, b: f64) -> bool {
 }
 
 impl Picker for WeightedRandomPicker {
+    fn tie_rule(&self) -> &'static str {
+        "chance, weighted by total; of about equal ones the one with fewer requests in flight"
+    }
+
     /// A-Res sampling without replacement (Efraimidis and Spirakis 2006), as in the reference
     /// (llm-d-router main at ebab6879): order by `u^(1/score)` with u uniform in (0, 1]. We
     /// compare the logarithm, `ln(u)/score`, which keeps the order and does not vanish for small

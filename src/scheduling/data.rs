@@ -70,6 +70,11 @@ impl RequestData {
         self.slots.iter().flatten().find_map(|slot| slot.downcast_ref())
     }
 
+    /// All results of this kind, in the order in which producers were configured.
+    pub fn all<T: RequestDatum>(&self) -> impl Iterator<Item = &T> {
+        self.slots.iter().flatten().filter_map(|slot| slot.downcast_ref())
+    }
+
     /// Leaves a producer's result.
     pub fn set<T: RequestDatum>(&mut self, key: DataKey<T>, value: T) {
         if self.slots.len() <= key.slot {
@@ -79,9 +84,30 @@ impl RequestData {
     }
 }
 
+/// Where a belief about caches comes from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum PrefixSource {
+    /// Our own picks: what was sent somewhere is taken to be there still.
+    #[default]
+    Predicted,
+    /// What engines tell of their caches.
+    Indexed,
+}
+
+impl PrefixSource {
+    /// The source in JSON and metrics.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Predicted => "predicted",
+            Self::Indexed => "indexed",
+        }
+    }
+}
+
 /// How much of a request's prompt each candidate is believed to hold.
 #[derive(Clone, Debug, Default)]
 pub struct PrefixMatch {
+    pub source: PrefixSource,
     /// Matched blocks by candidate index.
     pub matched: Vec<u32>,
     /// Blocks of the prompt.

@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use super::{Directions, Explanation};
+use super::{DecisionTrace, Directions, PrefixSource};
 use crate::endpoints::{Endpoint, Reservation};
 use crate::error::RequestError;
 
@@ -33,6 +33,29 @@ impl ProfileDecision {
     }
 }
 
+/// How much of a prompt an endpoint is believed to hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Belief {
+    pub source: PrefixSource,
+    /// Blocks believed cached, and blocks of the prompt.
+    pub cached: u32,
+    pub total: u32,
+    /// Tokens of a block.
+    pub block_tokens: u32,
+}
+
+impl Belief {
+    /// The share of the prompt that is believed cached, 0 to 1.
+    pub fn share(&self) -> f64 {
+        if self.total == 0 { 0.0 } else { f64::from(self.cached) / f64::from(self.total) }
+    }
+
+    /// Tokens of the prompt that are believed cached.
+    pub fn tokens(&self) -> u64 {
+        u64::from(self.cached) * u64::from(self.block_tokens)
+    }
+}
+
 /// Where a request goes.
 #[derive(Debug)]
 pub struct Decision {
@@ -40,7 +63,10 @@ pub struct Decision {
     pub profiles: SmallVec<[ProfileDecision; 1]>,
     /// `(ip:port, weighted sum)` of every endpoint the primary profile scored, if wanted.
     pub scores: Vec<(Arc<str>, f64)>,
-    pub explanation: Option<Box<Explanation>>,
+    /// Every step, where it was wanted.
+    pub trace: Option<Arc<DecisionTrace>>,
+    /// What each producer believed of the prompt at the target.
+    pub beliefs: SmallVec<[Belief; 1]>,
     /// Blocks of the prompt believed cached on the target, and blocks in all, where known.
     pub prefix_blocks: Option<(u32, u32)>,
     /// What leaves with the request beside the destination.
@@ -80,11 +106,11 @@ impl Decision {
 pub struct Refusal {
     pub error: RequestError,
     /// What was looked at before it was refused, where explanations are wanted.
-    pub explanation: Option<Box<Explanation>>,
+    pub trace: Option<Arc<DecisionTrace>>,
 }
 
 impl From<RequestError> for Refusal {
     fn from(error: RequestError) -> Self {
-        Self { error, explanation: None }
+        Self { error, trace: None }
     }
 }

@@ -8,10 +8,44 @@ pub struct Explanation {
     pub candidates: Vec<String>,
     /// Requests that were in flight to each candidate when the request was looked at.
     pub in_flight: Vec<i64>,
+    pub seen: SeenStep,
+    /// What each producer believed of the prompt.
+    pub prefixes: Vec<PrefixStep>,
+    /// Endpoints of the pool, of which the gateway may allow some alone; 0 where not known.
+    #[serde(rename = "poolSize")]
+    pub pool_size: usize,
+    /// `ip:port` of those that a screener took out before anything else.
+    #[serde(rename = "screenedOut", skip_serializing_if = "Vec::is_empty")]
+    pub screened_out: Vec<String>,
     pub profiles: Vec<ProfileExplanation>,
     /// What the health of endpoints had to do with it, if anything.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub health: Option<HealthStep>,
+}
+
+/// What else each candidate looked like at that moment.
+#[derive(Clone, Debug, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct SeenStep {
+    /// Tokens we had sent there that had not been worked on.
+    pub in_flight_tokens: Vec<u64>,
+    /// Requests waiting and running there, and the share of its KV cache in use, as it had last
+    /// told.
+    pub waiting: Vec<u64>,
+    pub running: Vec<u64>,
+    pub kv_cache_usage: Vec<f64>,
+}
+
+/// How much of the prompt each candidate was believed to hold.
+#[derive(Clone, Debug, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PrefixStep {
+    /// `predicted` from our own picks, or `indexed` from what engines tell.
+    pub source: &'static str,
+    /// Blocks by candidate.
+    pub blocks: Vec<u32>,
+    pub prompt_blocks: u32,
+    pub block_tokens: u32,
 }
 
 /// Endpoints that were no candidates because of their health.
@@ -45,6 +79,7 @@ pub struct ProfileExplanation {
     pub totals: Vec<Option<f64>>,
     /// Candidate indices in picker order.
     pub picks: Vec<u32>,
+    pub picker: PickerStep,
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -52,6 +87,10 @@ pub struct FilterStep {
     pub plugin: String,
     /// Candidate indices that passed.
     pub kept: Vec<u32>,
+    /// Candidate indices that did not.
+    pub dropped: Vec<u32>,
+    /// What an endpoint has to be to pass.
+    pub wants: String,
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -60,4 +99,14 @@ pub struct ScorerStep {
     pub weight: f64,
     /// Scores before weighting, `null` for candidates that were filtered out.
     pub scores: Vec<Option<f64>>,
+}
+
+#[derive(Clone, Debug, Default, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct PickerStep {
+    pub plugin: String,
+    /// Candidate indices whose total is the target's; empty where there is no other.
+    pub tied: Vec<u32>,
+    /// What decides between those.
+    pub tie_rule: &'static str,
 }

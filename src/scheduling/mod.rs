@@ -22,13 +22,19 @@ mod profile;
 mod prompt;
 mod request;
 mod scheduler;
+mod trace;
 
 pub use candidate::Candidate;
 pub use cycle::Cycle;
-pub use data::{DataKey, PrefixMatch, RequestData, RequestDatum, TierBlocks, TokenLoad};
-pub use decision::{Decision, DecisionOptions, ProfileDecision, Refusal};
+pub use data::{
+    DataKey, PrefixMatch, PrefixSource, RequestData, RequestDatum, TierBlocks, TokenLoad,
+};
+pub use decision::{Belief, Decision, DecisionOptions, ProfileDecision, Refusal};
 pub use directions::{Directions, MetadataEntry, MetadataValue};
-pub use explain::{Explanation, FilterStep, HealthStep, LeftOut, ProfileExplanation, ScorerStep};
+pub use explain::{
+    Explanation, FilterStep, HealthStep, LeftOut, PickerStep, PrefixStep, ProfileExplanation,
+    ScorerStep, SeenStep,
+};
 pub use hooks::{
     Admitter, AnswerSoFar, AskForUsage, AwaitingProducer, BoxFuture, CountTokens, DebugState,
     EndpointHook, Lifecycle, PickObserver, Picked, Producer, Put, RequestHook, RequestProcessor,
@@ -43,3 +49,4 @@ pub use profile::{Profile, WeightedScorer};
 pub use prompt::{Piece, Prompt, PromptBuilder};
 pub use request::{DEFAULT_FAIRNESS_ID, InferenceRequest};
 pub use scheduler::{Ask, Scheduler};
+pub use trace::DecisionTrace;

@@ -22,6 +22,11 @@ pub trait Filter: Debug + Send + Sync {
     fn depends_on_load(&self) -> bool {
         true
     }
+
+    /// What an endpoint has to be to pass, for people who ask why one was dropped.
+    fn wants(&self) -> String {
+        String::new()
+    }
 }
 
 /// Rates the candidates of a profile.
@@ -35,6 +40,11 @@ pub trait Scorer: Debug + Send + Sync {
 pub trait Picker: Debug + Send + Sync {
     /// `totals[i]` is the weighted sum for `candidates[i]`; there is at least one.
     fn pick(&self, cycle: &Cycle<'_>, candidates: &[u32], totals: &[f64]) -> Picks;
+
+    /// What decides between equal totals, for people who ask why it was this one.
+    fn tie_rule(&self) -> &'static str {
+        "chance"
+    }
 }
 
 /// What one profile came to.

@@ -1,10 +1,11 @@
 use std::cell::RefCell;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use smallvec::SmallVec;
 
+use super::trace::Plan;
 use super::{
-    Admitter, Candidate, Cycle, Decision, DecisionOptions, Directions, Explanation,
+    Admitter, Belief, Candidate, Cycle, Decision, DecisionOptions, DecisionTrace, Directions,
     InferenceRequest, PickObserver, Picked, PrefixMatch, Producer, Profile, ProfileDecision,
     ProfileHandler, ProfileResult, ProfileResults, Refusal, RequestData, RequestHook, Screener,
     Target, TokenLoad,
@@ -24,6 +25,8 @@ pub struct Scheduler {
     pub admitters: Vec<Arc<dyn Admitter>>,
     pub observers: Vec<Arc<dyn PickObserver>>,
     pub request_hooks: Vec<Arc<dyn RequestHook>>,
+    /// What the steps are called, for traces.
+    pub(super) plan: OnceLock<Arc<Plan>>,
 }
 
 /// What is asked of the scheduler.
@@ -51,6 +54,7 @@ impl Scheduler {
             admitters: Vec::new(),
             observers: Vec::new(),
             request_hooks: Vec::new(),
+            plan: OnceLock::new(),
         }
     }
 
@@ -63,9 +67,10 @@ impl Scheduler {
     pub fn schedule(&self, ask: Ask<'_>) -> Result<Decision, Refusal> {
         if !self.screeners.is_empty() {
             let screened = self.screen(&ask);
-            return self.schedule_screened(Ask { candidates: &screened, ..ask });
+            let out = screened_out(&ask, &screened);
+            return self.schedule_screened(Ask { candidates: &screened, ..ask }, out);
         }
-        self.schedule_screened(ask)
+        self.schedule_screened(ask, Vec::new())
     }
 
     /// The candidates that every screener leaves.
@@ -77,7 +82,11 @@ impl Scheduler {
         kept.into_iter().filter_map(|i| ask.candidates.get(i as usize).copied()).collect()
     }
 
-    fn schedule_screened(&self, ask: Ask<'_>) -> Result<Decision, Refusal> {
+    fn schedule_screened(
+        &self,
+        ask: Ask<'_>,
+        screened_out: Vec<Arc<str>>,
+    ) -> Result<Decision, Refusal> {
         let Ask { request, candidates, mut data, now, rng, options } = ask;
         if candidates.is_empty() {
             return Err(RequestError::no_candidates().into());
@@ -90,10 +99,15 @@ impl Scheduler {
             producer.produce(&cycle, &mut data);
         }
         let cycle = Cycle { data: &data, ..cycle };
-        let mut explanation = options.explanation.then(|| Box::new(begin_explanation(candidates)));
-        match self.decide(&cycle, options, explanation.as_deref_mut()) {
-            Ok(decision) => Ok(Decision { explanation, ..decision }),
-            Err(error) => Err(Refusal { error, explanation }),
+        let mut trace = options.explanation.then(|| {
+            let plan = self.plan.get_or_init(|| Arc::new(Plan::of(&self.profiles)));
+            DecisionTrace::begin(plan.clone(), candidates, screened_out, &data)
+        });
+        let decided = self.decide(&cycle, options, trace.as_mut());
+        let trace = trace.map(Arc::new);
+        match decided {
+            Ok(decision) => Ok(Decision { trace, ..decision }),
+            Err(error) => Err(Refusal { error, trace }),
         }
     }
 
@@ -101,7 +115,7 @@ impl Scheduler {
         &self,
         cycle: &Cycle<'_>,
         options: DecisionOptions,
-        mut explanation: Option<&mut Explanation>,
+        mut trace: Option<&mut DecisionTrace>,
     ) -> Result<Decision, RequestError> {
         for admitter in &self.admitters {
             admitter.admit(cycle)?;
@@ -117,7 +131,7 @@ impl Scheduler {
                 };
                 let cycle = self.with_results(cycle, &by_index);
                 let cycle = Cycle { peer: self.handler.peer(&cycle), ..cycle };
-                let result = profile.run(&cycle, options.scores, explanation.as_deref_mut());
+                let result = profile.run(&cycle, options.scores, i, trace.as_deref_mut());
                 by_index[i] = Some(result);
                 ran = true;
             }
@@ -133,8 +147,14 @@ impl Scheduler {
         let mut directions = Directions::default();
         let primary = self.handler.conclude(cycle, &mut directions)?;
         let targets = self.targets(cycle, primary)?;
-        let prefix_blocks =
-            cycle.data.first::<PrefixMatch>().map(|p| (p.blocks(targets[0].candidate), p.total));
+        let belief = |p: &PrefixMatch| Belief {
+            source: p.source,
+            cached: p.blocks(targets[0].candidate),
+            total: p.total,
+            block_tokens: p.block_tokens(),
+        };
+        let beliefs: SmallVec<[Belief; 1]> = cycle.data.all().map(belief).collect();
+        let prefix_blocks = beliefs.first().map(|belief| (belief.cached, belief.total));
         if cycle.request.cached_only && prefix_blocks.is_none_or(|(cached, _)| cached == 0) {
             // Before anything is recorded: the prompt goes nowhere.
             return Err(RequestError::not_cached());
@@ -158,7 +178,8 @@ impl Scheduler {
         Ok(Decision {
             profiles,
             scores: scores.iter().map(|&(i, score)| (host_port(i), score)).collect(),
-            explanation: None,
+            trace: None,
+            beliefs,
             prefix_blocks,
             directions,
         })
@@ -214,13 +235,14 @@ fn terms(data: &RequestData, target: u32) -> ReservationTerms {
     })
 }
 
-fn begin_explanation(candidates: &[Candidate<'_>]) -> Explanation {
-    Explanation {
-        candidates: candidates.iter().map(|c| c.endpoint.host_port.to_string()).collect(),
-        in_flight: candidates.iter().map(|c| c.in_flight_requests).collect(),
-        profiles: Vec::new(),
-        health: None,
+/// Those that a trace is to say were screened out.
+fn screened_out(ask: &Ask<'_>, left: &[Candidate<'_>]) -> Vec<Arc<str>> {
+    if !ask.options.explanation || left.len() == ask.candidates.len() {
+        return Vec::new();
     }
+    let is_left = |c: &&Candidate<'_>| left.iter().any(|l| Arc::ptr_eq(l.endpoint, c.endpoint));
+    let out = ask.candidates.iter().filter(|c| !is_left(c));
+    out.map(|c| c.endpoint.host_port.clone()).collect()
 }
 
 impl RequestError {

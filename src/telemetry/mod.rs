@@ -3,6 +3,9 @@
 mod access_log;
 mod buckets;
 mod cardinality;
+mod decision_query;
+mod decision_record;
+mod decision_text;
 mod decisions;
 mod endpoint_counts;
 mod exposition;
@@ -21,7 +24,10 @@ mod series;
 mod streams;
 
 pub use access_log::AccessLog;
-pub use decisions::{DecisionLog, DecisionRecord};
+pub use decision_query::DecisionQuery;
+pub use decision_record::{DecisionRecord, DecisionView};
+pub use decision_text::as_text;
+pub use decisions::DecisionLog;
 pub use endpoint_counts::{EndpointCount, EndpointCounts};
 pub use flow_control::FlowControlSource;
 pub use health_log::HealthLog;

@@ -4,6 +4,7 @@ mod affinity;
 mod attributes;
 mod burst;
 mod disaggregation;
+mod explanations;
 mod filters;
 mod filters_of_v05;
 mod flow_control;

@@ -141,8 +141,8 @@ impl Rig {
     }
 }
 
-pub fn explanation(decision: &Decision) -> &Explanation {
-    decision.explanation.as_deref().unwrap()
+pub fn explanation(decision: &Decision) -> Explanation {
+    decision.trace.as_ref().unwrap().explanation()
 }
 
 /// The index in `workers` of the decision's target.

@@ -18,8 +18,8 @@ use crate::plugins::{Capabilities, Outside, ReachOutside};
 use crate::prefix::{Chains, HashKey, HashedPrompt, PrefixIndex, hash_prompt};
 use crate::scheduling::{
     AwaitingProducer, BoxFuture, Cycle, DataKey, DebugState, InferenceRequest, Lifecycle,
-    PickObserver, Picked, PrefixMatch, Producer, Put, RequestData, RequestDatum, Runtime,
-    TierBlocks,
+    PickObserver, Picked, PrefixMatch, PrefixSource, Producer, Put, RequestData, RequestDatum,
+    Runtime, TierBlocks,
 };
 use crate::tokens::{Patience, PromptTokens, TokenSource, TokenizedPrompt};
 
@@ -301,6 +301,7 @@ impl Producer for PreciseCache {
                         .collect(),
                     total: u32::try_from(total).unwrap_or(u32::MAX),
                     block_bytes: cut.block_tokens.saturating_mul(4),
+                    source: PrefixSource::Indexed,
                     ..PrefixMatch::default()
                 }
             }
