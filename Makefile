@@ -9,8 +9,8 @@ SKIP ?=
 export SKIP
 comma := ,
 skips = $(filter $(1),$(subst $(comma), ,$(SKIP)))
-unknown_skips := $(filter-out envoy kubernetes redis,$(subst $(comma), ,$(SKIP)))
-$(if $(unknown_skips),$(error SKIP names $(unknown_skips); it knows envoy, kubernetes and redis))
+unknown_skips := $(filter-out envoy kubernetes redis browser,$(subst $(comma), ,$(SKIP)))
+$(if $(unknown_skips),$(error SKIP names $(unknown_skips); it knows envoy, kubernetes, redis and browser))
 
 .DEFAULT_GOAL := help
 
@@ -34,6 +34,9 @@ ifeq ($(call skips,envoy),)
 endif
 ifeq ($(call skips,redis),)
 	@./tools/redis.sh >/dev/null
+endif
+ifeq ($(call skips,browser),)
+	@./tools/chromium.sh >/dev/null
 endif
 
 .PHONY: test-rust

@@ -16,7 +16,7 @@
 //!
 //! Around it: [`config`] reads documents, [`loader`] turns an `EndpointPickerConfig` into a
 //! scheduler, [`discovery`] fills the pool, [`files`] reads and follows what an operator names, [`cli`] reads the flags, [`app`] puts a pool's runtime
-//! and the process together. Beside it: `sim`, a model of a vLLM worker, and `bench`, the harness.
+//! and the process together, [`inspect`] shows an operator what goes on in it. Beside it: `sim`, a model of a vLLM worker, and `bench`, the harness.
 
 pub mod api;
 #[cfg(feature = "server")]
@@ -27,6 +27,8 @@ pub mod bench;
 pub mod cli;
 pub mod clock;
 pub mod config;
+#[cfg(feature = "server")]
+pub mod console;
 #[cfg(feature = "server")]
 pub mod datalayer;
 #[cfg(feature = "server")]
@@ -41,6 +43,8 @@ pub mod files;
 pub mod flow_control;
 pub mod headers;
 pub mod health;
+#[cfg(feature = "server")]
+pub mod inspect;
 #[cfg(feature = "kubernetes")]
 pub mod kubernetes;
 pub mod kv_events;

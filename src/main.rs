@@ -1,11 +1,13 @@
 //! `epp`: flags, then run; nothing else.
 
 use std::ffi::OsString;
+use std::future::Future;
 use std::io::{ErrorKind, Write};
 use std::process::ExitCode;
 
 use epp::app::App;
 use epp::cli::{self, Command, Exit};
+use epp::console::{self, AskError, TopOptions};
 use epp::server::{Shutdown, Stage};
 use epp::telemetry::logging;
 
@@ -20,12 +22,47 @@ fn main() -> ExitCode {
         Err(exit) => exit,
         Ok(Command::Check(options)) => cli::check(&options, &mut std::io::stdin()),
         Ok(Command::Print(text)) => Exit { text, code: 0 },
+        Ok(Command::Explain(options)) => asked(console::explain(&options)),
+        Ok(Command::Top(options)) => top(&options),
         Ok(Command::Serve(options)) => match serve(*options) {
             Ok(()) => return ExitCode::SUCCESS,
             Err(exit) => exit,
         },
     };
     tell(&end)
+}
+
+/// Asks a running epp, and prints what it says.
+fn asked(question: impl Future<Output = Result<String, AskError>>) -> Exit {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let answer = match runtime {
+        Ok(runtime) => runtime.block_on(question).map_err(|e| e.to_string()),
+        Err(e) => Err(e.to_string()),
+    };
+    exit(answer)
+}
+
+fn exit(answer: Result<String, String>) -> Exit {
+    match answer {
+        Ok(text) => Exit { text, code: 0 },
+        Err(reason) => Exit { text: format!("epp: {reason}\n"), code: 1 },
+    }
+}
+
+#[cfg(feature = "top")]
+fn top(options: &TopOptions) -> Exit {
+    match options.once {
+        true => asked(console::top_once(options)),
+        false => exit(console::top(options).map(|()| String::new())),
+    }
+}
+
+#[cfg(not(feature = "top"))]
+fn top(options: &TopOptions) -> Exit {
+    match options.once {
+        true => asked(console::top_once(options)),
+        false => exit(Err("this build has no terminal page: use epp top --once".to_owned())),
+    }
 }
 
 /// Prints why there is nothing more to run; what was asked for goes to standard output.

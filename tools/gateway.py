@@ -7,6 +7,7 @@ import http.client
 import json
 import sys
 import time
+import urllib.parse
 import urllib.request
 
 from launcher import ROOT, TARGET, Launcher, answers, free_port
@@ -162,7 +163,8 @@ class Gateway(Launcher):
 
     def explanation(self, request_id):
         """What epp looked at when it decided; `None` if it does not say."""
-        page = f"http://127.0.0.1:{self.metrics}/debug/decisions"
+        wanted = urllib.parse.urlencode({"request_id": request_id})
+        page = f"http://127.0.0.1:{self.metrics}/debug/decisions?{wanted}"
         with urllib.request.urlopen(page) as response:
             decisions = json.load(response)["decisions"]
         found = [d for d in decisions if d["request_id"] == request_id]

@@ -4,13 +4,14 @@ use super::refused;
 use crate::cli::{ConfigSource, Exit, MAX_CONFIG_BYTES, Options};
 use crate::endpoints::PoolIds;
 use crate::files;
+use crate::inspect::ConfigView;
 use crate::loader::{self, Pipeline};
 
 /// Loads the configuration; warnings are logged.
 ///
 /// # Errors
 /// Every mistake with its place, exit status 2.
-pub(super) fn load(options: &Options, ids: &PoolIds) -> Result<Pipeline, Exit> {
+pub(super) fn load(options: &Options, ids: &PoolIds) -> Result<(Pipeline, ConfigView), Exit> {
     let (name, text) = match &options.config {
         ConfigSource::BuiltIn => ("built-in configuration".to_owned(), None),
         ConfigSource::Text(text) => ("--config-text".to_owned(), Some(text.clone())),
@@ -29,5 +30,7 @@ pub(super) fn load(options: &Options, ids: &PoolIds) -> Result<Pipeline, Exit> {
         tracing::warn!("{line}");
     }
     tracing::info!(file = name, summary = pipeline.summary, "Configuration loaded");
-    Ok(pipeline)
+    let effective = pipeline.effective.to_yaml().map_err(|e| refused(1, e))?;
+    let view = ConfigView::new(&name, text.as_deref(), &effective);
+    Ok((pipeline, view))
 }

@@ -1,8 +1,8 @@
 //! Everything that belongs to one pool: its endpoints and where they come from, the configuration
 //! that decides for it, its numbers and its readiness. A process may have several.
 
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Weak};
 
 use super::queueing::{OnReading, Queueing};
 use super::runtime::TokioRuntime;
@@ -21,13 +21,16 @@ use crate::exchange::{
 };
 use crate::flow_control::FlowController;
 use crate::health::Scrape;
+use crate::inspect::{ConfigView, DriftWatch, PoolView, SAMPLE_INTERVAL, Tallies, sample};
 use crate::kv_sockets::Sockets;
 use crate::loader::{Hooks, Pipeline};
 use crate::objectives::Objectives;
 use crate::plugins::Outside;
 use crate::redis_quota::RedisCounters;
 use crate::rendering::RenderClient;
-use crate::scheduling::{DebugState, DecisionOptions, EndpointHook, Lifecycle, Runtime};
+use crate::scheduling::{
+    DebugState, DecisionOptions, EndpointHook, Lifecycle, PluginMetrics, Runtime,
+};
 use crate::scrape_config::PageScrape;
 use crate::server::{Admin, MetricsAuth, Readiness};
 use crate::telemetry::{
@@ -47,6 +50,10 @@ pub struct PoolRuntime {
     workers: Workers,
     lifecycles: Vec<Arc<dyn Lifecycle>>,
     debug_states: Vec<(String, Arc<dyn DebugState>)>,
+    tallies: Arc<Tallies>,
+    config: Arc<ConfigView>,
+    /// Endpoints are asked for their metrics.
+    scrapes: bool,
     /// Where requests wait, if they do.
     queue: Option<Arc<FlowController>>,
     _data_layer: Option<DataLayer>,
@@ -60,7 +67,7 @@ impl PoolRuntime {
     /// A text for the user and the exit status.
     pub async fn start(options: &Options) -> Result<Self, Exit> {
         let pool = Arc::new(Pool::new());
-        let pipeline = configuration::load(options, pool.ids())?;
+        let (pipeline, config) = configuration::load(options, pool.ids())?;
         let objectives = Arc::new(Objectives::default());
         let workers =
             Workers::start(options, pipeline.discovery.clone(), &pool, &objectives).await?;
@@ -89,6 +96,7 @@ impl PoolRuntime {
         let readiness = Arc::new(workers.readiness(&pool, &pipeline.parsers));
         let decisions = Arc::new(DecisionLog::new(options.explain_decisions));
 
+        let scrapes = pipeline.scrape.is_some();
         let Pipeline {
             scheduler,
             hooks,
@@ -111,9 +119,13 @@ impl PoolRuntime {
             reaching,
             ..
         } = hooks;
+        let tallies = Arc::new(Tallies::new(pool.clone()));
+        let drift = Arc::new(DriftWatch::new(tallies.clone()));
+        let mut counted = counted;
+        counted.extend([tallies.clone() as Arc<dyn PluginMetrics>, drift.clone()]);
         metrics.add_plugins(counted).map_err(|e| refused(1, e))?;
         let mut listeners: Vec<Arc<dyn OutcomeListener>> =
-            vec![metrics.clone(), counts, Arc::new(AccessLog)];
+            vec![metrics.clone(), counts, Arc::new(AccessLog), tallies.clone()];
         if decisions.is_on() {
             listeners.push(decisions.clone());
         }
@@ -136,6 +148,7 @@ impl PoolRuntime {
                     scores: options.emit_scores,
                     explanation: decisions.is_on(),
                 },
+                explained_share: options.explain_share,
                 randomness: Randomness::PerThread,
             },
             parsers: Parsers::new(parsers).with_estimate(estimate),
@@ -155,6 +168,7 @@ impl PoolRuntime {
             asks_for_usage,
         });
         watch_endpoints(&pool, endpoints);
+        runtime.spawn(Box::pin(keep_history(tallies.clone(), drift, Arc::downgrade(&runtime))));
         let outside = Outside {
             events: Arc::new(Sockets::default()),
             renderer: Arc::new(RenderClient::default()),
@@ -172,6 +186,9 @@ impl PoolRuntime {
             workers,
             lifecycles,
             debug_states,
+            tallies,
+            config: Arc::new(config),
+            scrapes,
             queue: queueing.controller,
             _data_layer: data_layer,
         })
@@ -210,6 +227,14 @@ impl PoolRuntime {
             staleness: options.staleness,
             health: self.health.clone(),
             plugins: self.debug_states.clone(),
+            view: PoolView {
+                tallies: self.tallies.clone(),
+                health: self.health.clone(),
+                staleness: options.staleness,
+                scrapes: self.scrapes,
+            },
+            config: self.config.clone(),
+            page: options.admin_page,
             auth: auth.or_else(|| self.workers.metrics_auth(options)),
         }
     }
@@ -228,6 +253,15 @@ impl PoolRuntime {
     /// Stops the plugins that run with the pool, the last one started first.
     pub fn stop(&self) {
         self.lifecycles.iter().rev().for_each(|plugin| plugin.stop());
+    }
+}
+
+/// Takes samples of the endpoints for as long as the pool lives.
+async fn keep_history(tallies: Arc<Tallies>, drift: Arc<DriftWatch>, runtime: Weak<dyn Runtime>) {
+    while let Some(pause) = runtime.upgrade().map(|runtime| runtime.sleep(SAMPLE_INTERVAL)) {
+        pause.await;
+        sample(&tallies);
+        drift.look();
     }
 }
 

@@ -8,6 +8,7 @@ use std::time::Duration;
 use clap::{Parser, Subcommand};
 
 use crate::config::{parse_duration, parse_quantity};
+use crate::console::Column;
 use crate::error::ErrorFormat;
 use crate::telemetry::logging::{Encoder, TimeEncoding, ZapLevel};
 
@@ -232,9 +233,19 @@ pub(super) struct Flags {
     /// A line per request [default: on from -v 2]
     #[arg(long, help_heading = "Telling what goes on")]
     pub access_log: Option<bool>,
-    /// Keep the last N decisions with every step, for /debug/decisions
-    #[arg(long, value_name = "N", default_value_t = 0, help_heading = "Telling what goes on")]
+    /// Keep the last N decisions with every step, for /debug/decisions and epp explain; 0 keeps
+    /// none
+    #[arg(long, value_name = "N", default_value_t = 1000, value_parser = kept_decisions,
+        help_heading = "Telling what goes on")]
     pub explain_decisions: usize,
+    /// Share of the requests whose every step is kept, from 0 to 1; a request with the header
+    /// x-epp-explain always is
+    #[arg(long, value_name = "SHARE", value_parser = share, default_value_t = 1.0,
+        help_heading = "Telling what goes on")]
+    pub explain_share: f64,
+    /// Show the page for people at / of the metrics port
+    #[arg(long, default_value_t = true, help_heading = "Telling what goes on")]
+    pub admin_page: bool,
     /// Tell the gateway the scores of all workers in dynamic metadata
     #[arg(long, default_value_t = false, help_heading = "Telling what goes on")]
     pub emit_endpoint_scores: bool,
@@ -293,6 +304,49 @@ pub(super) enum Command {
     },
     /// Prints the manual page, for man(1)
     Man,
+    /// Says how a running epp decided about one request, step by step
+    Explain {
+        #[command(flatten)]
+        access: Access,
+        /// Print JSON
+        #[arg(long, default_value_t = false)]
+        json: bool,
+        /// The request's x-request-id
+        #[arg(required = true, value_name = "ID")]
+        id: String,
+    },
+    /// Shows the pool of a running epp in the terminal, kept up to date
+    Top {
+        #[command(flatten)]
+        access: Access,
+        /// Print a plain table and end
+        #[arg(long, default_value_t = false)]
+        once: bool,
+        /// Time between two looks
+        #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "2s")]
+        interval: Duration,
+        /// endpoint, state, queue, running, in-flight, kv, hits, share, picks-s or ttft
+        #[arg(long, value_name = "COLUMN", value_parser = column, default_value = "endpoint")]
+        sort: Column,
+    },
+}
+
+/// Where the running epp is.
+#[derive(Debug, clap::Args)]
+pub(super) struct Access {
+    /// Its metrics port
+    #[arg(long, value_name = "URL", default_value = "http://127.0.0.1:9090")]
+    pub admin: String,
+    /// File with the bearer token, where one is asked for
+    #[arg(long, value_name = "FILE")]
+    pub admin_token_file: Option<PathBuf>,
+    /// Take any certificate
+    #[arg(long, default_value_t = false)]
+    pub admin_insecure_skip_verify: bool,
+}
+
+fn column(text: &str) -> Result<Column, String> {
+    Column::named(text).ok_or_else(|| "expected the name of a column, such as queue".into())
 }
 
 fn port(text: &str) -> Result<u16, String> {
@@ -313,6 +367,11 @@ fn size(text: &str) -> Result<usize, String> {
 
 fn duration(text: &str) -> Result<Duration, String> {
     parse_duration(text).ok_or_else(|| "expected a duration such as 50ms, 2s or 1m30s".into())
+}
+
+fn kept_decisions(text: &str) -> Result<usize, String> {
+    let count = text.parse().ok().filter(|count| *count <= 100_000);
+    count.ok_or_else(|| "expected a number from 0 to 100000".into())
 }
 
 fn share(text: &str) -> Result<f64, String> {

@@ -15,6 +15,7 @@ use std::time::Duration;
 use clap::error::{ContextKind, ContextValue, ErrorKind};
 use clap::{CommandFactory, FromArgMatches};
 
+use crate::console::{ExplainOptions, TopOptions};
 use crate::discovery::ListedEndpoint;
 use crate::error::ErrorFormat;
 use crate::health::HealthPolicy;
@@ -35,6 +36,8 @@ pub enum Command {
     Check(CheckOptions),
     /// Completions or a manual page, for standard output.
     Print(String),
+    Explain(ExplainOptions),
+    Top(TopOptions),
 }
 
 /// `epp check`.
@@ -157,8 +160,12 @@ pub struct Options {
     pub health: Option<HealthPolicy>,
     pub admin: AdminOptions,
     pub stream_metrics: bool,
-    /// Decisions kept with their explanation; 0 = none.
+    /// Decisions kept; 0 = none.
     pub explain_decisions: usize,
+    /// Share of them kept with every step.
+    pub explain_share: f64,
+    /// Show the page for people.
+    pub admin_page: bool,
     pub log: LogOptions,
     /// What the operator should know about the flags given, for the log.
     pub warnings: Vec<String>,

@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use clap::CommandFactory;
 
-use super::flags::{Command as SubCommand, Flags};
+use super::flags::{Access, Command as SubCommand, Flags};
 use super::spelling::with_bare_booleans;
 use super::{
     AdminOptions, CheckOptions, Command, ConfigSource, Listen, Options, TlsOptions, WorkerSource,
 };
+use crate::console::{AdminAccess, ExplainOptions, TopOptions};
 use crate::datalayer::MIN_TICK;
 use crate::discovery::parse_endpoint_list;
 use crate::health::HealthPolicy;
@@ -28,6 +29,9 @@ const MESSAGE_OVERHEAD: usize = 1024 * 1024;
 /// Header and metadata namespace of the destination; GIE v0.5.0 could use others.
 const DESTINATION_KEY: &str = "x-gateway-destination-endpoint";
 const DESTINATION_NAMESPACE: &str = "envoy.lb";
+
+/// Nobody sees more than ten pictures a second.
+const MIN_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Collects what is wrong, and what the operator should know.
 struct Findings {
@@ -60,9 +64,24 @@ pub(super) fn command(
         }
         Some(SubCommand::Completions { shell }) => Command::Print(completions(shell)),
         Some(SubCommand::Man) => Command::Print(manual(&mut findings)),
+        Some(SubCommand::Explain { access: of, json, id }) => {
+            Command::Explain(ExplainOptions { access: access(of), id, json })
+        }
+        Some(SubCommand::Top { access: of, once, interval, sort }) => {
+            let interval = interval.max(MIN_INTERVAL);
+            Command::Top(TopOptions { access: access(of), once, interval, sort })
+        }
         None => Command::Serve(Box::new(options(flags, load, environment, &mut findings))),
     };
     if findings.mistakes.is_empty() { Ok(command) } else { Err(findings.mistakes) }
+}
+
+fn access(access: Access) -> AdminAccess {
+    AdminAccess {
+        address: access.admin,
+        token_file: access.admin_token_file,
+        insecure: access.admin_insecure_skip_verify,
+    }
 }
 
 fn completions(shell: clap_complete::Shell) -> String {
@@ -196,6 +215,8 @@ fn options(
         admin: admin(&mut flags, findings),
         stream_metrics: flags.enable_grpc_stream_metrics,
         explain_decisions: flags.explain_decisions,
+        explain_share: flags.explain_share,
+        admin_page: flags.admin_page,
         log: LogOptions::new(
             flags.v,
             flags.zap_log_level,

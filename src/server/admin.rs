@@ -1,26 +1,31 @@
 //! Metrics and debug pages, over HTTP.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Json;
-use axum::Router;
-use axum::extract::{Query, Request, State};
+use axum::extract::{Request, State};
 use axum::http::header::{AUTHORIZATION, CONTENT_TYPE, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, StatusCode};
 use axum::middleware::{self, Next};
 use axum::response::{Html, IntoResponse, Response};
 use axum::routing::get;
-use serde::Deserialize;
+use axum::{Extension, Json, Router};
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 use serde_json::{Value, json};
 
+use super::decisions_page::decisions;
+use super::page::page;
+use super::state_pages::{StatePages, config, history, state};
 use super::{Incoming, Readiness, http1};
 use crate::clock;
 use crate::endpoints::{Endpoint, Pool};
 use crate::exchange::HealthWatch;
 use crate::flow_control::{BandSnapshot, FlowController, FlowSnapshot};
+use crate::inspect::{ConfigView, PoolView};
 use crate::scheduling::DebugState;
-use crate::telemetry::{DecisionLog, DecisionRecord, Metrics};
+use crate::telemetry::{DecisionLog, Metrics};
 
 /// Says who may read this port.
 #[tonic::async_trait]
@@ -45,6 +50,12 @@ pub struct Admin {
     pub health: Option<Arc<HealthWatch>>,
     /// What plugins show of their state, with the plugins' names.
     pub plugins: Vec<(String, Arc<dyn DebugState>)>,
+    /// What came of requests, and what is wrong.
+    pub view: PoolView,
+    /// The configuration in force.
+    pub config: Arc<ConfigView>,
+    /// Show the page for people at `/`.
+    pub page: bool,
     /// Who may read; `None`: everybody.
     pub auth: Option<Arc<dyn MetricsAuth>>,
 }
@@ -55,17 +66,27 @@ impl Admin {
         http1::serve(incoming, self.router(), stop).await;
     }
 
+    /// What waits; nothing of any request's content.
+    pub(super) fn waiting(&self) -> Value {
+        waiting(self.queue.as_deref())
+    }
+
     fn router(self) -> Router {
+        let pages = StatePages::default();
         let guarded = Router::new()
-            .route("/", get(|| async { Html(INDEX) }))
+            .route("/", if self.page { get(page) } else { get(|| async { Html(INDEX) }) })
             .route("/metrics", get(metrics))
             .route("/debug/decisions", get(decisions))
             .route("/debug/endpoints", get(endpoints))
             .route("/debug/flow-control", get(flow_control))
             .route("/debug/plugins", get(plugins))
+            .route("/debug/config", get(config))
+            .route("/debug/history", get(history))
+            .route("/debug/state", get(state))
             .route("/debug/pprof/{*profile}", get(no_profiles))
             .route("/debug/pprof", get(no_profiles))
             .route("/debug/pprof/", get(no_profiles))
+            .layer(Extension(Arc::new(pages)))
             .layer(middleware::from_fn_with_state(self.auth.clone(), authorise));
         Router::new()
             .route("/healthz", get(|| async { "ok\n" }))
@@ -85,20 +106,33 @@ async fn authorise(
             .headers()
             .get(AUTHORIZATION)
             .and_then(|value| value.to_str().ok())
-            .and_then(|value| value.split_once(' '))
-            .filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer"))
-            .map(|(_, token)| token.trim());
+            .and_then(token);
+        let token = token.as_deref();
         let (path, method) = (request.uri().path(), request.method().as_str());
         if let Err(status) = auth.check(token, path, method).await {
             let mut response = (status, format!("{status}\n")).into_response();
             if status == StatusCode::UNAUTHORIZED {
-                let bearer = HeaderValue::from_static("Bearer");
-                response.headers_mut().insert(WWW_AUTHENTICATE, bearer);
+                // A browser asks for a password where it is told so: that may be the token.
+                for scheme in ["Bearer", "Basic realm=\"epp\", charset=\"UTF-8\""] {
+                    let scheme = HeaderValue::from_static(scheme);
+                    response.headers_mut().append(WWW_AUTHENTICATE, scheme);
+                }
             }
             return response;
         }
     }
     next.run(request).await
+}
+
+/// The token of a request: a bearer's, or the password of a browser, whatever its user is called.
+fn token(authorization: &str) -> Option<Cow<'_, str>> {
+    let (scheme, value) = authorization.split_once(' ')?;
+    if scheme.eq_ignore_ascii_case("bearer") {
+        return Some(value.trim().into());
+    }
+    let basic = Some(value.trim()).filter(|_| scheme.eq_ignore_ascii_case("basic"))?;
+    let pair = String::from_utf8(BASE64_STANDARD.decode(basic).ok()?).ok()?;
+    pair.split_once(':').map(|(_, password)| password.to_owned().into())
 }
 
 const INDEX: &str = "<!DOCTYPE html>
@@ -111,8 +145,9 @@ in flight there
 <li><a href=\"/debug/flow-control\">/debug/flow-control</a>: what waits, by priority and \
 fairness id
 <li><a href=\"/debug/plugins\">/debug/plugins</a>: what plugins know, where they tell
-<li><a href=\"/debug/decisions\">/debug/decisions</a>: the last decisions step by step, with \
---explain-decisions; ?limit=, request_id=, model=, endpoint=, refused= narrow them
+<li><a href=\"/debug/decisions\">/debug/decisions</a>: the last decisions step by step
+<li><a href=\"/debug/state\">/debug/state</a>: all of it in numbers, and what is wrong
+<li><a href=\"/debug/config\">/debug/config</a>: the configuration in force
 <li><a href=\"/healthz\">/healthz</a>: the process runs
 <li><a href=\"/readyz\">/readyz</a>: requests can be served
 </ul>
@@ -151,54 +186,14 @@ async fn no_profiles() -> Response {
     (StatusCode::NOT_FOUND, text).into_response()
 }
 
-/// Which decisions are asked for; each narrows the others' choice.
-#[derive(Debug, Default, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct DecisionQuery {
-    /// So many at most, the newest.
-    limit: Option<usize>,
-    request_id: Option<String>,
-    /// As the endpoint was asked for it.
-    model: Option<String>,
-    /// `namespace/name` or `ip:port`.
-    endpoint: Option<String>,
-    /// True: only requests that were refused; false: only those that were not.
-    refused: Option<bool>,
-}
-
-impl DecisionQuery {
-    fn wants(&self, record: &DecisionRecord) -> bool {
-        let is = |asked: &Option<String>, value: &str| asked.as_ref().is_none_or(|a| a == value);
-        let at_endpoint = self.endpoint.as_ref().is_none_or(|asked| {
-            [&record.endpoint, &record.address].into_iter().flatten().any(|name| name == asked)
-        });
-        is(&self.request_id, &record.request_id)
-            && is(&self.model, &record.model)
-            && at_endpoint
-            && self.refused.is_none_or(|refused| refused == record.refused.is_some())
-    }
-}
-
-async fn decisions(
-    State(admin): State<Arc<Admin>>,
-    Query(query): Query<DecisionQuery>,
-) -> Json<Value> {
-    let records = admin.decisions.recent();
-    let wanted = records.iter().filter(|record| query.wants(record));
-    let records: Vec<Value> =
-        wanted.take(query.limit.unwrap_or(usize::MAX)).map(|r| json!(**r)).collect();
-    let mut page = json!({ "decisions": records });
-    if !admin.decisions.is_on() {
-        page["note"] = "nothing is kept: start epp with --explain-decisions=N".into();
-    }
-    Json(page)
-}
-
-/// What waits; nothing of any request's content.
 async fn flow_control(State(admin): State<Arc<Admin>>) -> Json<Value> {
+    Json(admin.waiting())
+}
+
+fn waiting(queue: Option<&FlowController>) -> Value {
     let now = clock::now();
-    let Some(queue) = &admin.queue else {
-        return Json(json!({ "on": false, "note": "the feature gate flowControl is off" }));
+    let Some(queue) = queue else {
+        return json!({ "on": false, "note": "the feature gate flowControl is off" });
     };
     let snapshot = queue.snapshot(now);
     let load = snapshot.load.unwrap_or_default();
@@ -220,7 +215,7 @@ async fn flow_control(State(admin): State<Arc<Admin>>) -> Json<Value> {
             "flows": band.flows.iter().map(flow).collect::<Vec<_>>(),
         })
     };
-    Json(json!({
+    json!({
         "on": true,
         "requests": snapshot.requests,
         "maxRequests": snapshot.max_requests,
@@ -235,7 +230,7 @@ async fn flow_control(State(admin): State<Arc<Admin>>) -> Json<Value> {
         "evictable": snapshot.evictable,
         "pendingReclaim": snapshot.pending_reclaim,
         "bands": snapshot.bands.iter().map(band).collect::<Vec<_>>(),
-    }))
+    })
 }
 
 async fn endpoints(State(admin): State<Arc<Admin>>) -> Json<Value> {

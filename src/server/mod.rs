@@ -2,9 +2,11 @@
 //! both, and how all of it ends.
 
 mod admin;
+mod cached;
 mod certificate;
 mod connection;
 mod counted;
+mod decisions_page;
 mod dispatch;
 mod drain;
 mod grpc;
@@ -12,7 +14,9 @@ mod health;
 mod http1;
 mod incoming;
 mod notice;
+mod page;
 mod shutdown;
+mod state_pages;
 mod tls;
 mod token;
 mod turn;

@@ -8,7 +8,8 @@ use axum::http::StatusCode;
 use epp::endpoints::{EndpointSpec, Pool, Reservation, ReservationTerms, SignalValues};
 use epp::error::RequestError;
 use epp::exchange::{Ending, Kept, Outcome, OutcomeListener, Response, Times};
-use epp::scheduling::{DebugState, Explanation, InferenceRequest, Refusal};
+use epp::inspect::{ConfigView, PoolView, Tallies};
+use epp::scheduling::{DebugState, InferenceRequest, Refusal};
 use epp::server::{Admin, MetricsAuth, Readiness};
 use epp::telemetry::{DecisionLog, Metrics};
 use parking_lot::Mutex;
@@ -47,6 +48,14 @@ impl Pages {
             staleness: Duration::from_secs(2),
             health: None,
             plugins: vec![("my-plugin".into(), Arc::new(Telling))],
+            view: PoolView {
+                tallies: Arc::new(Tallies::new(pool.clone())),
+                health: None,
+                staleness: Duration::from_secs(2),
+                scrapes: true,
+            },
+            config: Arc::new(ConfigView::new("c.yaml", None, "{kind: EndpointPickerConfig}")),
+            page: true,
             auth,
         };
         let incoming = listen(None).await;
@@ -91,6 +100,17 @@ async fn every_page_says_what_it_is_for() {
     pages.pool.set_synced(true);
     for (path, status, part) in [
         ("/", StatusCode::OK, "href=\"/debug/endpoints\""),
+        ("/debug/state", StatusCode::OK, "\"what\":\"the pool has no endpoints\""),
+        ("/debug/history", StatusCode::OK, "\"endpoints\":{}"),
+        (
+            "/debug/config",
+            StatusCode::OK,
+            "\"text\":\"kind: EndpointPickerConfig\",\"default\":true",
+        ),
+        ("/debug/decisions?lsat=3", StatusCode::BAD_REQUEST, "unknown parameter"),
+        ("/debug/decisions?last=99999999999999999999", StatusCode::OK, "\"decisions\":[]"),
+        ("/debug/decisions?format=text", StatusCode::OK, "--explain-decisions"),
+        ("/debug/decisions?request_id=%ff%00", StatusCode::OK, "\"decisions\":[]"),
         ("/metrics", StatusCode::OK, "# TYPE llm_d_epp_info gauge"),
         ("/healthz", StatusCode::OK, "ok"),
         ("/readyz", StatusCode::OK, "ok"),
@@ -162,12 +182,7 @@ async fn explained_decisions_come_newest_first() {
     let pages = Pages::serve(None, 8).await;
     for id in ["first", "second"] {
         let request = InferenceRequest { id: id.to_owned(), ..Default::default() };
-        let explanation =
-            Explanation { candidates: vec!["10.0.0.1:8000".into()], ..Explanation::default() };
-        let refusal = Refusal {
-            error: RequestError::no_endpoint_left(),
-            explanation: Some(Box::new(explanation)),
-        };
+        let refusal = Refusal::from(RequestError::no_endpoint_left());
         pages.decisions.ended(&Outcome {
             request: &request,
             has_body: true,
@@ -184,7 +199,6 @@ async fn explained_decisions_come_newest_first() {
     let page = pages.json("/debug/decisions").await;
     assert_eq!(page["decisions"][0]["request_id"], "second");
     assert_eq!(page["decisions"][1]["request_id"], "first");
-    assert_eq!(page["decisions"][0]["explanation"]["candidates"][0], "10.0.0.1:8000");
     assert_eq!(page["note"], Value::Null);
     // The query narrows them.
     for (query, expected) in [
@@ -231,7 +245,9 @@ async fn every_page_but_the_probes_is_guarded() {
     let doorman = Arc::new(Doorman::default());
     let pages = Pages::serve(Some(doorman.clone()), 0).await;
     let client = reqwest::Client::new();
-    for path in ["/", "/metrics", "/debug/decisions", "/debug/endpoints", "/debug/pprof/heap"] {
+    let debug = ["decisions", "endpoints", "state", "history", "config", "pprof/heap"];
+    let debug = debug.map(|page| format!("/debug/{page}"));
+    for path in ["/", "/metrics"].into_iter().chain(debug.iter().map(String::as_str)) {
         for (authorization, refused) in [
             (None, Some(StatusCode::UNAUTHORIZED)),
             (Some("Basic right"), Some(StatusCode::UNAUTHORIZED)),
@@ -239,6 +255,9 @@ async fn every_page_but_the_probes_is_guarded() {
             (Some("Bearer right"), None),
             // Schemes have no case, and API servers take them so.
             (Some("bearer  right"), None),
+            // What a browser sends where somebody types the token as a password.
+            (Some("Basic YW55Ym9keTpyaWdodA=="), None),
+            (Some("Basic YW55Ym9keTp3cm9uZw=="), Some(StatusCode::FORBIDDEN)),
         ] {
             let mut request = client.get(format!("http://{}{path}", pages.address));
             if let Some(authorization) = authorization {
@@ -257,7 +276,7 @@ async fn every_page_but_the_probes_is_guarded() {
             assert_eq!(asks_for_token, status == StatusCode::UNAUTHORIZED);
         }
     }
-    assert_eq!(doorman.asked.lock()[5], "GET /metrics");
+    assert_eq!(doorman.asked.lock()[7], "GET /metrics");
     for path in ["/healthz", "/readyz"] {
         let (status, _) = pages.get(path).await;
         assert_ne!(status, StatusCode::UNAUTHORIZED, "{path}");

@@ -16,6 +16,8 @@ pub enum Need {
     Kubernetes,
     /// A Redis server.
     Redis,
+    /// Chromium with its driver.
+    Browser,
 }
 
 impl Need {
@@ -24,6 +26,7 @@ impl Need {
             Self::Envoy => "envoy",
             Self::Kubernetes => "kubernetes",
             Self::Redis => "redis",
+            Self::Browser => "browser",
         }
     }
 }
