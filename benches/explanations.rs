@@ -45,6 +45,7 @@ impl Bench {
                 rank: 0,
                 uid: String::new(),
                 labels: Default::default(),
+                placement: Default::default(),
             };
             Arc::new(Endpoint::new(spec, &ids))
         };

@@ -243,6 +243,7 @@ mod tests {
             rank: 0,
             uid: String::new(),
             labels: Default::default(),
+            placement: Default::default(),
         };
         Endpoint::new(spec, &PoolIds::default())
     }

@@ -66,7 +66,7 @@ fn read_expression(mut e: Fields<'_>) -> Option<Requirement> {
 
 impl Filter for LabelSelectorFilter {
     fn wants(&self) -> String {
-        let keys: Vec<&str> = self.requirements.iter().map(|r| r.key.as_str()).collect();
+        let keys: Vec<&str> = self.0.0.iter().map(|r| r.key.as_str()).collect();
         format!("labels that fit the selector (on {})", keys.join(", "))
     }
 
