@@ -11,7 +11,7 @@ use serde::de::{IgnoredAny, MapAccess};
 use super::json::{self, Fields, Object, Raw};
 use super::request::Api;
 
-/// The last line of a stream that is looked at is no longer than this, bytes; a longer one passes.
+/// A line of a stream that is longer than this, bytes, passes without being looked at.
 const MAX_LINE: usize = 1 << 20;
 
 /// `body` with `stream_options.include_usage` set, every other byte as it came; `None` where the
@@ -104,8 +104,8 @@ impl UsageRemover {
     /// Takes the next piece, and returns what may leave: the same bytes where nothing is taken
     /// out. `end` says that no piece follows.
     pub fn remove(&mut self, piece: Bytes, end: bool) -> Bytes {
-        let untouched = self.begun.is_empty() && !self.removed && piece.ends_with(b"\n");
-        if untouched && memmem::find(&piece, USAGE).is_none() {
+        let between_lines = self.begun.is_empty() && !self.passing && !self.removed;
+        if between_lines && piece.ends_with(b"\n") && memmem::find(&piece, USAGE).is_none() {
             return piece;
         }
         let mut out = BytesMut::with_capacity(self.begun.len() + piece.len());
