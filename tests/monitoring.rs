@@ -5,9 +5,12 @@ mod support;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
+use std::process::Command;
 
 use serde_json::Value;
 use support::client::{Gateway, response_body, response_headers};
+use support::eventually;
+use support::process::Process;
 use support::program::Program;
 
 const DASHBOARD: &str = include_str!("../deploy/monitoring/dashboard.json");
@@ -129,8 +132,13 @@ fn a_wrong_query_is_seen() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_query_finds_what_it_names() {
-    // Nobody listens there: scrapes fail, which is to be seen too.
-    let workers = [SocketAddr::from(([127, 0, 0, 1], 29_131))];
+    // Nobody listens at the first: scrapes fail, which is to be seen too.
+    let mut command = Command::new(env!("CARGO_BIN_EXE_epp-sim"));
+    let engine = Process::start("epp-sim", command.args(["--port", "0"]));
+    let address = engine.wait_for("its address", |line| {
+        line.split_once("http://")?.1.split([' ', '/']).next()?.parse().ok()
+    });
+    let workers = [SocketAddr::from(([127, 0, 0, 1], 29_131)), address];
     let epp = Program::start(CONFIG, &workers, &[]);
     let gateway = Gateway::connect(epp.grpc_port).await;
     let body = br#"{"model":"m","messages":[{"role":"user","content":"hello there"}]}"#;
@@ -145,7 +153,11 @@ async fn every_query_finds_what_it_names() {
     assert_eq!(gateway.post("/v1/chat/completions", &[], b"{").await.error().0, 400);
 
     let url = format!("http://127.0.0.1:{}/metrics", epp.metrics_port);
-    let page = reqwest::get(url).await.unwrap().text().await.unwrap();
+    let page = eventually("the engine's metrics", async || {
+        let page = reqwest::get(&url).await.ok()?.text().await.ok()?;
+        page.contains("llm_d_epp_per_endpoint_queue_size{").then_some(page)
+    })
+    .await;
     let published = published(&page);
     let dashboard = of_dashboard().into_iter().map(|query| ("the dashboard".to_owned(), query));
     let queries: Vec<_> = dashboard.chain(of_alerts()).collect();

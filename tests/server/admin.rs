@@ -202,13 +202,13 @@ async fn explained_decisions_come_newest_first() {
     assert_eq!(page["note"], Value::Null);
     // The query narrows them.
     for (query, expected) in [
-        ("limit=1", &["second"][..]),
-        ("limit=0", &[]),
+        ("last=1", &["second"][..]),
+        ("last=0", &[]),
         ("request_id=first", &["first"]),
         ("refused=true", &["second", "first"]),
         ("refused=false", &[]),
         ("model=other", &[]),
-        ("model=&limit=5", &["second", "first"]),
+        ("model=&last=5", &["second", "first"]),
         ("endpoint=default%2Fw0", &[]),
     ] {
         let page = pages.json(&format!("/debug/decisions?{query}")).await;
@@ -216,7 +216,7 @@ async fn explained_decisions_come_newest_first() {
         let ids: Vec<&str> = listed.iter().map(|d| d["request_id"].as_str().unwrap()).collect();
         assert_eq!(ids, expected, "{query}");
     }
-    for query in ["limit=x", "unknown=1"] {
+    for query in ["last=x", "unknown=1"] {
         let (status, _) = pages.get(&format!("/debug/decisions?{query}")).await;
         assert_eq!(status, StatusCode::BAD_REQUEST, "{query}");
     }
