@@ -1,10 +1,33 @@
 //! `active-request-scorer`: the fewer requests we have in flight to a worker, the better.
 
-use super::{Build, Capabilities, PluginType, parameters};
+use super::{
+    About, Build, Capabilities, Parameter, Parameters, Part, PluginType, Stability, parameters,
+};
 use crate::scheduling::{Cycle, Scorer, TokenLoad};
 
 pub(super) const TYPE: PluginType =
-    PluginType { name: "active-request-scorer", aliases: &[], build };
+    PluginType { name: "active-request-scorer", aliases: &[], about: ABOUT, build };
+
+const ABOUT: About = About {
+    parts: &[Part::Scorer],
+    stability: Stability::Beta,
+    since: "llm-d v0.3",
+    summary: "the fewer requests are in flight to an endpoint, the better",
+    formula: "n ≤ idleThreshold: 1; else (max n - n)/max n · maxBusyScore",
+    parameters: Parameters::Listed(&[
+        Parameter::integer("idleThreshold", "an endpoint with so many in flight counts as idle")
+            .unit("requests")
+            .default("0"),
+        Parameter::number(
+            "maxBusyScore",
+            "what a busy endpoint scores at most; 1 where it is not from 0 to 1",
+        )
+        .default("1.0"),
+        Parameter::in_flight_producer(),
+        Parameter::duration("requestTimeout", "when a request was forgotten")
+            .without_effect("a request counts until its exchange ends"),
+    ]),
+};
 
 #[derive(Debug)]
 struct ActiveRequestScorer {

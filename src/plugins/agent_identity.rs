@@ -3,10 +3,23 @@
 
 use std::sync::Arc;
 
-use super::{Build, Capabilities, PluginType};
+use super::{About, Build, Capabilities, Parameter, Parameters, Part, PluginType, Stability};
 use crate::scheduling::{InferenceRequest, RequestProcessor};
 
-pub(super) const TYPE: PluginType = PluginType { name: "agent-identity", aliases: &[], build };
+pub(super) const TYPE: PluginType =
+    PluginType { name: "agent-identity", aliases: &[], about: ABOUT, build };
+
+const ABOUT: About = About {
+    parts: &[Part::RequestProcessor],
+    stability: Stability::Experimental,
+    since: "llm-d v0.9",
+    summary: "makes the requests of one session of a coding agent one flow, unless they have a fairness header",
+    formula: "the first header that a request has: the additional ones, x-claude-code-session-id, x-session-affinity, session-id, session_id",
+    parameters: Parameters::Listed(&[Parameter::texts(
+        "additionalSessionHeaders",
+        "headers that name a session, looked at before those that are known",
+    )]),
+};
 
 /// The headers by which coding agents name their session, in this order.
 const SESSION_HEADERS: [&str; 4] =

@@ -4,11 +4,20 @@
 use std::sync::Arc;
 
 use super::disaggregation::DisaggregationDecider;
-use super::{Build, Capabilities, PluginType, parameters};
+use super::{About, Build, Capabilities, Parameters, Part, PluginType, Stability, parameters};
 use crate::scheduling::Cycle;
 
 pub(super) const TYPE: PluginType =
-    PluginType { name: "always-disagg-multimodal-decider", aliases: &[], build };
+    PluginType { name: "always-disagg-multimodal-decider", aliases: &[], about: ABOUT, build };
+
+const ABOUT: About = About {
+    parts: &[Part::Decider],
+    stability: Stability::Beta,
+    since: "llm-d v0.7",
+    summary: "yes to requests with images, videos or sounds",
+    formula: "",
+    parameters: Parameters::Ignored,
+};
 
 #[derive(Debug)]
 struct AlwaysDisaggMultimodalDecider;

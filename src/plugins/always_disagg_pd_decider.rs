@@ -3,11 +3,20 @@
 use std::sync::Arc;
 
 use super::disaggregation::DisaggregationDecider;
-use super::{Build, Capabilities, PluginType, parameters};
+use super::{About, Build, Capabilities, Parameters, Part, PluginType, Stability, parameters};
 use crate::scheduling::Cycle;
 
 pub(super) const TYPE: PluginType =
-    PluginType { name: "always-disagg-pd-decider", aliases: &[], build };
+    PluginType { name: "always-disagg-pd-decider", aliases: &[], about: ABOUT, build };
+
+const ABOUT: About = About {
+    parts: &[Part::Decider],
+    stability: Stability::Beta,
+    since: "llm-d v0.6",
+    summary: "always yes",
+    formula: "",
+    parameters: Parameters::Ignored,
+};
 
 #[derive(Debug)]
 struct AlwaysDisaggPdDecider;

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Build, Capabilities, PluginType};
+use super::{About, Build, Capabilities, Parameter, Parameters, Part, PluginType, Stability};
 use crate::endpoints::{PoolIds, SignalValues};
 use crate::prefix::{BlockRule, Chains, HashKey, PrefixIndex, hash_prompt};
 use crate::scheduling::{
@@ -11,7 +11,24 @@ use crate::scheduling::{
 use crate::scrape_config::Needs;
 
 pub(super) const TYPE: PluginType =
-    PluginType { name: "approx-prefix-cache-producer", aliases: &[], build };
+    PluginType { name: "approx-prefix-cache-producer", aliases: &[], about: ABOUT, build };
+
+const ABOUT: About = About {
+    parts: &[Part::Producer],
+    stability: Stability::Beta,
+    since: "GIE v1.5, llm-d v0.8",
+    summary: "how much of the prompt each endpoint was sent before",
+    formula: "",
+    parameters: Parameters::Listed(&[
+Parameter::boolean("autoTune", "take the block size and the capacity from what endpoints report").default("true"),
+Parameter::boolean("capacityByTokens", "ours: take the capacity that endpoints report in tokens, not in their blocks, which are smaller").default("false"),
+Parameter::integer("blockSizeTokens", "block size where endpoints report none; less than 64 is raised to it").unit("tokens").default("16").beside("{autoTune: false}").example("128"),
+Parameter::integer("maxPrefixTokensToMatch", "how much of a prompt is looked at; 0: maxPrefixBlocksToMatch counts").unit("tokens").default("131072").at_least(0.0),
+Parameter::integer("maxPrefixBlocksToMatch", "how much of a prompt is looked at; 0: all of it").unit("blocks").default("2048").at_least(0.0).beside("{maxPrefixTokensToMatch: 0}"),
+Parameter::integer("lruCapacityPerServer", "blocks remembered of an endpoint that reports no capacity; 0 is the default").unit("blocks").default("31250"),
+Parameter::integer("blockSize", "blockSizeTokens").unit("tokens").older("llm-d v0.9").beside("{autoTune: false}").example("128"),
+]),
+};
 
 /// Blocks remembered per worker where the worker does not tell how many it has.
 pub(super) const DEFAULT_LRU_CAPACITY: u32 = 31_250;

@@ -1,10 +1,32 @@
 //! `by-label`: keeps workers whose label has one of some values. Its successor is
 //! `label-selector-filter`.
 
-use super::{Build, Capabilities, PluginType};
+use super::{About, Build, Capabilities, Parameter, Parameters, Part, PluginType, Stability};
 use crate::scheduling::{Cycle, Filter};
 
-pub(super) const TYPE: PluginType = PluginType { name: "by-label", aliases: &[], build };
+pub(super) const TYPE: PluginType =
+    PluginType { name: "by-label", aliases: &[], about: ABOUT, build };
+
+const ABOUT: About = About {
+    parts: &[Part::Filter],
+    stability: Stability::Deprecated("label-selector-filter"),
+    since: "llm-d v0.2",
+    summary: "endpoints with one of the values of a label",
+    formula: "",
+    parameters: Parameters::Listed(&[
+        Parameter::text("label", "the label")
+            .required()
+            .example("llm-d.ai/role")
+            .beside("{allowsNoLabel: true}"),
+        Parameter::texts("validValues", "what its value may be").beside("{allowsNoLabel: true}"),
+        Parameter::boolean(
+            "allowsNoLabel",
+            "endpoints without the label are kept too; needed where validValues is empty",
+        )
+        .default("false")
+        .beside("{validValues: [a]}"),
+    ]),
+};
 
 #[derive(Debug)]
 struct ByLabel {

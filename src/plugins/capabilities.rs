@@ -9,22 +9,18 @@ use crate::scrape_config::Needs;
 
 /// The parts that a plugin can play, by their traits: most play one. Whoever has a use for a part
 /// asks for it by its type, so a part of a new kind needs nothing here.
-#[derive(Clone, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Capabilities {
     /// Each an `Arc<Arc<P>>` of a part's type `P`.
-    parts: SmallVec<[Arc<dyn Any + Send + Sync>; 2]>,
+    parts: SmallVec<[Arc<dyn AnyPart>; 2]>,
     /// The endpoints' signals that the plugin reads; the others need not be collected.
     pub signals: Needs,
 }
 
-impl fmt::Debug for Capabilities {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Capabilities")
-            .field("parts", &self.parts.len())
-            .field("signals", &self.signals)
-            .finish()
-    }
-}
+/// A part of some kind, which can be looked at and printed.
+trait AnyPart: Any + fmt::Debug + Send + Sync {}
+
+impl<T: Any + fmt::Debug + Send + Sync> AnyPart for T {}
 
 impl Capabilities {
     /// A plugin that filters and does nothing else; likewise the two below.
@@ -41,7 +37,10 @@ impl Capabilities {
     }
 
     /// Adds a part, such as `with::<dyn Scorer>(plugin.clone())`.
-    pub fn with<P: ?Sized + Send + Sync + 'static>(mut self, part: Arc<P>) -> Self {
+    pub fn with<P>(mut self, part: Arc<P>) -> Self
+    where
+        P: ?Sized + fmt::Debug + Send + Sync + 'static,
+    {
         self.parts.push(Arc::new(part));
         self
     }
@@ -54,7 +53,7 @@ impl Capabilities {
 
     /// The part of this type, if the plugin plays it.
     pub fn get<P: ?Sized + Send + Sync + 'static>(&self) -> Option<&Arc<P>> {
-        self.parts.iter().find_map(|part| part.downcast_ref())
+        self.parts.iter().find_map(|part| (&**part as &dyn Any).downcast_ref())
     }
 
     /// True where the plugin plays the part of this type.

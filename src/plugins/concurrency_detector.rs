@@ -3,12 +3,43 @@
 
 use std::sync::Arc;
 
-use super::{Build, Capabilities, PluginType, parameters};
+use super::{
+    About, Build, Capabilities, Parameter, Parameters, Part, PluginType, Stability, parameters,
+};
 use crate::flow_control::{ConcurrencyConfig, ConcurrencyMode, SaturationDetector};
 use crate::scheduling::{Cycle, Filter, TokenLoad};
 
 pub(super) const TYPE: PluginType =
-    PluginType { name: "concurrency-detector", aliases: &[], build };
+    PluginType { name: "concurrency-detector", aliases: &[], about: ABOUT, build };
+
+const ABOUT: About = About {
+    parts: &[Part::SaturationDetector, Part::Filter],
+    stability: Stability::Beta,
+    since: "GIE v1.5, llm-d v0.8",
+    summary: "full is what has so many requests or tokens in flight; as a filter it may keep none",
+    formula: "pool: sum of what is in flight / sum of the limits; filter: below max · (1 + headroom)",
+    parameters: Parameters::Listed(&[
+        Parameter::one_of(
+            "concurrencyMode",
+            &["requests", "tokens", "hybrid"],
+            "what is counted; hybrid: whichever is fuller",
+        )
+        .default("requests"),
+        Parameter::integer("maxConcurrency", "requests that make an endpoint full")
+            .unit("requests")
+            .default("100")
+            .at_least(1.0)
+            .at_most(4_294_967_295.0),
+        Parameter::integer("maxTokenConcurrency", "tokens that make an endpoint full")
+            .unit("tokens")
+            .default("1000000")
+            .at_least(1.0),
+        Parameter::number("headroom", "share by which the filter lets an endpoint exceed them")
+            .default("0.0")
+            .at_least(0.0),
+        Parameter::in_flight_producer(),
+    ]),
+};
 
 /// As a filter: drops full endpoints, all of them if need be.
 impl Filter for ConcurrencyConfig {

@@ -3,11 +3,25 @@
 
 use std::sync::Arc;
 
-use super::{Build, Capabilities, PluginType};
+use super::{About, Build, Capabilities, Parameter, Parameters, Part, PluginType, Stability};
 use crate::scheduling::{Cycle, DataKey, Filter, Scorer, TokenLoad};
 
 pub(super) const TYPE: PluginType =
-    PluginType { name: "context-length-aware", aliases: &[], build };
+    PluginType { name: "context-length-aware", aliases: &[], about: ABOUT, build };
+
+const ABOUT: About = About {
+    parts: &[Part::Scorer, Part::Filter],
+    stability: Stability::Beta,
+    since: "llm-d v0.7",
+    summary: "prompts go where a label says that their length fits",
+    formula: "label `min-max`, in tokens; within: 0.3 + 0.7 · (0.7/(1 + width/10000) + 0.3 · (max - tokens)/width), 1 where the width is 0; outside: 0.3/(1 + distance/1000); no label: 0.5; no range: 0",
+    parameters: Parameters::Listed(&[
+        Parameter::text("label", "the label with the range")
+            .default("llm-d.ai/context-length-range"),
+        Parameter::boolean("enableFiltering", "leave out endpoints that the prompt does not fit")
+            .default("false"),
+    ]),
+};
 
 const DEFAULT_LABEL: &str = "llm-d.ai/context-length-range";
 /// What an endpoint that says nothing scores.

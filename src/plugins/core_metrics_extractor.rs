@@ -5,7 +5,7 @@
 use std::sync::Arc;
 
 use super::endpoint_attributes::EndpointAttributes;
-use super::{Build, Capabilities, PluginType};
+use super::{About, Build, Capabilities, Parameter, Parameters, Part, PluginType, Stability};
 use crate::config::{Fields, nearest};
 use crate::endpoints::PoolIds;
 use crate::scrape_config::{CustomMetric, EngineMap, EngineMaps, LEGACY_ENGINE_LABEL, MetricSpec};
@@ -14,8 +14,54 @@ pub(super) const TYPE: PluginType = PluginType {
     name: "core-metrics-extractor",
     // Its name in GIE v1.3 and v1.4.
     aliases: &["model-server-protocol-metrics"],
+    about: ABOUT,
     build,
 };
+
+const ABOUT: About = About {
+    parts: &[Part::Extractor],
+    stability: Stability::Beta,
+    since: "GIE v1.5, llm-d v0.8",
+    summary: "which metrics of each engine mean what",
+    formula: "",
+    parameters: Parameters::Listed(&[
+        Parameter::text("engineLabelKey", "the label that says which engine an endpoint runs")
+            .default("llm-d.ai/engine-type"),
+        Parameter::text("defaultEngine", "the engine of endpoints without the label")
+            .default("vllm")
+            .example("sglang"),
+        Parameter::each(
+            "engineConfigs",
+            &ENGINE,
+            "engines, each in place of the built-in one of its name",
+        ),
+    ]),
+};
+
+const ENGINE: [Parameter; 11] = [
+    Parameter::text("name", "the engine").required().example("mine"),
+    metric("queuedRequestsSpec", "requests waiting"),
+    metric("runningRequestsSpec", "requests running"),
+    metric("kvUsageSpec", "KV-cache usage, 0 to 1"),
+    metric("loraSpec", "LoRA adapters"),
+    metric("cacheInfoSpec", "geometry of the KV cache, in labels"),
+    Parameter::text("cacheBlockSizeLabelName", "its label with the tokens of a block"),
+    Parameter::text("cacheNumBlocksLabelName", "its label with the number of blocks"),
+    metric("cacheBlockSizeSpec", "tokens of a block"),
+    metric("cacheNumBlocksSpec", "number of blocks"),
+    Parameter::each("customMetrics", &CUSTOM, "metrics for other plugins")
+        .without_effect("no plugin of this version reads them"),
+];
+
+/// A metric by its name, with labels in braces where they matter.
+const fn metric(name: &'static str, meaning: &'static str) -> Parameter {
+    Parameter::text(name, meaning).example("my_metric")
+}
+
+const CUSTOM: [Parameter; 2] = [
+    Parameter::text("attributeKey", "name of the value").required().example("mine"),
+    metric("metricSpec", "the metric").without_effect("no plugin of this version reads it"),
+];
 
 /// What a `core-metrics-extractor` sets.
 #[derive(Clone, Debug, Default)]

@@ -3,13 +3,28 @@
 
 use std::sync::Arc;
 
-use super::{Build, Capabilities, PluginType};
+use super::{About, Build, Capabilities, Parameter, Parameters, Part, PluginType, Stability};
 use crate::error::RequestError;
 use crate::headers::DATA_PARALLEL;
 use crate::scheduling::{Cycle, Directions, ProfileHandler, ProfileMistake, ProfilesToRun};
 
 pub(super) const TYPE: PluginType =
-    PluginType { name: "data-parallel-profile-handler", aliases: &[], build };
+    PluginType { name: "data-parallel-profile-handler", aliases: &[], about: ABOUT, build };
+
+const ABOUT: About = About {
+    parts: &[Part::ProfileHandler],
+    stability: Stability::Beta,
+    since: "llm-d v0.4",
+    summary: "one profile; the gateway connects to one port and a header names the rank",
+    formula: "the target has primaryPort, and its own stands in x-data-parallel-host-port",
+    parameters: Parameters::Listed(&[Parameter::integer(
+        "primaryPort",
+        "the port that the gateway connects to",
+    )
+    .default("8000")
+    .at_least(1.0)
+    .at_most(65535.0)]),
+};
 
 const DEFAULT_PRIMARY_PORT: u16 = 8000;
 

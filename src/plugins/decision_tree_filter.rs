@@ -1,11 +1,39 @@
 //! `decision-tree-filter` of GIE v0.5: filters that follow each other as their results tell.
 
-use super::{Build, Capabilities, Dependencies, PluginPart, PluginType};
+use super::{
+    About, Build, Capabilities, Dependencies, Kind, Parameter, Parameters, Part, PluginPart,
+    PluginType, Stability,
+};
 use crate::config::Fields;
 use crate::scheduling::{Cycle, Filter};
 
 pub(super) const TYPE: PluginType =
-    PluginType { name: "decision-tree-filter", aliases: &[], build };
+    PluginType { name: "decision-tree-filter", aliases: &[], about: ABOUT, build };
+
+const ABOUT: About = About {
+    parts: &[Part::Filter],
+    stability: Stability::Removed(""),
+    since: "GIE v0.5",
+    summary: "a filter, and what follows where it keeps something or nothing",
+    formula: "what current keeps, as what follows success narrows it; where that is nothing, what follows failure makes of all",
+    parameters: Parameters::Listed(&[
+        Parameter::fields("current", &NODE, "the filter to begin with")
+            .required()
+            .example("{pluginRef: some}"),
+        Parameter::fields("nextOnSuccess", &NODE, "what narrows the endpoints that were kept")
+            .example("{pluginRef: some}"),
+        Parameter::fields("nextOnFailure", &NODE, "what is asked instead where none was kept")
+            .example("{pluginRef: some}"),
+        Parameter::fields("nextOnSuccessOrFailure", &NODE, "both of these")
+            .example("{pluginRef: some}"),
+    ]),
+};
+
+const NODE: [Parameter; 2] = [
+    Parameter::plugin("pluginRef", "filter", "a filter; either this")
+        .beside("{decisionTree: null}"),
+    Parameter::of_kind("decisionTree", Kind::Itself, "or a tree").beside("{pluginRef: null}"),
+];
 
 /// Trees deeper than this are refused.
 const MAX_DEPTH: usize = 32;

@@ -3,11 +3,20 @@
 
 use std::sync::Arc;
 
-use super::{Build, Capabilities, PluginType, parameters};
+use super::{About, Build, Capabilities, Parameters, Part, PluginType, Stability, parameters};
 use crate::scheduling::{Directions, ResponseHook, RoutedRequest};
 
 pub(super) const TYPE: PluginType =
-    PluginType { name: "destination-endpoint-served-verifier", aliases: &[], build };
+    PluginType { name: "destination-endpoint-served-verifier", aliases: &[], about: ABOUT, build };
+
+const ABOUT: About = About {
+    parts: &[Part::ResponsePlugin],
+    stability: Stability::Beta,
+    since: "GIE v1.2",
+    summary: "repeats in the response header x-conformance-test-served-endpoint which endpoint served; for tests",
+    formula: "",
+    parameters: Parameters::Ignored,
+};
 
 const HEADER: &str = "x-conformance-test-served-endpoint";
 /// Where the gateway does not tell. (The reference has another text where the whole namespace is

@@ -4,12 +4,30 @@
 use std::sync::Arc;
 
 use super::disaggregation::set_stage_headers;
-use super::{Build, Capabilities, PluginType};
+use super::{About, Build, Capabilities, Parameter, Parameters, Part, PluginType, Stability};
 use crate::scheduling::{Cycle, Directions, Picked, RequestHook};
 
 /// The alias is the type's name up to llm-d-inference-scheduler v0.6; it is deprecated, not gone.
-pub(super) const TYPE: PluginType =
-    PluginType { name: "disagg-headers-handler", aliases: &["prefill-header-handler"], build };
+pub(super) const TYPE: PluginType = PluginType {
+    name: "disagg-headers-handler",
+    aliases: &["prefill-header-handler"],
+    about: ABOUT,
+    build,
+};
+
+const ABOUT: About = About {
+    parts: &[Part::HeaderHandler],
+    stability: Stability::Deprecated("disagg-profile-handler"),
+    since: "llm-d v0.7",
+    summary: "names the endpoints of the other stages in request headers, beside a handler that does not",
+    formula: "",
+    parameters: Parameters::Listed(&[
+        Parameter::text("prefillProfile", "whose target goes to x-prefiller-host-port")
+            .default("prefill"),
+        Parameter::text("encodeProfile", "whose targets go to x-encoder-hosts-ports")
+            .default("encode"),
+    ]),
+};
 
 #[derive(Debug)]
 struct DisaggHeadersHandler {

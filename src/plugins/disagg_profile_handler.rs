@@ -4,7 +4,10 @@
 use std::sync::Arc;
 
 use super::disaggregation::{DecisionCounts, DisaggregationDecider, Order, Stages};
-use super::{Build, Capabilities, Dependencies, PluginPart, PluginType};
+use super::{
+    About, Build, Capabilities, Dependencies, Parameter, Parameters, Part, PluginPart, PluginType,
+    Stability,
+};
 use crate::config::{Fields, Placed};
 use crate::endpoints::ReservationTerms;
 use crate::error::RequestError;
@@ -14,7 +17,51 @@ use crate::scheduling::{
 };
 
 pub(super) const TYPE: PluginType =
-    PluginType { name: "disagg-profile-handler", aliases: &[], build };
+    PluginType { name: "disagg-profile-handler", aliases: &[], about: ABOUT, build };
+
+const ABOUT: About = About {
+    parts: &[Part::ProfileHandler],
+    stability: Stability::Beta,
+    since: "llm-d v0.7",
+    summary: "an endpoint to answer, and where it is worth it others that compute the prompt and encode its media",
+    formula: "a stage runs where its decider says yes, and not without one; with prefill-first prefill always runs. Headers: x-prefiller-host-port, x-encoder-hosts-ports",
+    parameters: Parameters::Listed(&[
+        Parameter::one_of(
+            "stageOrder",
+            &["decode-first", "prefill-first"],
+            "which endpoint is picked first",
+        )
+        .default("decode-first"),
+        Parameter::fields("profiles", &PROFILES, "the profile of each stage"),
+        Parameter::fields("deciders", &DECIDERS, "the plugin that decides whether a stage runs"),
+        Parameter::text("decodeProfile", "profiles.decode")
+            .default("decode")
+            .older("llm-d v0.7 and v0.8"),
+        Parameter::text("prefillProfile", "profiles.prefill")
+            .default("prefill")
+            .older("llm-d v0.7 and v0.8"),
+        Parameter::text("encodeProfile", "profiles.encode")
+            .default("encode")
+            .older("llm-d v0.7 and v0.8"),
+        Parameter::plugin("prefillDeciderPluginName", "disaggregation decider", "deciders.prefill")
+            .older("llm-d v0.7 and v0.8"),
+        Parameter::plugin("deciderPluginName", "disaggregation decider", "deciders.prefill")
+            .older("llm-d v0.7 and v0.8"),
+        Parameter::plugin("encodeDeciderPluginName", "disaggregation decider", "deciders.encode")
+            .older("llm-d v0.7 and v0.8"),
+    ]),
+};
+
+const PROFILES: [Parameter; 3] = [
+    Parameter::text("decode", "answers").default("decode"),
+    Parameter::text("prefill", "computes the prompt").default("prefill"),
+    Parameter::text("encode", "encodes media").default("encode"),
+];
+
+const DECIDERS: [Parameter; 2] = [
+    Parameter::plugin("prefill", "disaggregation decider", "decides about prefill"),
+    Parameter::plugin("encode", "disaggregation decider", "decides about encoding"),
+];
 
 #[derive(Debug)]
 struct DisaggProfileHandler {

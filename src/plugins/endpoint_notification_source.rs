@@ -3,10 +3,19 @@
 
 use std::sync::Arc;
 
-use super::{Build, Capabilities, PluginType, parameters};
+use super::{About, Build, Capabilities, Parameters, Part, PluginType, Stability, parameters};
 
 pub(super) const TYPE: PluginType =
-    PluginType { name: "endpoint-notification-source", aliases: &[], build };
+    PluginType { name: "endpoint-notification-source", aliases: &[], about: ABOUT, build };
+
+const ABOUT: About = About {
+    parts: &[Part::DataSource],
+    stability: Stability::Beta,
+    since: "llm-d v0.9",
+    summary: "accepted, and does nothing: plugins are told of endpoints anyway",
+    formula: "",
+    parameters: Parameters::Ignored,
+};
 
 /// Says that a data source tells of endpoints and collects no metrics.
 #[derive(Debug)]

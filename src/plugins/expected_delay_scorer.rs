@@ -1,12 +1,35 @@
 //! `expected-delay-scorer`: the less time a choice costs everyone, the better. A type of our own;
 //! the reference has none like it.
 
-use super::{Build, Capabilities, PluginType, parameters};
+use super::{
+    About, Build, Capabilities, Parameter, Parameters, Part, PluginType, Stability, parameters,
+};
 use crate::scheduling::{Candidate, Cycle, DataKey, PrefixMatch, Scorer, TokenLoad};
 use crate::scrape_config::Needs;
 
 pub(super) const TYPE: PluginType =
-    PluginType { name: "expected-delay-scorer", aliases: &[], build };
+    PluginType { name: "expected-delay-scorer", aliases: &[], about: ABOUT, build };
+
+const ABOUT: About = About {
+    parts: &[Part::Scorer],
+    stability: Stability::Own,
+    since: "",
+    summary: "the less time a choice costs everyone, the better",
+    formula: "(least d + 16)/(d + 16), d = queued + 200 · waiting + own + w · (own · decoding + L · (2.2 n + 0.0007 · (context + n · prompt))), over the endpoint's speed",
+    parameters: Parameters::Listed(&[
+        Parameter::prefix_producer(),
+        Parameter::in_flight_producer(),
+        Parameter::number(
+            "streamDelayWeight",
+            "w: what a delay of a stream counts against the same delay of a first token",
+        )
+        .default("0.05")
+        .at_least(0.0),
+        Parameter::integer("answerTokens", "L: the length of an answer; 0 is the default")
+            .unit("tokens")
+            .default("200"),
+    ]),
+};
 
 /// What a moment's delay of a stream that is being answered counts, against the same moment added
 /// to the wait for a first token: people wait for the latter.

@@ -6,7 +6,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use super::{Build, Capabilities, PluginType};
+use super::{About, Build, Capabilities, Parameter, Parameters, Part, PluginType, Stability};
 
 /// What a `file-discovery` was told.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,7 +17,26 @@ pub struct FileDiscoveryConfig {
     pub watch: bool,
 }
 
-pub(super) const TYPE: PluginType = PluginType { name: "file-discovery", aliases: &[], build };
+pub(super) const TYPE: PluginType =
+    PluginType { name: "file-discovery", aliases: &[], about: ABOUT, build };
+
+const ABOUT: About = About {
+    parts: &[Part::Discovery],
+    stability: Stability::Beta,
+    since: "llm-d v0.9",
+    summary: "the endpoints stand in a file",
+    formula: "",
+    parameters: Parameters::Listed(&[
+        Parameter::text("path", "the file, relative to the working directory")
+            .required()
+            .example("endpoints.yaml"),
+        Parameter::boolean(
+            "watchFile",
+            "take up its changes while running (the reference does not unless told to)",
+        )
+        .default("true"),
+    ]),
+};
 
 fn build(build: Build<'_, '_>) -> Capabilities {
     let mut parameters = build.parameters;

@@ -3,11 +3,20 @@
 
 use std::net::{IpAddr, SocketAddr};
 
-use super::{Build, Capabilities, PluginType, parameters};
+use super::{About, Build, Capabilities, Parameters, Part, PluginType, Stability, parameters};
 use crate::scheduling::{Cycle, Filter};
 
 pub(super) const TYPE: PluginType =
-    PluginType { name: "header-based-testing-filter", aliases: &[], build };
+    PluginType { name: "header-based-testing-filter", aliases: &[], about: ABOUT, build };
+
+const ABOUT: About = About {
+    parts: &[Part::Filter],
+    stability: Stability::Beta,
+    since: "GIE v0.5",
+    summary: "the endpoints that the header test-epp-endpoint-selection lists, in its order; without it none",
+    formula: "",
+    parameters: Parameters::Ignored,
+};
 
 const HEADER: &str = "test-epp-endpoint-selection";
 

@@ -1,11 +1,23 @@
 //! `header-label-affinity-scorer`: prefers endpoints whose label has the value of a request
 //! header.
 
-use super::{Build, Capabilities, PluginType};
+use super::{About, Build, Capabilities, Parameter, Parameters, Part, PluginType, Stability};
 use crate::scheduling::{Cycle, Scorer};
 
 pub(super) const TYPE: PluginType =
-    PluginType { name: "header-label-affinity-scorer", aliases: &[], build };
+    PluginType { name: "header-label-affinity-scorer", aliases: &[], about: ABOUT, build };
+
+const ABOUT: About = About {
+    parts: &[Part::Scorer],
+    stability: Stability::Experimental,
+    since: "llm-d v0.10",
+    summary: "prefers endpoints whose label has the value of a request header",
+    formula: "equal: 1; else 0",
+    parameters: Parameters::Listed(&[
+        Parameter::text("headerName", "the request header").required().example("x-tenant"),
+        Parameter::text("labelKey", "the label").required().example("tenant"),
+    ]),
+};
 
 #[derive(Debug)]
 struct HeaderLabelAffinityScorer {

@@ -3,13 +3,25 @@
 
 use std::sync::{Arc, OnceLock};
 
-use super::{Build, Capabilities, PluginType};
+use super::{About, Build, Capabilities, Parameter, Parameters, Part, PluginType, Stability};
 use crate::config::{Placed, Severity};
 use crate::error::RequestError;
 use crate::scheduling::{Cycle, Directions, ProfileHandler, ProfileMistake, ProfilesToRun};
 
 pub(super) const TYPE: PluginType =
-    PluginType { name: "header-profile-handler", aliases: &[], build };
+    PluginType { name: "header-profile-handler", aliases: &[], about: ABOUT, build };
+
+const ABOUT: About = About {
+    parts: &[Part::ProfileHandler],
+    stability: Stability::Experimental,
+    since: "llm-d v0.10",
+    summary: "the profile that a request header names",
+    formula: "",
+    parameters: Parameters::Listed(&[
+        Parameter::text("headerName", "the header").default("EPP-Profile"),
+        Parameter::text("defaultProfile", "the profile of requests without it").default("decode"),
+    ]),
+};
 
 const DEFAULT_HEADER: &str = "EPP-Profile";
 const DEFAULT_PROFILE: &str = "decode";

@@ -5,11 +5,37 @@
 
 use std::sync::Arc;
 
-use super::{Build, Capabilities, PluginType, parameters};
+use super::{
+    About, Build, Capabilities, Parameter, Parameters, Part, PluginType, Stability, parameters,
+};
 use crate::scheduling::{Cycle, DataKey, PrefixMatch, Producer, RequestData, TokenLoad};
 
 pub(super) const TYPE: PluginType =
-    PluginType { name: "inflight-load-producer", aliases: &[], build };
+    PluginType { name: "inflight-load-producer", aliases: &[], about: ABOUT, build };
+
+const ABOUT: About = About {
+    parts: &[Part::Producer],
+    stability: Stability::Beta,
+    since: "GIE v1.5, llm-d v0.8",
+    summary: "what the request would cost each endpoint, in tokens",
+    formula: "tokens of the blocks that are not cached there; with an estimate also prompt · outputRatio, no more than max_tokens",
+    parameters: Parameters::Listed(&[
+        Parameter::boolean("addEstimatedOutputTokens", "count the tokens of the answer too")
+            .default("false"),
+        Parameter::number("outputRatio", "tokens of an answer for each of its prompt")
+            .default("1.5")
+            .at_least(0.0)
+            .beside("{addEstimatedOutputTokens: true}"),
+        Parameter::integer("maxEstimatedOutputTokens", "the longest answer that is expected")
+            .unit("tokens")
+            .at_least(0.0)
+            .beside("{addEstimatedOutputTokens: true}"),
+        Parameter::prefix_producer(),
+        Parameter::boolean("syncCrossReplicaState", "share what is in flight between replicas")
+            .default("false")
+            .without_effect("replicas do not exchange their state"),
+    ]),
+};
 
 const DEFAULT_OUTPUT_RATIO: f64 = 1.5;
 

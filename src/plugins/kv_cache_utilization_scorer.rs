@@ -1,12 +1,25 @@
 //! `kv-cache-utilization-scorer`: the emptier a worker's KV cache, the better.
 
-use super::{Build, Capabilities, PluginType, parameters};
+use super::{About, Build, Capabilities, Parameters, Part, PluginType, Stability, parameters};
 use crate::scheduling::{Cycle, Scorer};
 use crate::scrape_config::Needs;
 
 /// The alias is the type's name up to GIE v0.5.
-pub(super) const TYPE: PluginType =
-    PluginType { name: "kv-cache-utilization-scorer", aliases: &["kv-cache-scorer"], build };
+pub(super) const TYPE: PluginType = PluginType {
+    name: "kv-cache-utilization-scorer",
+    aliases: &["kv-cache-scorer"],
+    about: ABOUT,
+    build,
+};
+
+const ABOUT: About = About {
+    parts: &[Part::Scorer],
+    stability: Stability::Beta,
+    since: "GIE v1.0",
+    summary: "the emptier the KV cache, the better",
+    formula: "1 - kv",
+    parameters: Parameters::Ignored,
+};
 
 #[derive(Debug)]
 struct KvCacheUtilizationScorer;

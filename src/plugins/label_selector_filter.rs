@@ -1,13 +1,41 @@
 //! `label-selector-filter`: keeps workers that a Kubernetes label selector matches.
 
 use super::label_selector::{LabelSelector, Operator, Requirement, check_key, check_value};
-use super::{Build, Capabilities, PluginType};
+use super::{About, Build, Capabilities, Kind, Parameter, Parameters, Part, PluginType, Stability};
 use crate::config::{Fields, nearest};
 use crate::scheduling::{Cycle, Filter};
 
 /// The alias is the type's name up to llm-d-router v0.8.
-pub(super) const TYPE: PluginType =
-    PluginType { name: "label-selector-filter", aliases: &["by-label-selector"], build };
+pub(super) const TYPE: PluginType = PluginType {
+    name: "label-selector-filter",
+    aliases: &["by-label-selector"],
+    about: ABOUT,
+    build,
+};
+
+const ABOUT: About = About {
+    parts: &[Part::Filter],
+    stability: Stability::Beta,
+    since: "llm-d v0.9",
+    summary: "endpoints that a label selector matches, as in Kubernetes",
+    formula: "",
+    parameters: Parameters::Listed(&[
+        Parameter::of_kind(
+            "matchLabels",
+            Kind::TextMap,
+            "labels with the values that they must have",
+        ),
+        Parameter::each("matchExpressions", &EXPRESSION, "conditions that must all hold"),
+    ]),
+};
+
+const EXPRESSION: [Parameter; 3] = [
+    Parameter::text("key", "the label").required().example("zone"),
+    Parameter::one_of("operator", &["In", "NotIn", "Exists", "DoesNotExist"], "the condition")
+        .required()
+        .example("Exists"),
+    Parameter::texts("values", "values, with In and NotIn").beside("{operator: In}"),
+];
 
 #[derive(Debug)]
 struct LabelSelectorFilter(LabelSelector);

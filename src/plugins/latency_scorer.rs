@@ -2,12 +2,57 @@
 //! them.
 
 use super::latency_prediction::{LatencyPredictions, PredictedLatency, predictions};
-use super::{Build, Capabilities, PluginType, parameters};
+use super::{
+    About, Build, Capabilities, Parameter, Parameters, Part, PluginType, Stability, parameters,
+};
 use crate::config::Fields;
 use crate::scheduling::{Cycle, DataKey, PrefixMatch, Scorer};
 use crate::scrape_config::Needs;
 
-pub(super) const TYPE: PluginType = PluginType { name: "latency-scorer", aliases: &[], build };
+pub(super) const TYPE: PluginType =
+    PluginType { name: "latency-scorer", aliases: &[], about: ABOUT, build };
+
+const ABOUT: About = About {
+    parts: &[Part::Scorer],
+    stability: Stability::Beta,
+    since: "GIE v1.5, llm-d v0.8",
+    summary: "by how much endpoints are predicted to keep the request's limits, or to miss them",
+    formula: "of the first group with a member (limits kept; idle; TPOT missed; TTFT missed; both): c = weighted headrooms, each from 0 (least) to 1 (most); least: (⌊100 · (1 - c)⌋ + 1)/100, most: (⌊100 · c⌋ + 1)/100. Nothing predicted: weighted mean of 1 - kv, 1 - q/max q and the cached share",
+    parameters: Parameters::Listed(&[
+        Parameter::number("ttftWeight", "weight of the headroom of the time to first token")
+            .default("0.8")
+            .at_least(0.0),
+        Parameter::number("tpotWeight", "weight of the headroom of the time per output token")
+            .default("0.2")
+            .at_least(0.0),
+        Parameter::one_of(
+            "headroomSelectionStrategy",
+            &["least", "most"],
+            "which of those that keep the limits is best",
+        )
+        .default("least"),
+        Parameter::number(
+            "compositeKVWeight",
+            "where nothing is predicted: weight of the free KV cache",
+        )
+        .default("1.0")
+        .at_least(0.0),
+        Parameter::number(
+            "compositeQueueWeight",
+            "where nothing is predicted: weight of the short queue",
+        )
+        .default("1.0")
+        .at_least(0.0),
+        Parameter::number(
+            "compositePrefixWeight",
+            "where nothing is predicted: weight of the cached prefix",
+        )
+        .default("1.0")
+        .at_least(0.0),
+        Parameter::latency_producer(),
+        Parameter::prefix_producer(),
+    ]),
+};
 
 /// Headrooms that differ by less are the same.
 const SAME: f64 = 1e-9;

@@ -4,13 +4,22 @@
 use std::sync::Arc;
 
 use super::latency_prediction::{LatencyPredictions, Slo, predictions};
-use super::{Build, Capabilities, PluginType};
+use super::{About, Build, Capabilities, Parameter, Parameters, Part, PluginType, Stability};
 use crate::error::{Code, DropReason, RequestError};
 use crate::scheduling::{Admitter, Cycle, DataKey};
 use crate::scrape_config::Needs;
 
 pub(super) const TYPE: PluginType =
-    PluginType { name: "latency-slo-admitter", aliases: &[], build };
+    PluginType { name: "latency-slo-admitter", aliases: &[], about: ABOUT, build };
+
+const ABOUT: About = About {
+    parts: &[Part::Admitter],
+    stability: Stability::Beta,
+    since: "GIE v1.5, llm-d v0.8",
+    summary: "refuses a request of negative priority (429) whose limits no endpoint is predicted to keep",
+    formula: "unless one is idle (r = 0) or cold (kv < 0.02)",
+    parameters: Parameters::Listed(&[Parameter::latency_producer()]),
+};
 
 /// KV-cache usage below which an endpoint counts as one that has just started (llm-d-router main
 /// at ebab6879): what is predicted of it comes from others.

@@ -3,13 +3,22 @@
 
 use std::sync::Arc;
 
-use super::{Build, Capabilities, PluginType};
+use super::{About, Build, Capabilities, Parameters, Part, PluginType, Stability};
 use crate::flow_control::{LearnedDetector, SaturationDetector};
 use crate::scheduling::{Cycle, Filter};
 use crate::scrape_config::Needs;
 
 pub(super) const TYPE: PluginType =
-    PluginType { name: "learned-saturation-detector", aliases: &[], build };
+    PluginType { name: "learned-saturation-detector", aliases: &[], about: ABOUT, build };
+
+const ABOUT: About = About {
+    parts: &[Part::SaturationDetector, Part::Filter],
+    stability: Stability::Own,
+    since: "",
+    summary: "full is what has as many requests in flight as it was seen to keep up with; as a filter it keeps all where all are full",
+    formula: "",
+    parameters: Parameters::Listed(&[]),
+};
 
 /// As a filter: drops full endpoints, unless all of them are.
 impl Filter for LearnedDetector {

@@ -1,11 +1,20 @@
 //! `least-kv-cache-filter` of GIE v0.5: keeps endpoints whose KV cache is among the least used.
 
-use super::{Build, Capabilities, PluginType, parameters};
+use super::{About, Build, Capabilities, Parameters, Part, PluginType, Stability, parameters};
 use crate::scheduling::{Cycle, Filter};
 use crate::scrape_config::Needs;
 
 pub(super) const TYPE: PluginType =
-    PluginType { name: "least-kv-cache-filter", aliases: &[], build };
+    PluginType { name: "least-kv-cache-filter", aliases: &[], about: ABOUT, build };
+
+const ABOUT: About = About {
+    parts: &[Part::Filter],
+    stability: Stability::Removed(""),
+    since: "GIE v0.5",
+    summary: "endpoints whose KV cache is among the emptiest",
+    formula: "kv ≤ min kv + (max kv - min kv)/n, n endpoints",
+    parameters: Parameters::Ignored,
+};
 
 #[derive(Debug)]
 struct LeastKvCacheFilter;

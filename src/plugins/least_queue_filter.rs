@@ -1,10 +1,20 @@
 //! `least-queue-filter` of GIE v0.5: keeps endpoints whose queue is among the shortest.
 
-use super::{Build, Capabilities, PluginType, parameters};
+use super::{About, Build, Capabilities, Parameters, Part, PluginType, Stability, parameters};
 use crate::scheduling::{Cycle, Filter};
 use crate::scrape_config::Needs;
 
-pub(super) const TYPE: PluginType = PluginType { name: "least-queue-filter", aliases: &[], build };
+pub(super) const TYPE: PluginType =
+    PluginType { name: "least-queue-filter", aliases: &[], about: ABOUT, build };
+
+const ABOUT: About = About {
+    parts: &[Part::Filter],
+    stability: Stability::Removed(""),
+    since: "GIE v0.5",
+    summary: "endpoints whose queue is among the shortest",
+    formula: "q ≤ min q + (max q - min q)/n, divided as integers, n endpoints",
+    parameters: Parameters::Ignored,
+};
 
 #[derive(Debug)]
 struct LeastQueueFilter;

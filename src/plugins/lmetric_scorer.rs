@@ -2,10 +2,25 @@
 //! the better. A type of our own, after "LMetric: Simple is Better" (arXiv 2603.15202): a product
 //! of the two needs no weights, since factors cancel out when products are compared.
 
-use super::{Build, Capabilities, PluginType, parameters};
+use super::{
+    About, Build, Capabilities, Parameter, Parameters, Part, PluginType, Stability, parameters,
+};
 use crate::scheduling::{Cycle, DataKey, PrefixMatch, Scorer, TokenLoad};
 
-pub(super) const TYPE: PluginType = PluginType { name: "lmetric-scorer", aliases: &[], build };
+pub(super) const TYPE: PluginType =
+    PluginType { name: "lmetric-scorer", aliases: &[], about: ABOUT, build };
+
+const ABOUT: About = About {
+    parts: &[Part::Scorer],
+    stability: Stability::Own,
+    since: "",
+    summary: "the fewer tokens the request adds to an endpoint, times the requests there, the better",
+    formula: "least x / x, x = max(uncached tokens, 16) · (n + 1) (arXiv 2603.15202)",
+    parameters: Parameters::Listed(&[
+        Parameter::prefix_producer(),
+        Parameter::in_flight_producer(),
+    ]),
+};
 
 /// The least that a request adds, tokens. A prompt that is cached as a whole still has its last
 /// block computed; without it every such endpoint had a product of 0, however busy it is.

@@ -1,10 +1,27 @@
 //! `load-aware-scorer`: a worker's waiting queue against a threshold.
 
-use super::{Build, Capabilities, PluginType, parameters};
+use super::{
+    About, Build, Capabilities, Parameter, Parameters, Part, PluginType, Stability, parameters,
+};
 use crate::scheduling::{Cycle, Scorer};
 use crate::scrape_config::Needs;
 
-pub(super) const TYPE: PluginType = PluginType { name: "load-aware-scorer", aliases: &[], build };
+pub(super) const TYPE: PluginType =
+    PluginType { name: "load-aware-scorer", aliases: &[], about: ABOUT, build };
+
+const ABOUT: About = About {
+    parts: &[Part::Scorer],
+    stability: Stability::Beta,
+    since: "llm-d v0.2",
+    summary: "the waiting queue against a threshold",
+    formula: "0.5 · (1 - min(q, threshold)/threshold): 0.5 at most",
+    parameters: Parameters::Listed(&[Parameter::integer(
+        "threshold",
+        "waiting requests that score 0; 0 and less is the default",
+    )
+    .unit("requests")
+    .default("128")]),
+};
 
 const DEFAULT_THRESHOLD: u64 = 128;
 

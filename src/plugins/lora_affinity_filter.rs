@@ -1,12 +1,27 @@
 //! `lora-affinity-filter` of GIE v0.5: keeps endpoints that have the requested adapter loaded, or
 //! those with room for one more.
 
-use super::{Build, Capabilities, PluginType};
+use super::{About, Build, Capabilities, Parameter, Parameters, Part, PluginType, Stability};
 use crate::scheduling::{Cycle, Filter};
 use crate::scrape_config::Needs;
 
 pub(super) const TYPE: PluginType =
-    PluginType { name: "lora-affinity-filter", aliases: &[], build };
+    PluginType { name: "lora-affinity-filter", aliases: &[], about: ABOUT, build };
+
+const ABOUT: About = About {
+    parts: &[Part::Filter],
+    stability: Stability::Removed("lora-affinity-scorer"),
+    since: "GIE v0.5",
+    summary: "endpoints that have the requested adapter loaded, or those with room for one more",
+    formula: "",
+    parameters: Parameters::Listed(&[Parameter::number(
+        "threshold",
+        "how likely those that have it are kept where others have room",
+    )
+    .default("0.999")
+    .at_least(0.0)
+    .at_most(1.0)]),
+};
 
 const DEFAULT_THRESHOLD: f64 = 0.999;
 

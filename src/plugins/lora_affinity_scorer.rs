@@ -1,13 +1,22 @@
 //! `lora-affinity-scorer`: prefers workers that have the requested adapter loaded, then those
 //! with room for one more.
 
-use super::{Build, Capabilities, PluginType, parameters};
+use super::{About, Build, Capabilities, Parameters, Part, PluginType, Stability, parameters};
 use crate::endpoints::LoraSignals;
 use crate::scheduling::{Cycle, Scorer};
 use crate::scrape_config::Needs;
 
 pub(super) const TYPE: PluginType =
-    PluginType { name: "lora-affinity-scorer", aliases: &[], build };
+    PluginType { name: "lora-affinity-scorer", aliases: &[], about: ABOUT, build };
+
+const ABOUT: About = About {
+    parts: &[Part::Scorer],
+    stability: Stability::Beta,
+    since: "GIE v1.0",
+    summary: "prefers endpoints that have the requested LoRA adapter",
+    formula: "active: 1; room for another: 0.8; awaited: 0.6; else 0",
+    parameters: Parameters::Ignored,
+};
 
 #[derive(Debug)]
 struct LoraAffinityScorer;

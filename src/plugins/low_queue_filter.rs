@@ -1,10 +1,25 @@
 //! `low-queue-filter` of GIE v0.5: keeps endpoints whose queue is short enough.
 
-use super::{Build, Capabilities, PluginType};
+use super::{About, Build, Capabilities, Parameter, Parameters, Part, PluginType, Stability};
 use crate::scheduling::{Cycle, Filter};
 use crate::scrape_config::Needs;
 
-pub(super) const TYPE: PluginType = PluginType { name: "low-queue-filter", aliases: &[], build };
+pub(super) const TYPE: PluginType =
+    PluginType { name: "low-queue-filter", aliases: &[], about: ABOUT, build };
+
+const ABOUT: About = About {
+    parts: &[Part::Filter],
+    stability: Stability::Removed(""),
+    since: "GIE v0.5",
+    summary: "endpoints whose queue is short enough",
+    formula: "q ≤ threshold",
+    parameters: Parameters::Listed(&[Parameter::integer(
+        "threshold",
+        "waiting requests that an endpoint may have",
+    )
+    .unit("requests")
+    .default("128")]),
+};
 
 const DEFAULT_THRESHOLD: i64 = 128;
 

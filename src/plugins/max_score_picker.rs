@@ -3,10 +3,25 @@
 use smallvec::SmallVec;
 
 use super::picking::{comparable, load_now, max_endpoints};
-use super::{Build, Capabilities, PluginType};
+use super::{About, Build, Capabilities, Parameter, Parameters, Part, PluginType, Stability};
 use crate::scheduling::{Cycle, Picker, Picks};
 
-pub(super) const TYPE: PluginType = PluginType { name: "max-score-picker", aliases: &[], build };
+pub(super) const TYPE: PluginType =
+    PluginType { name: "max-score-picker", aliases: &[], about: ABOUT, build };
+
+const ABOUT: About = About {
+    parts: &[Part::Picker],
+    stability: Stability::Beta,
+    since: "GIE v0.5",
+    summary: "the highest sum of scores; of equals the one with the fewest requests in flight, then at random",
+    formula: "",
+    parameters: Parameters::Listed(&[Parameter::integer(
+        "maxNumOfEndpoints",
+        "endpoints to name, the further ones to fall back on; 0 and less is the default",
+    )
+    .unit("endpoints")
+    .default("1")]),
+};
 
 #[derive(Debug)]
 struct MaxScorePicker {

@@ -7,14 +7,29 @@ use lru::LruCache;
 use parking_lot::Mutex;
 use smallvec::SmallVec;
 
-use super::{Build, Capabilities, PluginType};
+use super::{About, Build, Capabilities, Parameter, Parameters, Part, PluginType, Stability};
 use crate::endpoints::{Endpoint, StateSlot};
 use crate::scheduling::{
     Cycle, DataKey, PickObserver, Picked, Piece, Producer, Prompt, RequestData, RequestDatum,
 };
 
 pub(super) const TYPE: PluginType =
-    PluginType { name: "mm-embeddings-cache-producer", aliases: &[], build };
+    PluginType { name: "mm-embeddings-cache-producer", aliases: &[], about: ABOUT, build };
+
+const ABOUT: About = About {
+    parts: &[Part::Producer],
+    stability: Stability::Beta,
+    since: "llm-d v0.9",
+    summary: "which of the request's images, videos and sounds each endpoint was sent before",
+    formula: "an endpoint is believed to keep one item for every 2 MB",
+    parameters: Parameters::Listed(&[Parameter::integer(
+        "cacheSizeInMBPerServer",
+        "size of an endpoint's cache of embeddings",
+    )
+    .unit("MB")
+    .default("4096")
+    .at_least(2.0)]),
+};
 
 const DEFAULT_SIZE_MB: i64 = 4096;
 /// What one item's embeddings are taken to need (llm-d-router main at ebab6879).

@@ -2,11 +2,24 @@
 //! has encoded already, the better.
 
 use super::mm_embeddings_cache_producer::EncoderCacheMatch;
-use super::{Build, Capabilities, PluginType};
+use super::{About, Build, Capabilities, Parameter, Parameters, Part, PluginType, Stability};
 use crate::scheduling::{Cycle, DataKey, Scorer};
 
 pub(super) const TYPE: PluginType =
-    PluginType { name: "mm-embeddings-cache-scorer", aliases: &[], build };
+    PluginType { name: "mm-embeddings-cache-scorer", aliases: &[], about: ABOUT, build };
+
+const ABOUT: About = About {
+    parts: &[Part::Scorer],
+    stability: Stability::Beta,
+    since: "llm-d v0.9",
+    summary: "the more of the request's media an endpoint has encoded already, the better",
+    formula: "items sent there before / items; 0 without any",
+    parameters: Parameters::Listed(&[Parameter::plugin(
+        "producerName",
+        "producer of encoder cache matches",
+        "whose matches are read; without it the default producer's",
+    )]),
+};
 
 #[derive(Debug)]
 struct MmEmbeddingsCacheScorer {

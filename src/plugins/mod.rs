@@ -3,6 +3,7 @@
 //! What several types share lies beside them: `parameters`, `picking`, `min_max`, `role`. To add
 //! a type: write its file with a `build` function, and add one line to `TYPES` in `registry.rs`.
 
+mod about;
 mod active_request_scorer;
 mod agent_identity;
 mod always_disagg_multimodal_decider;
@@ -67,6 +68,7 @@ mod no_hit_lru_scorer;
 mod outside;
 mod p2p_source_producer;
 mod page_source;
+mod parameter;
 mod parameters;
 mod parsers;
 mod pd_profile_handler;
@@ -129,8 +131,10 @@ pub use file_discovery::FileDiscoveryConfig;
 pub use metrics_data_source::MetricsSource;
 pub use page_source::{PageExtractor, PageKind, PageSource};
 
+pub use about::{About, Parameters, Part, Stability};
 pub use capabilities::Capabilities;
 pub use dependencies::{DataReader, DataSlot, Dependencies, Lack, PluginPart, PluginReference};
 pub use outside::{Outside, ReachOutside};
+pub use parameter::{Bound, Kind, Parameter, Range, Status};
 pub use plugin_type::{Build, PluginType};
-pub use registry::{find, type_names};
+pub use registry::{find, type_names, types};

@@ -7,10 +7,31 @@ use lru::LruCache;
 use parking_lot::Mutex;
 use smallvec::SmallVec;
 
-use super::{Build, Capabilities, PluginType, parameters};
+use super::{
+    About, Build, Capabilities, Parameter, Parameters, Part, PluginType, Stability, parameters,
+};
 use crate::scheduling::{Cycle, DataKey, PickObserver, Picked, PrefixMatch, Scorer};
 
-pub(super) const TYPE: PluginType = PluginType { name: "no-hit-lru-scorer", aliases: &[], build };
+pub(super) const TYPE: PluginType =
+    PluginType { name: "no-hit-lru-scorer", aliases: &[], about: ABOUT, build };
+
+const ABOUT: About = About {
+    parts: &[Part::Scorer],
+    stability: Stability::Beta,
+    since: "llm-d v0.4",
+    summary: "a prompt that is cached nowhere goes to the endpoint that got such a prompt longest ago",
+    formula: "cached somewhere: 0.5 for all; else 1 for the longest ago, evenly down to 0",
+    parameters: Parameters::Listed(&[
+        Parameter::integer("lruSize", "endpoints remembered; 0 and less is the default")
+            .unit("endpoints")
+            .default("1024"),
+        Parameter::prefix_producer(),
+        Parameter::text("prefixPluginType", "where prefixes were looked up")
+            .without_effect("the producer is named by prefixMatchInfoProducerName"),
+        Parameter::text("prefixPluginName", "where prefixes were looked up")
+            .without_effect("the producer is named by prefixMatchInfoProducerName"),
+    ]),
+};
 
 const DEFAULT_LRU_SIZE: u64 = 1024;
 /// What every worker scores where the prompt is cached somewhere.

@@ -6,7 +6,10 @@ use std::sync::Arc;
 
 use super::data_parallel_profile_handler::route_to_primary;
 use super::disaggregation::{DecisionCounts, DisaggregationDecider, Order, Stages};
-use super::{Build, Capabilities, PluginPart, PluginType, parameters};
+use super::{
+    About, Build, Capabilities, Parameter, Parameters, Part, PluginPart, PluginType, Stability,
+    parameters,
+};
 use crate::config::Placed;
 use crate::endpoints::ReservationTerms;
 use crate::error::RequestError;
@@ -15,7 +18,27 @@ use crate::scheduling::{
     ProfileMistake, ProfilesToRun,
 };
 
-pub(super) const TYPE: PluginType = PluginType { name: "pd-profile-handler", aliases: &[], build };
+pub(super) const TYPE: PluginType =
+    PluginType { name: "pd-profile-handler", aliases: &[], about: ABOUT, build };
+
+const ABOUT: About = About {
+    parts: &[Part::ProfileHandler],
+    stability: Stability::Deprecated("disagg-profile-handler"),
+    since: "llm-d v0.2",
+    summary: "an endpoint to answer, and where it is worth it another that computes the prompt; a disagg-headers-handler beside it writes the header",
+    formula: "without threshold and decider a prefix-based-pd-decider that is there decides, else every request is split",
+    parameters: Parameters::Listed(&[
+Parameter::text("decodeProfile", "the profile of the endpoint that answers").default("decode"),
+Parameter::text("prefillProfile", "the profile of the endpoint that computes the prompt").default("prefill"),
+Parameter::plugin("deciderPluginName", "disaggregation decider", "decides whether a request is split"),
+Parameter::integer("primaryPort", "the port that the gateway connects to; the target's own stands in x-data-parallel-host-port; 0: none").default("0").at_least(0.0).at_most(65535.0),
+Parameter::prefix_producer(),
+Parameter::integer("threshold", "split requests with at least so many bytes not cached; 0: all").unit("bytes").at_least(0.0).older("llm-d v0.2 to v0.5"),
+Parameter::integer("hashBlockSize", "block size of the prefix plugin").unit("bytes").at_least(1.0).without_effect("prompts are cut as the prefix producer cuts them"),
+Parameter::plugin("prefixPluginName", "prefix scorer", "has to be there, and nothing more").older("llm-d v0.4 to v0.8"),
+Parameter::text("prefixPluginType", "the prefix plugin's type").without_effect("the producer is named by prefixMatchInfoProducerName"),
+]),
+};
 
 /// The decider that counts where none is named and the configuration has it (llm-d-router main at
 /// ebab6879); without it every request with a prefill endpoint is split, as in v0.2 and v0.6.

@@ -1,4 +1,4 @@
-use super::{Capabilities, Dependencies};
+use super::{About, Capabilities, Dependencies};
 use crate::config::Fields;
 use crate::endpoints::PoolIds;
 use crate::prefix::HashKey;
@@ -9,6 +9,8 @@ pub struct PluginType {
     pub name: &'static str,
     /// Other names the reference accepts for it, or accepted once.
     pub aliases: &'static [&'static str],
+    /// What it is for and which parameters it takes.
+    pub about: About,
     /// Makes an instance. Mistakes in the parameters are reported through `Build::parameters`;
     /// the instance is made all the same, so that every mistake is found.
     pub build: fn(Build<'_, '_>) -> Capabilities,

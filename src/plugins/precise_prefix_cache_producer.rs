@@ -1,10 +1,19 @@
 //! `precise-prefix-cache-producer`: how much of the prompt each candidate says it holds.
 
-use super::precise_prefix_cache::{Generation, PreciseCache, PreciseSettings};
-use super::{Build, Capabilities, PluginType};
+use super::precise_prefix_cache::{Generation, PRODUCER_PARAMETERS, PreciseCache, PreciseSettings};
+use super::{About, Build, Capabilities, Parameters, Part, PluginType, Stability};
 
 pub(super) const TYPE: PluginType =
-    PluginType { name: "precise-prefix-cache-producer", aliases: &[], build };
+    PluginType { name: "precise-prefix-cache-producer", aliases: &[], about: ABOUT, build };
+
+const ABOUT: About = About {
+    parts: &[Part::Producer],
+    stability: Stability::Beta,
+    since: "llm-d v0.9",
+    summary: "how much of the prompt each endpoint says it holds, from KV-cache events",
+    formula: "matched blocks, each by the weight of its tier, of all",
+    parameters: Parameters::Listed(&PRODUCER_PARAMETERS),
+};
 
 fn build(build: Build<'_, '_>) -> Capabilities {
     let mut p = build.parameters;

@@ -5,13 +5,24 @@
 //! the engines itself only where there is none. A producer has to stand before the scorer in the
 //! file to be found.
 
-use super::precise_prefix_cache::{Generation, PRODUCER_KIND, PreciseCache, PreciseSettings};
+use super::precise_prefix_cache::{
+    Generation, PRODUCER_KIND, PreciseCache, PreciseSettings, SCORER_PARAMETERS,
+};
 use super::prefix_cache_scorer::PrefixCacheScorer;
-use super::{Build, Capabilities, PluginType};
+use super::{About, Build, Capabilities, Parameters, Part, PluginType, Stability};
 use crate::config::Placed;
 
 pub(super) const TYPE: PluginType =
-    PluginType { name: "precise-prefix-cache-scorer", aliases: &[], build };
+    PluginType { name: "precise-prefix-cache-scorer", aliases: &[], about: ABOUT, build };
+
+const ABOUT: About = About {
+    parts: &[Part::Scorer],
+    stability: Stability::Deprecated("prefix-cache-scorer"),
+    since: "llm-d v0.3",
+    summary: "the more of the prompt an endpoint says it holds, the better; reads the precise-prefix-cache-producer that stands before it, else follows the engines itself",
+    formula: "matched/total blocks",
+    parameters: Parameters::Listed(&SCORER_PARAMETERS),
+};
 
 fn build(build: Build<'_, '_>) -> Capabilities {
     let mut p = build.parameters;

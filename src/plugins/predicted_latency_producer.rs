@@ -13,7 +13,10 @@ use parking_lot::Mutex;
 use serde_json::json;
 
 use super::latency_prediction::{LatencyPredictions, PredictedLatency, Slo};
-use super::{Build, Capabilities, PluginType, parameters};
+use super::{
+    About, Build, Capabilities, Kind, Parameter, Parameters, Part, PluginType, Stability,
+    parameters,
+};
 use crate::config::Fields;
 use crate::endpoints::{Endpoint, PoolIds, StateSlot};
 use crate::exchange::{Ending, Outcome, OutcomeListener};
@@ -28,7 +31,28 @@ use crate::scheduling::{
 use crate::scrape_config::Needs;
 
 pub(super) const TYPE: PluginType =
-    PluginType { name: "predicted-latency-producer", aliases: &[], build };
+    PluginType { name: "predicted-latency-producer", aliases: &[], about: ABOUT, build };
+
+const ABOUT: About = About {
+    parts: &[Part::Producer],
+    stability: Stability::Beta,
+    since: "GIE v1.5, llm-d v0.8",
+    summary: "predicts the time to first token and the time per output token on each endpoint, and learns from what requests saw",
+    formula: "headroom: the limit of the request (x-llm-d-slo-ttft-ms, x-llm-d-slo-tpot-ms) less the prediction",
+    parameters: Parameters::Listed(&[
+Parameter::boolean("streamingMode", "answers are streams; else the TTFT is the time to the end of an answer, and TPOT is left alone").default("false"),
+Parameter::number("sloBufferFactor", "by how much TPOT limits are multiplied").default("1.0").above(0.0),
+Parameter::text("endpointRoleLabel", "label of the endpoints' roles; those with the value prefill have no TPOT").example("llm-d.ai/role"),
+Parameter::boolean("predictInProduce", "predict; else only learn").default("true"),
+Parameter::prefix_producer(),
+Parameter::in_flight_producer(),
+Parameter::of_kind("contextTTL", Kind::Any, "when a request was forgotten").without_effect("a request is followed until its exchange ends"),
+Parameter::of_kind("useEncoderCacheFeatures", Kind::Any, "count what encoders hold").without_effect("what encoders hold is not counted"),
+Parameter::of_kind("encoderCacheMatchInfoProducerName", Kind::Any, "what encoders hold").without_effect("what encoders hold is not counted"),
+Parameter::of_kind("samplingMean", Kind::Any, "which tokens are learnt from").without_effect("every answer is learnt from"),
+Parameter::of_kind("maxDecodeTokenSamplesForPrediction", Kind::Any, "how many tokens are learnt from").without_effect("every answer is learnt from"),
+]),
+};
 
 /// Requests followed to their end at most; beyond them none is learnt from. An exchange gives its
 /// place back however it ends.

@@ -7,12 +7,106 @@ use std::sync::Arc;
 
 use super::latency_prediction::{LatencyPredictions, PredictedLatency};
 use super::predicted_latency_producer::{LatencyProducer, Settings, slo_buffer_factor};
-use super::{Build, Capabilities, PluginType, parameters};
+use super::{
+    About, Build, Capabilities, Kind, Parameter, Parameters, Part, PluginType, Stability,
+    parameters,
+};
 use crate::config::Fields;
 use crate::scheduling::{Cycle, DataKey, PrefixMatch, Scorer, TokenLoad};
 
 pub(super) const TYPE: PluginType =
-    PluginType { name: "predicted-latency-scorer", aliases: &[], build };
+    PluginType { name: "predicted-latency-scorer", aliases: &[], about: ABOUT, build };
+
+const ABOUT: About = About {
+    parts: &[Part::Scorer, Part::Producer],
+    stability: Stability::Removed("predicted-latency-producer and latency-scorer"),
+    since: "GIE v1.3",
+    summary: "predicts, and chooses one endpoint itself",
+    formula: "chosen: 1; all others 0",
+    parameters: Parameters::Listed(&[
+        Parameter::boolean("streamingMode", "answers are streams").default("true"),
+        Parameter::number("sloBufferFactor", "by how much TPOT limits are multiplied")
+            .default("1.0")
+            .above(0.0),
+        Parameter::number(
+            "headroomTTFTWeight",
+            "where limits are kept: weight of the TTFT headroom",
+        )
+        .default("0.8")
+        .at_least(0.0),
+        Parameter::number(
+            "headroomTPOTWeight",
+            "where limits are kept: weight of the TPOT headroom",
+        )
+        .default("0.2")
+        .at_least(0.0),
+        Parameter::number(
+            "negHeadroomTTFTWeight",
+            "where one is missed: weight of the TTFT headroom",
+        )
+        .default("0.8")
+        .at_least(0.0),
+        Parameter::number(
+            "negHeadroomTPOTWeight",
+            "where one is missed: weight of the TPOT headroom",
+        )
+        .default("0.2")
+        .at_least(0.0),
+        Parameter::one_of(
+            "headroomSelectionStrategy",
+            &["least", "most", "composite-least", "composite-most", "composite-only"],
+            "which of those that keep the limits is best",
+        )
+        .default("least"),
+        Parameter::number("compositeKVWeight", "weight of the free KV cache")
+            .default("1.0")
+            .at_least(0.0),
+        Parameter::number("compositeQueueWeight", "weight of the short queue")
+            .default("1.0")
+            .at_least(0.0),
+        Parameter::number("compositePrefixWeight", "weight of the cached prefix")
+            .default("1.0")
+            .at_least(0.0),
+        Parameter::number(
+            "epsilonExploreSticky",
+            "share of requests that disregard what is cached",
+        )
+        .default("0.01")
+        .at_least(0.0)
+        .at_most(1.0),
+        Parameter::number(
+            "epsilonExploreNeg",
+            "share of requests that go where a limit is missed though others keep it",
+        )
+        .default("0.01")
+        .at_least(0.0)
+        .at_most(1.0),
+        Parameter::number(
+            "affinityGateTau",
+            "cached share from which endpoints of the group are kept to",
+        )
+        .default("0.8")
+        .at_least(0.0)
+        .at_most(1.0),
+        Parameter::number(
+            "affinityGateTauGlobal",
+            "cached share from which endpoints are kept to at first",
+        )
+        .default("0.99")
+        .at_least(0.0)
+        .at_most(1.0),
+        Parameter::one_of(
+            "selectionMode",
+            &["linear", "max"],
+            "at random by weight, or the largest",
+        )
+        .default("linear"),
+        Parameter::of_kind("samplingMean", Kind::Any, "which tokens are learnt from")
+            .without_effect("every answer is learnt from"),
+        Parameter::of_kind("maxSampledTokens", Kind::Any, "how many tokens are learnt from")
+            .without_effect("every answer is learnt from"),
+    ]),
+};
 
 #[derive(Debug)]
 struct PredictedLatencyScorer {

@@ -4,11 +4,35 @@
 use std::sync::Arc;
 
 use super::disaggregation::DisaggregationDecider;
-use super::{Build, Capabilities, PluginType, parameters};
+use super::{
+    About, Build, Capabilities, Parameter, Parameters, Part, PluginType, Stability, parameters,
+};
 use crate::scheduling::{Cycle, DataKey, PrefixMatch};
 
 pub(super) const TYPE: PluginType =
-    PluginType { name: "prefix-based-pd-decider", aliases: &[], build };
+    PluginType { name: "prefix-based-pd-decider", aliases: &[], about: ABOUT, build };
+
+const ABOUT: About = About {
+    parts: &[Part::Decider],
+    stability: Stability::Beta,
+    since: "llm-d v0.6",
+    summary: "yes to prompts of which enough is not cached on the endpoint that is to answer",
+    formula: "tokens ≥ promptTokens and tokens - cached tokens ≥ nonCachedTokens; never with nonCachedTokens 0",
+    parameters: Parameters::Listed(&[
+        Parameter::integer(
+            "nonCachedTokens",
+            "uncached tokens from which a prompt is computed elsewhere; 0: never",
+        )
+        .unit("tokens")
+        .default("0")
+        .at_least(0.0),
+        Parameter::integer("promptTokens", "shorter prompts are not looked at")
+            .unit("tokens")
+            .default("0")
+            .at_least(0.0),
+        Parameter::prefix_producer(),
+    ]),
+};
 
 #[derive(Debug)]
 struct PrefixBasedPdDecider {

@@ -2,11 +2,53 @@
 //! they are so much busier than the others that waiting would cost more than computing again.
 
 use super::latency_prediction::{LatencyPredictions, predictions};
-use super::{Build, Capabilities, PluginType, parameters};
+use super::{
+    About, Build, Capabilities, Parameter, Parameters, Part, PluginType, Stability, parameters,
+};
 use crate::scheduling::{Cycle, DataKey, Filter, PrefixMatch, TokenLoad};
 
 pub(super) const TYPE: PluginType =
-    PluginType { name: "prefix-cache-affinity-filter", aliases: &[], build };
+    PluginType { name: "prefix-cache-affinity-filter", aliases: &[], about: ABOUT, build };
+
+const ABOUT: About = About {
+    parts: &[Part::Filter],
+    stability: Stability::Beta,
+    since: "GIE v1.5, llm-d v0.8",
+    summary: "endpoints that hold enough of the prompt, unless they are too far behind the others",
+    formula: "matched/total ≥ affinityThreshold; all where the least TTFT among them is more than maxTTFTPenaltyMs above that among the others",
+    parameters: Parameters::Listed(&[
+        Parameter::number(
+            "affinityThreshold",
+            "cached share from which an endpoint is kept to; 0 and less: off",
+        )
+        .default("0.8")
+        .at_most(1.0),
+        Parameter::number("explorationProbability", "share of requests that pass unfiltered")
+            .default("0.0")
+            .at_least(0.0)
+            .at_most(1.0),
+        Parameter::number(
+            "maxTTFTPenaltyMs",
+            "how much longer the first token may take; 0: any time",
+        )
+        .unit("ms")
+        .default("18000.0")
+        .at_least(0.0),
+        Parameter::one_of(
+            "ttftSource",
+            &["prefillThroughput", "latencyPredictor"],
+            "where the times come from: tokens in flight, or predictions",
+        )
+        .default("prefillThroughput"),
+        Parameter::number("peakPrefillThroughput", "prompt tokens that an endpoint computes")
+            .unit("tokens/s")
+            .default("15928.0")
+            .above(0.0),
+        Parameter::prefix_producer(),
+        Parameter::in_flight_producer(),
+        Parameter::latency_producer().beside("{ttftSource: latencyPredictor}"),
+    ]),
+};
 
 const DEFAULT_THRESHOLD: f64 = 0.80;
 const DEFAULT_MAX_PENALTY_MS: f64 = 18_000.0;

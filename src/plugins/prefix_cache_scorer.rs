@@ -8,13 +8,87 @@ use super::approx_prefix_cache_producer::{
     DEFAULT_LRU_CAPACITY, Limit, PrefixCache, PrefixCacheSettings,
 };
 use super::precise_prefix_cache::{Generation, PreciseCache, PreciseSettings};
-use super::{Build, Capabilities, Dependencies, PluginType, parameters};
+use super::{
+    About, Build, Capabilities, Dependencies, Kind, Parameter, Parameters, Part, PluginType,
+    Stability, parameters,
+};
 use crate::config::Fields;
 use crate::endpoints::PoolIds;
 use crate::prefix::HashKey;
 use crate::scheduling::{Cycle, DataKey, PrefixMatch, Scorer};
 
-pub(super) const TYPE: PluginType = PluginType { name: "prefix-cache-scorer", aliases: &[], build };
+pub(super) const TYPE: PluginType =
+    PluginType { name: "prefix-cache-scorer", aliases: &[], about: ABOUT, build };
+
+const ABOUT: About = About {
+    parts: &[Part::Scorer],
+    stability: Stability::Beta,
+    since: "GIE v0.5",
+    summary: "the more of the prompt an endpoint was sent before, the better",
+    formula: "(1 - w) · matched/total blocks + w · min(1, matched tokens/scale)²; with parameters of older versions it cuts and remembers prompts itself",
+    parameters: Parameters::Listed(&[
+        Parameter::prefix_producer(),
+        Parameter::number(
+            "matchLengthWeight",
+            "w: weight of the matched length against the matched share",
+        )
+        .default("0.0")
+        .at_least(0.0)
+        .at_most(1.0),
+        Parameter::integer("matchLengthScaleTokens", "scale: matched tokens that count in full")
+            .unit("tokens")
+            .default("8192")
+            .beside("{matchLengthWeight: 0.5}")
+            .example("4096"),
+        Parameter::integer("hashBlockSize", "block size")
+            .unit("bytes")
+            .at_least(1.0)
+            .at_most(4_194_304.0)
+            .older("GIE v0.5 and v1.0"),
+        Parameter::integer("blockSize", "block size")
+            .unit("bytes")
+            .at_least(1.0)
+            .at_most(4_194_304.0)
+            .older("GIE v1.1 to v1.3"),
+        Parameter::integer("blockSizeTokens", "block size")
+            .unit("tokens")
+            .at_least(1.0)
+            .at_most(1_048_576.0)
+            .older("GIE v1.4"),
+        Parameter::boolean("autoTune", "take block size and capacity from what endpoints report")
+            .older("GIE v1.2 to v1.4"),
+        Parameter::integer(
+            "maxPrefixBlocksToMatch",
+            "how much of a prompt is looked at; without it 256",
+        )
+        .unit("blocks")
+        .older("GIE v0.5 to v1.4"),
+        Parameter::integer(
+            "lruCapacityPerServer",
+            "blocks remembered of an endpoint; without it 31250",
+        )
+        .unit("blocks")
+        .older("GIE v0.5 to v1.4"),
+        Parameter::one_of(
+            "mode",
+            &["", "estimate", "cache_tracking"],
+            "cache_tracking: follow KV-cache events, as precise-prefix-cache-scorer",
+        )
+        .older("llm-d v0.2"),
+        Parameter::of_kind(
+            "indexerConfig",
+            Kind::Any,
+            "as in precise-prefix-cache-scorer, with the mode cache_tracking",
+        )
+        .older("llm-d v0.2"),
+        Parameter::of_kind(
+            "kvEventsConfig",
+            Kind::Any,
+            "as in precise-prefix-cache-scorer, with the mode cache_tracking",
+        )
+        .older("llm-d v0.2"),
+    ]),
+};
 
 const DEFAULT_SCALE_TOKENS: u32 = 8192;
 /// Block size of the older kind where none is given.

@@ -2,12 +2,53 @@
 
 use std::sync::Arc;
 
-use super::{Build, Capabilities, PluginType};
+use super::{
+    About, Build, Capabilities, Kind, Parameter, Parameters, Part, PluginType, Stability,
+    parameters,
+};
 use crate::config::{Fields, Value};
 use crate::flow_control::{HoldbackDomain, PriorityHoldback, UsageLimit};
 
 pub(super) const TYPE: PluginType =
-    PluginType { name: "priority-holdback-policy", aliases: &[], build };
+    PluginType { name: "priority-holdback-policy", aliases: &[], about: ABOUT, build };
+
+const ABOUT: About = About {
+    parts: &[Part::UsageLimitPolicy],
+    stability: Stability::Experimental,
+    since: "llm-d v0.10",
+    summary: "the lower a band, the earlier it is held back",
+    formula: "rank: max - i · (max - min)/(n - 1) for band i of n; value: by the priorities themselves; explicit: as given",
+    parameters: Parameters::Listed(&[
+        Parameter::one_of(
+            "domain",
+            &["rank", "value", "explicit"],
+            "what ceilings are worked out from",
+        )
+        .default("rank")
+        .example("value"),
+        Parameter::number(
+            "minCeiling",
+            "saturation up to which the lowest band goes; required unless the domain is explicit",
+        )
+        .at_least(0.0)
+        .below(1.0)
+        .required()
+        .example("0.5"),
+        Parameter::number("maxCeiling", "saturation up to which the highest band goes")
+            .default("1.0")
+            .above(0.0)
+            .at_most(1.0)
+            .example("0.75"),
+        Parameter::of_kind(
+            "ceilings",
+            Kind::NumberMap,
+            "priorities with their ceilings from 0 to 1, which must not rise towards lower ones",
+        )
+        .beside("{domain: explicit, minCeiling: null}")
+        .example("{\"0\": 0.5}"),
+        Parameter::one_of("shape", &["linear"], "the only one").default("linear"),
+    ]),
+};
 
 fn build(build: Build<'_, '_>) -> Capabilities {
     let mut p = build.parameters;
@@ -26,6 +67,9 @@ fn build(build: Build<'_, '_>) -> Capabilities {
         }
     };
     let is_explicit = matches!(domain, HoldbackDomain::Explicit(_));
+    if !is_explicit {
+        parameters::without_effect(&mut p, "ceilings", "they belong to the domain explicit");
+    }
     let min = p.float("minCeiling");
     let max = p.float("maxCeiling");
     if is_explicit {

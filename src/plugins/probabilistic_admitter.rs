@@ -3,14 +3,33 @@
 
 use std::sync::Arc;
 
-use super::{Build, Capabilities, PluginType};
+use super::{About, Build, Capabilities, Parameter, Parameters, Part, PluginType, Stability};
 use crate::config::Fields;
 use crate::error::{Code, DropReason, RequestError};
 use crate::scheduling::{Admitter, Candidate, Cycle};
 use crate::scrape_config::Needs;
 
 pub(super) const TYPE: PluginType =
-    PluginType { name: "probabilistic-admitter", aliases: &[], build };
+    PluginType { name: "probabilistic-admitter", aliases: &[], about: ABOUT, build };
+
+const ABOUT: About = About {
+    parts: &[Part::Admitter],
+    stability: Stability::Beta,
+    since: "llm-d v0.9",
+    summary: "refuses more and more of the requests of negative priority (429) as the pool fills",
+    formula: "probability min(1, k · s^power), s the mean over the endpoints of max(q/threshold, kv/threshold), 1 for one that never reported",
+    parameters: Parameters::Listed(&[
+        Parameter::number("queueDepthThreshold", "waiting requests that make an endpoint full")
+            .unit("requests")
+            .default("5.0")
+            .above(0.0),
+        Parameter::number("kvCacheUtilThreshold", "KV-cache usage that makes an endpoint full")
+            .default("0.8")
+            .above(0.0),
+        Parameter::number("power", "power").default("5.0").above(0.0),
+        Parameter::number("k", "factor").default("300.0").above(0.0),
+    ]),
+};
 
 #[derive(Debug)]
 struct ProbabilisticAdmitter {

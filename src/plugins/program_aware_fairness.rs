@@ -3,12 +3,55 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Build, Capabilities, PluginType};
+use super::{About, Build, Capabilities, Parameter, Parameters, Part, PluginType, Stability};
 use crate::config::Fields;
 use crate::flow_control::{FairnessPolicy, ProgramAware, ProgramAwareConfig, ProgramStrategy};
 
 pub(super) const TYPE: PluginType =
-    PluginType { name: "program-aware-fairness", aliases: &[], build };
+    PluginType { name: "program-aware-fairness", aliases: &[], about: ABOUT, build };
+
+const ABOUT: About = About {
+    parts: &[Part::FairnessPolicy],
+    stability: Stability::Beta,
+    since: "llm-d v0.9",
+    summary: "who was served least so far goes first, or whose session is deepest",
+    formula: "las: 0.8 · (1 - service) + 0.2 · wait, both from the least (0) to the most (1) of the flows; service is prompt tokens and twice the answer's, halved every half-life; turn-priority: requests so far + weight · seconds waited",
+    parameters: Parameters::Listed(&[
+        Parameter::one_of(
+            "strategy",
+            &["las", "turn-priority"],
+            "least attained service, or deepest session",
+        )
+        .default("las"),
+        Parameter::number("lasWeightService", "weight of little service")
+            .default("0.8")
+            .at_least(0.0),
+        Parameter::number("lasWeightHeadWait", "weight of a long wait")
+            .default("0.2")
+            .at_least(0.0),
+        Parameter::number("lasHalfLifeSeconds", "time in which what was served counts half")
+            .unit("s")
+            .default("60")
+            .at_least(0.0),
+        Parameter::number("turnPriorityTimeWeight", "requests that a second's wait counts")
+            .default("0.5")
+            .at_least(0.0)
+            .beside("{strategy: turn-priority}"),
+        Parameter::number("turnPriorityInactivitySeconds", "when a session is over")
+            .unit("s")
+            .default("120")
+            .at_least(0.0)
+            .beside("{strategy: turn-priority}"),
+        Parameter::number("evictionTtlSeconds", "when a program is forgotten")
+            .unit("s")
+            .default("3600")
+            .at_least(0.0),
+        Parameter::number("evictionSweepSeconds", "how often that is looked for")
+            .unit("s")
+            .default("300")
+            .above(0.0),
+    ]),
+};
 
 fn build(build: Build<'_, '_>) -> Capabilities {
     let mut p = build.parameters;

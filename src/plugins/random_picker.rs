@@ -1,10 +1,25 @@
 //! `random-picker`: picks at random, whatever the scores.
 
 use super::picking::{at_random, max_endpoints};
-use super::{Build, Capabilities, PluginType};
+use super::{About, Build, Capabilities, Parameter, Parameters, Part, PluginType, Stability};
 use crate::scheduling::{Cycle, Picker, Picks};
 
-pub(super) const TYPE: PluginType = PluginType { name: "random-picker", aliases: &[], build };
+pub(super) const TYPE: PluginType =
+    PluginType { name: "random-picker", aliases: &[], about: ABOUT, build };
+
+const ABOUT: About = About {
+    parts: &[Part::Picker],
+    stability: Stability::Beta,
+    since: "GIE v0.5",
+    summary: "the less loaded of two drawn at random",
+    formula: "",
+    parameters: Parameters::Listed(&[Parameter::integer(
+        "maxNumOfEndpoints",
+        "endpoints to name, the further ones to fall back on; 0 and less is the default",
+    )
+    .unit("endpoints")
+    .default("1")]),
+};
 
 #[derive(Debug)]
 struct RandomPicker {

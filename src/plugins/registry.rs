@@ -108,6 +108,11 @@ pub fn find(name: &str) -> Option<&'static PluginType> {
     TYPES.iter().find(|t| t.name == name || t.aliases.contains(&name))
 }
 
+/// All types, by their names.
+pub fn types() -> &'static [PluginType] {
+    TYPES
+}
+
 /// The names of all types, for messages.
 pub fn type_names() -> impl Iterator<Item = &'static str> {
     TYPES.iter().map(|t| t.name)

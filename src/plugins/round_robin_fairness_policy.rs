@@ -2,11 +2,20 @@
 
 use std::sync::Arc;
 
-use super::{Build, Capabilities, PluginType, parameters};
+use super::{About, Build, Capabilities, Parameters, Part, PluginType, Stability, parameters};
 use crate::flow_control::{FairnessPolicy, RoundRobin};
 
 pub(super) const TYPE: PluginType =
-    PluginType { name: "round-robin-fairness-policy", aliases: &[], build };
+    PluginType { name: "round-robin-fairness-policy", aliases: &[], about: ABOUT, build };
+
+const ABOUT: About = About {
+    parts: &[Part::FairnessPolicy],
+    stability: Stability::Beta,
+    since: "GIE v1.4",
+    summary: "the flows of a band take turns",
+    formula: "",
+    parameters: Parameters::Ignored,
+};
 
 fn build(build: Build<'_, '_>) -> Capabilities {
     parameters::none(build.parameters);

@@ -2,12 +2,21 @@
 //! better.
 
 use super::min_max::fewest_is_best;
-use super::{Build, Capabilities, PluginType, parameters};
+use super::{About, Build, Capabilities, Parameters, Part, PluginType, Stability, parameters};
 use crate::scheduling::{Cycle, Scorer};
 use crate::scrape_config::Needs;
 
 pub(super) const TYPE: PluginType =
-    PluginType { name: "running-requests-size-scorer", aliases: &[], build };
+    PluginType { name: "running-requests-size-scorer", aliases: &[], about: ABOUT, build };
+
+const ABOUT: About = About {
+    parts: &[Part::Scorer],
+    stability: Stability::Beta,
+    since: "GIE v1.3",
+    summary: "the fewer requests are running, the better",
+    formula: "(max r - r)/(max r - min r) over the candidates; all equal: 1",
+    parameters: Parameters::Ignored,
+};
 
 #[derive(Debug)]
 struct RunningRequestsSizeScorer;

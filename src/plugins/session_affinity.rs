@@ -9,7 +9,7 @@ use base64::engine::general_purpose::STANDARD;
 
 use super::session_bindings::SessionBindings;
 use super::session_id_producer::SessionId;
-use super::{Build, Capabilities, Dependencies, parameters};
+use super::{Build, Capabilities, Dependencies, Kind, Parameter, parameters};
 use crate::config::Fields;
 use crate::error::RequestError;
 use crate::scheduling::{
@@ -22,6 +22,44 @@ const DEFAULT_TTL_S: i64 = 300;
 /// Bytes of a header that says to which session or endpoint a request belongs; a longer one is
 /// refused, as it cannot be one and would have to be remembered.
 const MAX_ID: usize = 1024;
+
+/// The parameters of both types.
+pub(super) const PARAMETERS: [Parameter; 5] = [
+    Parameter::one_of(
+        "strategy",
+        &["encoded_endpoint_header", "session_id"],
+        "a header names the endpoint, or the session's place is remembered",
+    )
+    .default("encoded_endpoint_header"),
+    Parameter::fields("encodedEndpointHeaderConfig", &TOKEN, "for encoded_endpoint_header"),
+    Parameter::fields("sessionIdConfig", &SESSION, "for session_id")
+        .beside("{strategy: session_id}"),
+    Parameter::text("profileName", "the profile whose target is meant; else the primary one"),
+    Parameter::text("headerName", "encodedEndpointHeaderConfig.header").older("llm-d v0.9"),
+];
+
+const TOKEN: [Parameter; 1] = [Parameter::text("header", "the header").default("x-session-token")];
+
+const SESSION: [Parameter; 3] = [
+    Parameter::integer("evictionTtlSeconds", "when a session that is silent is forgotten")
+        .unit("s")
+        .default("300")
+        .at_least(1.0)
+        .at_most(4_294_967_295.0),
+    Parameter::of_kind("evictionSweepSeconds", Kind::Any, "how often that is looked for")
+        .without_effect("a binding that has run out is let go of when it is next looked at"),
+    Parameter::each("sources", &SOURCE, "where the session's name is looked for, in this order")
+        .default("[{header: x-session-id}]"),
+];
+
+const SOURCE: [Parameter; 3] = [
+    Parameter::text("header", "a header; either this").required().example("x-session-id"),
+    Parameter::one_of("attribute", &["SessionID"], "or what a producer found")
+        .beside("{header: null}"),
+    Parameter::plugin("producer", "session id producer", "the producer")
+        .beside("{header: null, attribute: SessionID}"),
+];
+
 /// How a request says where it belongs.
 #[derive(Debug)]
 pub(super) struct SessionAffinity {

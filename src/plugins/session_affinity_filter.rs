@@ -3,12 +3,21 @@
 
 use std::sync::Arc;
 
-use super::session_affinity::SessionAffinity;
-use super::{Build, Capabilities, PluginType};
+use super::session_affinity::{self, SessionAffinity};
+use super::{About, Build, Capabilities, Parameters, Part, PluginType, Stability};
 use crate::scheduling::{Cycle, Filter};
 
 pub(super) const TYPE: PluginType =
-    PluginType { name: "session-affinity-filter", aliases: &[], build };
+    PluginType { name: "session-affinity-filter", aliases: &[], about: ABOUT, build };
+
+const ABOUT: About = About {
+    parts: &[Part::Filter],
+    stability: Stability::Experimental,
+    since: "llm-d v0.9",
+    summary: "the endpoint that the request's session has been at, if it is there; else all",
+    formula: "encoded_endpoint_header: a header names it, and responses set that; session_id: the first source that has one names the session, which stays where it is",
+    parameters: Parameters::Listed(&session_affinity::PARAMETERS),
+};
 
 #[derive(Debug)]
 struct SessionAffinityFilter(Arc<SessionAffinity>);

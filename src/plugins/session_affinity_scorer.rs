@@ -2,12 +2,21 @@
 
 use std::sync::Arc;
 
-use super::session_affinity::SessionAffinity;
-use super::{Build, Capabilities, PluginType};
+use super::session_affinity::{self, SessionAffinity};
+use super::{About, Build, Capabilities, Parameters, Part, PluginType, Stability};
 use crate::scheduling::{Cycle, Scorer};
 
 pub(super) const TYPE: PluginType =
-    PluginType { name: "session-affinity-scorer", aliases: &[], build };
+    PluginType { name: "session-affinity-scorer", aliases: &[], about: ABOUT, build };
+
+const ABOUT: About = About {
+    parts: &[Part::Scorer],
+    stability: Stability::Experimental,
+    since: "llm-d v0.2",
+    summary: "prefers the endpoint that the request's session has been at",
+    formula: "that endpoint: 1; else 0",
+    parameters: Parameters::Listed(&session_affinity::PARAMETERS),
+};
 
 #[derive(Debug)]
 struct SessionAffinityScorer(Arc<SessionAffinity>);

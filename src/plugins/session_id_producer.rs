@@ -2,11 +2,24 @@
 
 use std::sync::Arc;
 
-use super::{Build, Capabilities, PluginType};
+use super::{About, Build, Capabilities, Parameter, Parameters, Part, PluginType, Stability};
 use crate::headers::Headers;
 use crate::scheduling::{Cycle, DataKey, Producer, RequestData, RequestDatum};
 
-pub(super) const TYPE: PluginType = PluginType { name: "session-id-producer", aliases: &[], build };
+pub(super) const TYPE: PluginType =
+    PluginType { name: "session-id-producer", aliases: &[], about: ABOUT, build };
+
+const ABOUT: About = About {
+    parts: &[Part::Producer],
+    stability: Stability::Beta,
+    since: "llm-d v0.9",
+    summary: "which session a request belongs to, by a header or a cookie, one of which is required",
+    formula: "",
+    parameters: Parameters::Listed(&[
+        Parameter::text("headerName", "the header").required().example("x-session-id"),
+        Parameter::text("cookieName", "the cookie").beside("{headerName: null}").example("session"),
+    ]),
+};
 
 /// The session that a request belongs to.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -2,12 +2,21 @@
 
 use std::sync::Arc;
 
-use super::{Build, Capabilities, PluginType, parameters};
+use super::{About, Build, Capabilities, Parameters, Part, PluginType, Stability, parameters};
 use crate::error::RequestError;
 use crate::scheduling::{Cycle, Directions, ProfileHandler, ProfileMistake, ProfilesToRun};
 
 pub(super) const TYPE: PluginType =
-    PluginType { name: "single-profile-handler", aliases: &[], build };
+    PluginType { name: "single-profile-handler", aliases: &[], about: ABOUT, build };
+
+const ABOUT: About = About {
+    parts: &[Part::ProfileHandler],
+    stability: Stability::Beta,
+    since: "GIE v0.5",
+    summary: "runs the one profile there is; added where none is configured",
+    formula: "",
+    parameters: Parameters::Ignored,
+};
 
 #[derive(Debug)]
 struct SingleProfileHandler;

@@ -2,11 +2,28 @@
 //! limits, if there are any.
 
 use super::latency_prediction::{LatencyPredictions, predictions};
-use super::{Build, Capabilities, PluginType, parameters};
+use super::{
+    About, Build, Capabilities, Parameter, Parameters, Part, PluginType, Stability, parameters,
+};
 use crate::scheduling::{Cycle, DataKey, Filter};
 
 pub(super) const TYPE: PluginType =
-    PluginType { name: "slo-headroom-tier-filter", aliases: &[], build };
+    PluginType { name: "slo-headroom-tier-filter", aliases: &[], about: ABOUT, build };
+
+const ABOUT: About = About {
+    parts: &[Part::Filter],
+    stability: Stability::Beta,
+    since: "GIE v1.5, llm-d v0.8",
+    summary: "endpoints that are predicted to keep the request's limits; all where nothing is predicted",
+    formula: "",
+    parameters: Parameters::Listed(&[
+        Parameter::number("epsilonExploreNeg", "share of requests that go to those that miss one")
+            .default("0.01")
+            .at_least(0.0)
+            .at_most(1.0),
+        Parameter::latency_producer(),
+    ]),
+};
 
 const DEFAULT_EXPLORATION: f64 = 0.01;
 

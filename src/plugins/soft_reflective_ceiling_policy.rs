@@ -2,11 +2,20 @@
 
 use std::sync::Arc;
 
-use super::{Build, Capabilities, PluginType};
+use super::{About, Build, Capabilities, Parameters, Part, PluginType, Stability};
 use crate::flow_control::{SoftReflectiveCeiling, UsageLimit};
 
 pub(super) const TYPE: PluginType =
-    PluginType { name: "soft-reflective-ceiling-policy", aliases: &[], build };
+    PluginType { name: "soft-reflective-ceiling-policy", aliases: &[], about: ABOUT, build };
+
+const ABOUT: About = About {
+    parts: &[Part::UsageLimitPolicy],
+    stability: Stability::Experimental,
+    since: "llm-d v0.10",
+    summary: "the fuller the pool, the less of it lower bands get",
+    formula: "band i of n: open below 1 - i · s/(n - 1), above it once in s/(1 - s) times",
+    parameters: Parameters::Listed(&[]),
+};
 
 fn build(build: Build<'_, '_>) -> Capabilities {
     build.parameters.finish();

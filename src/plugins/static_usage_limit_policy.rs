@@ -2,11 +2,22 @@
 
 use std::sync::Arc;
 
-use super::{Build, Capabilities, PluginType};
+use super::{About, Build, Capabilities, Parameter, Parameters, Part, PluginType, Stability};
 use crate::flow_control::{StaticUsageLimit, UsageLimit};
 
 pub(super) const TYPE: PluginType =
-    PluginType { name: "static-usage-limit-policy", aliases: &[], build };
+    PluginType { name: "static-usage-limit-policy", aliases: &[], about: ABOUT, build };
+
+const ABOUT: About = About {
+    parts: &[Part::UsageLimitPolicy],
+    stability: Stability::Beta,
+    since: "GIE v1.5, llm-d v0.8",
+    summary: "all bands go up to one saturation",
+    formula: "",
+    parameters: Parameters::Listed(&[Parameter::number("threshold", "the saturation")
+        .default("1.0")
+        .above(0.0)]),
+};
 
 fn build(build: Build<'_, '_>) -> Capabilities {
     let mut p = build.parameters;

@@ -1,8 +1,74 @@
 //! By which rules media items are counted, as the `estimate` of a `token-producer` says it.
 
-use super::parameters;
+use super::{Parameter, parameters};
 use crate::api::{EstimateRules, Frames, ImageRules, PerPicture, Resolution, VideoRules};
 use crate::config::Fields;
+
+/// The section `estimate`; a number that is not above 0 stands for its default.
+pub(super) const PARAMETERS: [Parameter; 2] = [
+    Parameter::fields("image", &IMAGE, "tokens of a picture"),
+    Parameter::fields("video", &VIDEO, "tokens of a video"),
+];
+
+const IMAGE: [Parameter; 4] = [
+    picture_mode(),
+    Parameter::fields("dynamic", &DYNAMIC, "by the size of the picture"),
+    Parameter::fields("static", &STATIC_PICTURE, "as many for each").beside("{mode: static}"),
+    Parameter::fields("defaultResolution", &RESOLUTION, "of a picture whose size cannot be read"),
+];
+
+const STATIC_PICTURE: [Parameter; 1] =
+    [Parameter::integer("staticToken", "of each picture").unit("tokens").default("1")];
+
+const DYNAMIC: [Parameter; 1] =
+    [Parameter::integer("factor", "pixels of a token").unit("pixels").default("1024")];
+
+const RESOLUTION: [Parameter; 2] = [
+    Parameter::integer("width", "width").unit("pixels").default("640"),
+    Parameter::integer("height", "height").unit("pixels").default("360"),
+];
+
+const VIDEO: [Parameter; 5] = [
+    Parameter::fields("tokensPerFrame", &PER_FRAME, "tokens of a frame, as of a picture"),
+    Parameter::fields("frames", &FRAMES, "how many frames count"),
+    Parameter::fields("defaultResolution", &RESOLUTION, "of a video that does not say"),
+    Parameter::number("defaultDuration", "of a video that does not say").unit("s").default("10.0"),
+    Parameter::integer("maxVideoTokens", "the most of a video; without it no bound").unit("tokens"),
+];
+
+const PER_FRAME: [Parameter; 3] = [
+    picture_mode(),
+    Parameter::fields("dynamic", &DYNAMIC, "by the size of the video"),
+    Parameter::fields("static", &STATIC_FRAME, "as many for each").beside("{mode: static}"),
+];
+
+const STATIC_FRAME: [Parameter; 1] =
+    [Parameter::integer("numTokensPerFrame", "of each frame").unit("tokens").default("1")];
+
+const FRAMES: [Parameter; 5] = [
+    Parameter::one_of("mode", &["sampled", "strided"], "so many in a second, or each so-manieth")
+        .default("sampled"),
+    Parameter::fields("sampled", &SAMPLED, "duration · sampleFPS / temporalPatchSize"),
+    Parameter::fields("strided", &STRIDED, "duration · fps / frameStride")
+        .beside("{mode: strided}"),
+    Parameter::integer("minFrames", "the fewest; without it no bound").unit("frames"),
+    Parameter::integer("maxFrames", "the most; without it no bound").unit("frames"),
+];
+
+const SAMPLED: [Parameter; 2] = [
+    Parameter::number("sampleFPS", "frames of a second").unit("1/s").default("2.0"),
+    Parameter::integer("temporalPatchSize", "frames taken together").unit("frames").default("1"),
+];
+
+const STRIDED: [Parameter; 2] = [
+    Parameter::number("defaultSourceFPS", "frames that a second has").unit("1/s").default("24.0"),
+    Parameter::integer("frameStride", "one frame in so many counts").unit("frames").default("1"),
+];
+
+const fn picture_mode() -> Parameter {
+    Parameter::one_of("mode", &["dynamic", "static"], "by the size, or as many for each")
+        .default("dynamic")
+}
 
 /// Reads the section `estimate`.
 pub(super) fn read(mut section: Fields<'_>) -> EstimateRules {

@@ -1,10 +1,30 @@
 //! `token-load-scorer`: the fewer tokens a worker has to work on, this request's included, the
 //! better.
 
-use super::{Build, Capabilities, PluginType, parameters};
+use super::{
+    About, Build, Capabilities, Parameter, Parameters, Part, PluginType, Stability, parameters,
+};
 use crate::scheduling::{Cycle, DataKey, Scorer, TokenLoad};
 
-pub(super) const TYPE: PluginType = PluginType { name: "token-load-scorer", aliases: &[], build };
+pub(super) const TYPE: PluginType =
+    PluginType { name: "token-load-scorer", aliases: &[], about: ABOUT, build };
+
+const ABOUT: About = About {
+    parts: &[Part::Scorer],
+    stability: Stability::Beta,
+    since: "GIE v1.5, llm-d v0.8",
+    summary: "the fewer tokens an endpoint has to work on, the better",
+    formula: "1 - min(tokens in flight + this request's uncached ones, threshold)/threshold",
+    parameters: Parameters::Listed(&[
+        Parameter::integer(
+            "queueThresholdTokens",
+            "tokens that score 0; 0 and less is the default",
+        )
+        .unit("tokens")
+        .default("4194304"),
+        Parameter::in_flight_producer(),
+    ]),
+};
 
 const DEFAULT_THRESHOLD: u64 = 4_194_304;
 

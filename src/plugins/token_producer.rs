@@ -7,7 +7,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{Build, Capabilities, Outside, PluginType, ReachOutside, parameters, token_estimate};
+use super::{
+    About, Build, Capabilities, Kind, Outside, Parameter, Parameters, Part, PluginType,
+    ReachOutside, Stability, parameters, token_estimate,
+};
 use crate::endpoints::Pool;
 use crate::scheduling::{
     AwaitingProducer, BoxFuture, DataKey, InferenceRequest, Lifecycle, Put, RequestData, Runtime,
@@ -16,12 +19,46 @@ use crate::tokens::{Patience, Renderer, TokenSource, TokenizedPrompt};
 
 /// The alias is the type's name up to llm-d-router v0.8.
 pub(super) const TYPE: PluginType =
-    PluginType { name: "token-producer", aliases: &["tokenizer"], build };
+    PluginType { name: "token-producer", aliases: &["tokenizer"], about: ABOUT, build };
+
+const ABOUT: About = About {
+    parts: &[Part::Producer],
+    stability: Stability::Beta,
+    since: "llm-d v0.9",
+    summary: "turns prompts into the engine's tokens, or estimates how many they are",
+    formula: "estimate: four bytes of text are one token",
+    parameters: Parameters::Listed(&PARAMETERS),
+};
 
 /// Defaults of llm-d-router main at ebab6879.
 const DEFAULT_URL: &str = "http://localhost:8000";
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(5);
 const DEFAULT_MEDIA_TIMEOUT: Duration = Duration::from_secs(30);
+
+const PARAMETERS: [Parameter; 4] = [
+    Parameter::fields("estimate", &token_estimate::PARAMETERS, "count, by rules"),
+    Parameter::fields("vllm", &VLLM, "ask a server that renders")
+        .beside("{modelName: m}")
+        .example("{url: 'http://renderer:8000'}"),
+    Parameter::text("modelName", "the model to ask it for; required with vllm")
+        .beside("{vllm: {}}")
+        .example("other"),
+    Parameter::of_kind(
+        "udsTokenizerConfig",
+        Kind::Any,
+        "ask a sidecar: endpoints are asked instead",
+    )
+    .older("llm-d v0.7 and v0.8")
+    .example("{socketFile: /tmp/tokenizer.sock}"),
+];
+
+const VLLM: [Parameter; 3] = [
+    Parameter::text("url", "where it is")
+        .default("http://localhost:8000")
+        .example("http://renderer:8000"),
+    Parameter::duration("timeout", "how long to wait for it").default("5s"),
+    Parameter::duration("mmTimeout", "how long with media").default("30s"),
+];
 
 /// Has prompts turned into token ids.
 #[derive(Debug)]

@@ -2,13 +2,39 @@
 
 use std::sync::Arc;
 
-use super::{Build, Capabilities, PluginType};
+use super::{About, Build, Capabilities, Parameter, Parameters, Part, PluginType, Stability};
 use crate::flow_control::{SaturationConfig, SaturationDetector};
 use crate::scheduling::{Cycle, Filter};
 use crate::scrape_config::Needs;
 
 pub(super) const TYPE: PluginType =
-    PluginType { name: "utilization-detector", aliases: &[], build };
+    PluginType { name: "utilization-detector", aliases: &[], about: ABOUT, build };
+
+const ABOUT: About = About {
+    parts: &[Part::SaturationDetector, Part::Filter],
+    stability: Stability::Beta,
+    since: "GIE v1.5, llm-d v0.8",
+    summary: "full is what has a long queue or a full KV cache; as a filter it keeps all where all are full",
+    formula: "pool: mean of max(q/queueDepthThreshold, kv/kvCacheUtilThreshold), 1 for one that is stale; filter: below threshold · (1 + headroom)",
+    parameters: Parameters::Listed(&[
+        Parameter::integer("queueDepthThreshold", "waiting requests that make an endpoint full")
+            .unit("requests")
+            .default("5")
+            .at_least(1.0),
+        Parameter::number("kvCacheUtilThreshold", "KV-cache usage that makes an endpoint full")
+            .default("0.8")
+            .above(0.0)
+            .at_most(1.0),
+        Parameter::duration(
+            "metricsStalenessThreshold",
+            "age at which its metrics no longer count",
+        )
+        .default("200ms"),
+        Parameter::number("headroom", "share by which the filter lets an endpoint exceed them")
+            .default("0.0")
+            .at_least(0.0),
+    ]),
+};
 
 /// As a filter: drops full workers, unless all of them are.
 impl Filter for SaturationConfig {

@@ -1,11 +1,41 @@
 //! `utilization-filter`: keeps endpoints that are below all of some limits.
 
-use super::{Build, Capabilities, PluginType, parameters};
+use super::{
+    About, Build, Capabilities, Parameter, Parameters, Part, PluginType, Stability, parameters,
+};
 use crate::config::Fields;
 use crate::scheduling::{Candidate, Cycle, Filter, TokenLoad};
 use crate::scrape_config::Needs;
 
-pub(super) const TYPE: PluginType = PluginType { name: "utilization-filter", aliases: &[], build };
+pub(super) const TYPE: PluginType =
+    PluginType { name: "utilization-filter", aliases: &[], about: ABOUT, build };
+
+const ABOUT: About = About {
+    parts: &[Part::Filter],
+    stability: Stability::Experimental,
+    since: "llm-d v0.10",
+    summary: "endpoints that are above none of some limits",
+    formula: "",
+    parameters: Parameters::Listed(&[
+        Parameter::each("conditions", &CONDITION, "the limits, which must all hold")
+            .required()
+            .example("[{metric: waiting-queue, maxValue: 1}]"),
+        Parameter::boolean("fallbackOnEmpty", "keep all where none is below the limits")
+            .default("false"),
+        Parameter::in_flight_producer(),
+    ]),
+};
+
+const CONDITION: [Parameter; 2] = [
+    Parameter::one_of(
+        "metric",
+        &["active-requests", "running-requests", "waiting-queue", "kv-cache-utilization"],
+        "what is limited",
+    )
+    .required()
+    .example("waiting-queue"),
+    Parameter::number("maxValue", "the most it may be").at_least(0.0).required().example("1"),
+];
 
 #[derive(Debug)]
 struct UtilizationFilter {

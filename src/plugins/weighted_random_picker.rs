@@ -3,11 +3,25 @@
 use smallvec::SmallVec;
 
 use super::picking::{at_random, load_now, max_endpoints};
-use super::{Build, Capabilities, PluginType};
+use super::{About, Build, Capabilities, Parameter, Parameters, Part, PluginType, Stability};
 use crate::scheduling::{Cycle, Picker, Picks};
 
 pub(super) const TYPE: PluginType =
-    PluginType { name: "weighted-random-picker", aliases: &[], build };
+    PluginType { name: "weighted-random-picker", aliases: &[], about: ABOUT, build };
+
+const ABOUT: About = About {
+    parts: &[Part::Picker],
+    stability: Stability::Beta,
+    since: "GIE v1.0",
+    summary: "at random, in proportion to the sums of scores; of two that differ by less than a twentieth the less loaded",
+    formula: "",
+    parameters: Parameters::Listed(&[Parameter::integer(
+        "maxNumOfEndpoints",
+        "endpoints to name, the further ones to fall back on; 0 and less is the default",
+    )
+    .unit("endpoints")
+    .default("1")]),
+};
 
 #[derive(Debug)]
 struct WeightedRandomPicker {

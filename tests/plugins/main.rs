@@ -3,6 +3,7 @@
 mod affinity;
 mod attributes;
 mod burst;
+mod declared;
 mod disaggregation;
 mod explanations;
 mod filters;

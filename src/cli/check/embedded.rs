@@ -145,7 +145,7 @@ fn mapping(node: &Node, document: &str, path: &str) -> Found {
     let first = node.at.line.saturating_sub(1) as usize;
     let begins = lines.get(first).and_then(|line| line.get(indent..));
     let Some(begins) = begins.filter(|rest| !rest.starts_with(['{', '&', '*', '!'])) else {
-        let text = json(node).to_string();
+        let text = node.to_json().to_string();
         return Found { path: path.to_owned(), text, is_in_place: false };
     };
     let mut text = format!("{}{}{begins}\n", "\n".repeat(first), " ".repeat(indent));
@@ -183,19 +183,5 @@ fn scalar(at: Position, inner: &str, document: &str, path: &str) -> Found {
             Found { path: path.to_owned(), text, is_in_place: true }
         }
         None => Found { path: path.to_owned(), text: inner.to_owned(), is_in_place: false },
-    }
-}
-
-fn json(node: &Node) -> serde_json::Value {
-    match &node.value {
-        Value::Null => serde_json::Value::Null,
-        Value::Bool(value) => (*value).into(),
-        Value::Int(value) => (*value).into(),
-        Value::Float(value) => (*value).into(),
-        Value::Str(value) => value.as_str().into(),
-        Value::Seq(items) => items.iter().map(json).collect(),
-        Value::Map(entries) => {
-            entries.iter().map(|(key, value)| (key.name.clone(), json(value))).collect()
-        }
     }
 }

@@ -3,7 +3,9 @@
 
 mod cache;
 mod expectation;
+mod parameters;
 mod settings;
 
 pub(super) use cache::{PRODUCER_KIND, PreciseCache};
+pub(super) use parameters::{PRODUCER_PARAMETERS, SCORER_PARAMETERS};
 pub(super) use settings::{Generation, PreciseSettings};
