@@ -1,5 +1,9 @@
 //! Every mistake in a configuration is reported with its place and what was meant.
 
+use std::sync::LazyLock;
+
+use epp::catalogue;
+use epp::config::parse;
 use epp::endpoints::PoolIds;
 use epp::loader::{LoadOptions, load};
 
@@ -20,7 +24,43 @@ fn check_table(cases: &[(&str, &[&str])]) {
         got.sort();
         expected.sort();
         assert_eq!(got, expected, "\n{text}");
+        check_schema(text, &got);
     }
+}
+
+/// What is wrong with a configuration as a whole, which no schema can tell.
+const OF_THE_WHOLE: [&str; 12] = [
+    " is called '",
+    "duplicate plugin name",
+    "has the name of type",
+    "is configured twice",
+    "is not a ",
+    "is reserved",
+    "one metrics source",
+    "pickers:",
+    "pluginRef: plugin type",
+    "profiles need a profile handler",
+    "there is a profile handler already",
+    "two profiles are called",
+];
+
+/// The JSON Schema marks a configuration if the loader refuses it, unless only all of it tells what
+/// is wrong; and it marks none that is right.
+fn check_schema(text: &str, findings: &[String]) {
+    static SCHEMA: LazyLock<jsonschema::Validator> =
+        LazyLock::new(|| jsonschema::draft7::new(&catalogue::schema()).expect("a JSON Schema"));
+    let Ok(Some(document)) = parse(text) else { return };
+    let marks: Vec<String> = SCHEMA
+        .iter_errors(&document.to_json())
+        .map(|e| format!("{}: {e}", e.instance_path()))
+        .collect();
+    let errors: Vec<&String> = findings.iter().filter(|f| !f.contains(": warning: ")).collect();
+    if errors.is_empty() {
+        assert!(marks.is_empty(), "marked without need: {marks:?}\n{text}");
+    }
+    let of_the_whole = |error: &&&String| OF_THE_WHOLE.iter().any(|p| error.contains(p));
+    let others: Vec<_> = errors.iter().filter(|e| !of_the_whole(e)).collect();
+    assert!(others.is_empty() || !marks.is_empty(), "not marked: {others:?}\n{text}");
 }
 
 /// The same for what follows the first two lines of a document.

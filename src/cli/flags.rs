@@ -296,6 +296,17 @@ pub(super) enum Command {
         #[arg(required = true, value_name = "FILE")]
         files: Vec<PathBuf>,
     },
+    /// Lists the plugin types, or tells all about one: its parameters with their defaults
+    Plugins {
+        /// A plugin type, by its name of today or an old one
+        #[arg(value_name = "TYPE")]
+        plugin_type: Option<String>,
+        /// text or json
+        #[arg(short, long, value_name = "FORMAT", value_enum, default_value_t = Format::Text)]
+        output: Format,
+    },
+    /// Prints a JSON Schema of the configuration, with which an editor completes and marks mistakes
+    Schema,
     /// Prints the completions of a shell: bash, elvish, fish, powershell or zsh
     Completions {
         /// The shell
@@ -347,6 +358,13 @@ pub(super) struct Access {
 
 fn column(text: &str) -> Result<Column, String> {
     Column::named(text).ok_or_else(|| "expected the name of a column, such as queue".into())
+}
+
+/// How something is written out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub(super) enum Format {
+    Text,
+    Json,
 }
 
 fn port(text: &str) -> Result<u16, String> {

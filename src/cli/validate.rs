@@ -5,16 +5,19 @@ use std::time::Duration;
 
 use clap::CommandFactory;
 
-use super::flags::{Access, Command as SubCommand, Flags};
+use super::flags::{Access, Command as SubCommand, Flags, Format};
 use super::spelling::with_bare_booleans;
 use super::{
     AdminOptions, CheckOptions, Command, ConfigSource, Listen, Options, TlsOptions, WorkerSource,
 };
+use crate::catalogue;
+use crate::config::did_you_mean;
 use crate::console::{AdminAccess, ExplainOptions, TopOptions};
 use crate::datalayer::MIN_TICK;
 use crate::discovery::parse_endpoint_list;
 use crate::health::HealthPolicy;
 use crate::loader::LoadOptions;
+use crate::plugins;
 use crate::prefix::HashKey;
 use crate::scrape_config::Scheme;
 use crate::server::TlsPolicy;
@@ -63,6 +66,10 @@ pub(super) fn command(
             Command::Check(CheckOptions { files, effective, load })
         }
         Some(SubCommand::Completions { shell }) => Command::Print(completions(shell)),
+        Some(SubCommand::Plugins { plugin_type, output }) => {
+            Command::Print(plugin_types(plugin_type.as_deref(), output, &mut findings))
+        }
+        Some(SubCommand::Schema) => Command::Print(pretty(&catalogue::schema())),
         Some(SubCommand::Man) => Command::Print(manual(&mut findings)),
         Some(SubCommand::Explain { access: of, json, id }) => {
             Command::Explain(ExplainOptions { access: access(of), id, json })
@@ -82,6 +89,28 @@ fn access(access: Access) -> AdminAccess {
         token_file: access.admin_token_file,
         insecure: access.admin_insecure_skip_verify,
     }
+}
+
+fn plugin_types(name: Option<&str>, output: Format, findings: &mut Findings) -> String {
+    let Some(name) = name else {
+        return match output {
+            Format::Text => catalogue::list(),
+            Format::Json => pretty(&catalogue::list_json()),
+        };
+    };
+    let Some(found) = plugins::find(name) else {
+        let near = did_you_mean(name, plugins::type_names());
+        findings.mistake(format!("no plugin type is called '{name}'{near}"));
+        return String::new();
+    };
+    match output {
+        Format::Text => catalogue::page(found),
+        Format::Json => pretty(&catalogue::page_json(found)),
+    }
+}
+
+fn pretty(json: &serde_json::Value) -> String {
+    format!("{json:#}\n")
 }
 
 fn completions(shell: clap_complete::Shell) -> String {

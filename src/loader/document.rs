@@ -4,11 +4,13 @@ use super::{feature_gates, flow_control};
 use crate::config::{Diagnostics, Fields, Node, Position, Value, nearest};
 
 /// The API group of llm-d-router since v0.9, which we write.
-pub(super) const API_VERSION: &str = "llm-d.ai/v1alpha1";
-/// Other versions that mean the same: the group of every version before, and what llm-d-router
-/// v0.11 and its guides write.
-const OTHER_API_VERSIONS: [&str; 2] = ["inference.networking.x-k8s.io/v1alpha1", "llm-d.ai/v1"];
-pub(super) const KIND: &str = "EndpointPickerConfig";
+pub const API_VERSION: &str = "llm-d.ai/v1alpha1";
+/// Every version that is read; all mean the same. The first is the one that is written, then the
+/// group of every version before, and what llm-d-router v0.11 and its guides write.
+pub const API_VERSIONS: [&str; 3] =
+    [API_VERSION, "inference.networking.x-k8s.io/v1alpha1", "llm-d.ai/v1"];
+/// The document's kind.
+pub const KIND: &str = "EndpointPickerConfig";
 
 /// An `EndpointPickerConfig` as it stands, before defaulting: the fields of all versions from
 /// GIE v0.5.0 to llm-d-router main at ebab6879.
@@ -223,15 +225,9 @@ fn has_right_kind(fields: &mut Fields<'_>) -> bool {
         None => {}
     }
     match version {
-        Some(API_VERSION) => {}
-        Some(other) if OTHER_API_VERSIONS.contains(&other) => {}
-        Some(other) => fields.error(
-            "apiVersion",
-            format!(
-                "must be {API_VERSION} or {}, found '{other}'",
-                OTHER_API_VERSIONS.join(" or ")
-            ),
-        ),
+        Some(known) if API_VERSIONS.contains(&known) => {}
+        Some(other) => fields
+            .error("apiVersion", format!("must be {}, found '{other}'", API_VERSIONS.join(" or "))),
         None if fields.node("apiVersion").is_none_or(|n| n.as_str().is_some()) => {
             fields.warning("apiVersion", format!("is missing: taken for {API_VERSION}"));
         }

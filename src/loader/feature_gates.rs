@@ -6,7 +6,11 @@ pub(super) const FLOW_CONTROL: &str = "flowControl";
 const NON_LEADER_DATASTORE: &str = "haPopulateNonLeaderDatastore";
 
 /// Gates of earlier versions; what they turned on is part of every configuration today.
-const REMOVED: [&str; 3] = ["dataLayer", "prepareDataPlugins", "enableLegacyMetrics"];
+pub const REMOVED_GATES: [&str; 3] = ["dataLayer", "prepareDataPlugins", "enableLegacyMetrics"];
+
+/// Every gate that may be set.
+pub const FEATURE_GATES: [&str; 5] =
+    [FLOW_CONTROL, NON_LEADER_DATASTORE, REMOVED_GATES[0], REMOVED_GATES[1], REMOVED_GATES[2]];
 
 /// Checks the entries of `featureGates`, each `name` or `name=<bool>`, and returns the known
 /// ones that were set. Of several entries for one gate the last counts.
@@ -37,7 +41,7 @@ pub(super) fn read(entries: &[Node], diagnostics: &Diagnostics) -> Vec<(&'static
             }
             set.retain(|(gate, _)| *gate != known);
             set.push((known, value));
-        } else if REMOVED.contains(&name) {
+        } else if REMOVED_GATES.contains(&name) {
             warning(format!("gate '{name}' has no effect: the reference removed it"));
         } else {
             let mut message = format!("feature gate '{name}' is unknown");

@@ -24,7 +24,9 @@ mod scheduling;
 use std::fmt::Write;
 use std::sync::Arc;
 
+pub use document::{API_VERSION, API_VERSIONS, KIND};
 pub use effective::Effective;
+pub use feature_gates::{FEATURE_GATES, REMOVED_GATES};
 
 use crate::api::EstimateRules;
 use crate::config::{Diagnostics, parse};

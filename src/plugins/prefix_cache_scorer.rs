@@ -76,6 +76,12 @@ const ABOUT: About = About {
         )
         .older("llm-d v0.2"),
         Parameter::of_kind(
+            "tokenProcessorConfig",
+            Kind::Any,
+            "as in precise-prefix-cache-scorer, with the mode cache_tracking",
+        )
+        .older("llm-d v0.2"),
+        Parameter::of_kind(
             "indexerConfig",
             Kind::Any,
             "as in precise-prefix-cache-scorer, with the mode cache_tracking",
@@ -160,7 +166,7 @@ fn read_mode(p: &mut Fields<'_>) {
         "estimate" => p.warning("mode", "has no effect: the estimate is what this type does"),
         _ => p.error("mode", "must be 'estimate' or 'cache_tracking'"),
     }
-    for name in ["indexerConfig", "kvEventsConfig"] {
+    for name in ["tokenProcessorConfig", "indexerConfig", "kvEventsConfig"] {
         let why = "it belongs to the mode 'cache_tracking'";
         parameters::without_effect(p, name, why);
     }
