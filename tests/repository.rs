@@ -8,9 +8,11 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
+use epp::catalogue;
 use epp::cli;
 use epp::endpoints::PoolIds;
 use epp::loader::{LoadOptions, load};
+use epp::plugins::{self, Part};
 use support::needs::{Need, must_run, names};
 
 fn root() -> &'static Path {
@@ -19,6 +21,40 @@ fn root() -> &'static Path {
 
 fn read(path: &str) -> String {
     fs::read_to_string(root().join(path)).unwrap_or_else(|e| panic!("{path}: {e}"))
+}
+
+/// The tables of plugin types, and each of them once.
+#[test]
+fn the_page_of_plugin_types_is_what_they_declare() {
+    const PAGE: &str = "docs/plugins.md";
+    const START: &str = "<!-- plugin types: ";
+    const END: &str = "<!-- end of plugin types -->";
+    let page = read(PAGE);
+    let mut wanted = String::new();
+    let mut rest = page.as_str();
+    while let Some((before, after)) = rest.split_once(START) {
+        let (names, after) = after.split_once(" -->\n").expect("the end of the marker");
+        let (_, after) = after.split_once(END).expect("the end of the tables");
+        let is_older = names.starts_with("older ");
+        let parts = names.split(", ").map(|name| {
+            let name = name.trim_start_matches("older ");
+            let part = Part::ALL.into_iter().find(|part| part.name() == name);
+            part.unwrap_or_else(|| panic!("no part is called {name}"))
+        });
+        let tables = catalogue::tables(&parts.collect::<Vec<_>>(), is_older);
+        wanted.push_str(&format!("{before}{START}{names} -->\n{tables}{END}"));
+        rest = after;
+    }
+    wanted.push_str(rest);
+    for name in plugins::type_names() {
+        let rows = wanted.lines().filter(|line| line.starts_with(&format!("| `{name}` ")));
+        assert!(rows.count() >= 1, "{PAGE} has no table for {name}");
+    }
+    if std::env::var_os("UPDATE_DOCS").is_some() {
+        fs::write(root().join(PAGE), &wanted).expect("written");
+    } else {
+        assert!(page == wanted, "{PAGE}: run UPDATE_DOCS=1 cargo test --test repository");
+    }
 }
 
 /// Every plugin type that some version of the reference has.

@@ -30,7 +30,7 @@ pub fn page(plugin: &PluginType) -> String {
     let groups: [(&str, fn(&Row<'_>) -> bool); 3] = [
         ("PARAMETER", |row| row.status == Status::Current),
         ("OF OLDER VERSIONS", |row| matches!(row.status, Status::Older(_))),
-        ("WITHOUT EFFECT", |row| matches!(row.status, Status::WithoutEffect(_))),
+        ("WITHOUT EFFECT", |row| row.status.without_effect().is_some()),
     ];
     for (heading, belongs) in groups {
         let mut lines = vec![[heading, "VALUE", "DEFAULT", "MEANING"].map(str::to_owned)];
@@ -89,7 +89,7 @@ fn parameter_json(p: &Parameter) -> Value {
     match p.status {
         Status::Current => {}
         Status::Older(versions) => add("olderVersions", versions.into()),
-        Status::WithoutEffect(why) => add("withoutEffect", why.into()),
+        Status::WithoutEffect(why) | Status::Dropped(why) => add("withoutEffect", why.into()),
     }
     Value::Object(json)
 }

@@ -88,7 +88,9 @@ impl Row<'_> {
         match self.parameter.status {
             Status::Current => meaning.to_owned(),
             Status::Older(versions) => format!("{meaning} (of {versions})"),
-            Status::WithoutEffect(why) => format!("{meaning}; has no effect: {why}"),
+            Status::WithoutEffect(why) | Status::Dropped(why) => {
+                format!("{meaning}; has no effect: {why}")
+            }
         }
     }
 }

@@ -111,7 +111,7 @@ fn required(parameters: &[Parameter]) -> Vec<&'static str> {
 }
 
 fn kind(p: &Parameter, plugin_type: &str) -> Value {
-    if matches!(p.status, Status::WithoutEffect(_)) {
+    if p.status.without_effect().is_some() {
         return json!({});
     }
     match p.kind {
@@ -155,7 +155,7 @@ fn described(p: &Parameter, mut schema: Value) -> Value {
             description.push_str(&format!("; of {versions}"));
             fields.insert("deprecated".into(), true.into());
         }
-        Status::WithoutEffect(why) => {
+        Status::WithoutEffect(why) | Status::Dropped(why) => {
             description.push_str(&format!("; has no effect: {why}"));
             fields.insert("deprecated".into(), true.into());
         }

@@ -63,6 +63,30 @@ pub enum Part {
 }
 
 impl Part {
+    /// All there are, in the order of lists.
+    pub const ALL: [Self; 20] = [
+        Self::Scorer,
+        Self::Filter,
+        Self::Picker,
+        Self::ProfileHandler,
+        Self::Decider,
+        Self::RequestProcessor,
+        Self::HeaderHandler,
+        Self::Producer,
+        Self::Admitter,
+        Self::Screener,
+        Self::ResponsePlugin,
+        Self::SaturationDetector,
+        Self::FairnessPolicy,
+        Self::OrderingPolicy,
+        Self::UsageLimitPolicy,
+        Self::EvictionPolicy,
+        Self::DataSource,
+        Self::Extractor,
+        Self::Discovery,
+        Self::Parser,
+    ];
+
     /// As it stands in lists.
     pub fn name(self) -> &'static str {
         match self {

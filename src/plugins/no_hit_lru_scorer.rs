@@ -27,9 +27,9 @@ const ABOUT: About = About {
             .default("1024"),
         Parameter::prefix_producer(),
         Parameter::text("prefixPluginType", "where prefixes were looked up")
-            .without_effect("the producer is named by prefixMatchInfoProducerName"),
+            .dropped("the producer is named by prefixMatchInfoProducerName"),
         Parameter::text("prefixPluginName", "where prefixes were looked up")
-            .without_effect("the producer is named by prefixMatchInfoProducerName"),
+            .dropped("the producer is named by prefixMatchInfoProducerName"),
     ]),
 };
 

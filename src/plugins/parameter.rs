@@ -95,6 +95,18 @@ pub enum Status {
     Older(&'static str),
     /// Accepted, and without effect here, for this reason.
     WithoutEffect(&'static str),
+    /// The same, and the reference no longer takes it either.
+    Dropped(&'static str),
+}
+
+impl Status {
+    /// Why it has no effect, if it has none.
+    pub fn without_effect(self) -> Option<&'static str> {
+        match self {
+            Self::WithoutEffect(why) | Self::Dropped(why) => Some(why),
+            Self::Current | Self::Older(_) => None,
+        }
+    }
 }
 
 impl Parameter {
@@ -217,6 +229,11 @@ impl Parameter {
 
     pub(super) const fn without_effect(mut self, why: &'static str) -> Self {
         self.status = Status::WithoutEffect(why);
+        self
+    }
+
+    pub(super) const fn dropped(mut self, why: &'static str) -> Self {
+        self.status = Status::Dropped(why);
         self
     }
 

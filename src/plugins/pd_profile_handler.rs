@@ -34,9 +34,9 @@ Parameter::plugin("deciderPluginName", "disaggregation decider", "decides whethe
 Parameter::integer("primaryPort", "the port that the gateway connects to; the target's own stands in x-data-parallel-host-port; 0: none").default("0").at_least(0.0).at_most(65535.0),
 Parameter::prefix_producer(),
 Parameter::integer("threshold", "split requests with at least so many bytes not cached; 0: all").unit("bytes").at_least(0.0).older("llm-d v0.2 to v0.5"),
-Parameter::integer("hashBlockSize", "block size of the prefix plugin").unit("bytes").at_least(1.0).without_effect("prompts are cut as the prefix producer cuts them"),
+Parameter::integer("hashBlockSize", "block size of the prefix plugin").unit("bytes").at_least(1.0).dropped("prompts are cut as the prefix producer cuts them"),
 Parameter::plugin("prefixPluginName", "prefix scorer", "has to be there, and nothing more").older("llm-d v0.4 to v0.8"),
-Parameter::text("prefixPluginType", "the prefix plugin's type").without_effect("the producer is named by prefixMatchInfoProducerName"),
+Parameter::text("prefixPluginType", "the prefix plugin's type").dropped("the producer is named by prefixMatchInfoProducerName"),
 ]),
 };
 

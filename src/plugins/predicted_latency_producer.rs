@@ -49,8 +49,8 @@ Parameter::in_flight_producer(),
 Parameter::of_kind("contextTTL", Kind::Any, "when a request was forgotten").without_effect("a request is followed until its exchange ends"),
 Parameter::of_kind("useEncoderCacheFeatures", Kind::Any, "count what encoders hold").without_effect("what encoders hold is not counted"),
 Parameter::of_kind("encoderCacheMatchInfoProducerName", Kind::Any, "what encoders hold").without_effect("what encoders hold is not counted"),
-Parameter::of_kind("samplingMean", Kind::Any, "which tokens are learnt from").without_effect("every answer is learnt from"),
-Parameter::of_kind("maxDecodeTokenSamplesForPrediction", Kind::Any, "how many tokens are learnt from").without_effect("every answer is learnt from"),
+Parameter::of_kind("samplingMean", Kind::Any, "which tokens are learnt from").dropped("every answer is learnt from"),
+Parameter::of_kind("maxDecodeTokenSamplesForPrediction", Kind::Any, "how many tokens are learnt from").dropped("every answer is learnt from"),
 ]),
 };
 

@@ -7,7 +7,7 @@ use epp::config::{Diagnostics, Fields, Severity, parse};
 use epp::endpoints::PoolIds;
 use epp::plugins::{
     Build, Capabilities, Dependencies, Kind, MetricsExtractor, MetricsSource, Parameter,
-    Parameters, Part, PluginType, Stability, Status, types,
+    Parameters, Part, PluginType, Stability, types,
 };
 use epp::scheduling::{
     Admitter, AwaitingProducer, Filter, Picker, Producer, ProfileHandler, RequestHook,
@@ -241,13 +241,13 @@ impl Level<'_> {
                 wrong(format!("{value} is refused: {:?}", made.errors()));
             }
             let prints_the_same = made.print == without.print;
-            if matches!(p.status, Status::WithoutEffect(_)) && !prints_the_same {
+            if p.status.without_effect().is_some() && !prints_the_same {
                 wrong(format!("{value} has an effect"));
             }
             has_effect |= !prints_the_same || made.findings != without.findings;
         }
         let is_group = !p.kind.fields().is_empty() && p.example.is_none();
-        let may_be_idle = matches!(p.status, Status::WithoutEffect(_)) || is_group;
+        let may_be_idle = p.status.without_effect().is_some() || is_group;
         if !has_effect && !may_be_idle && !values(p).is_empty() {
             wrong(format!("none of {:?} has an effect: {}", values(p), without.print));
         }
@@ -258,7 +258,7 @@ impl Level<'_> {
                 wrong(format!("{default} is not the default:\n    {made}\n    {without}"));
             }
         }
-        let is_read = !matches!(p.status, Status::WithoutEffect(_));
+        let is_read = p.status.without_effect().is_none();
         for value in wrong_values(p.kind).into_iter().filter(|_| is_read) {
             if given(&value).errors().is_empty() {
                 wrong(format!("{value} is accepted"));

@@ -63,9 +63,9 @@ const SCORER_INDEXER: [Parameter; 7] = [
         .older(SCORERS),
     Parameter::boolean("speculativeIndexing", "the speculativeIndexing above").older(SCORERS),
     Parameter::of_kind("tokenizersPoolConfig", Kind::Any, "tokenizers inside the scorer")
-        .without_effect("where there is no token-producer, endpoints are asked for the tokens"),
-    Parameter::of_kind("prefixStoreConfig", Kind::Any, "a cache of tokens").without_effect(INDEX),
-    Parameter::of_kind("kvBlockScorerConfig", Kind::Any, "how tiers count").without_effect(INDEX),
+        .dropped("where there is no token-producer, endpoints are asked for the tokens"),
+    Parameter::of_kind("prefixStoreConfig", Kind::Any, "a cache of tokens").dropped(INDEX),
+    Parameter::of_kind("kvBlockScorerConfig", Kind::Any, "how tiers count").dropped(INDEX),
 ];
 
 const BLOCK_INDEX: Parameter =
