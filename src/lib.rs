@@ -54,6 +54,7 @@ pub mod kv_index;
 pub mod kv_sockets;
 pub mod latency;
 pub mod loader;
+pub mod migrate;
 pub mod objectives;
 pub mod plugins;
 pub mod prefix;

@@ -21,6 +21,15 @@ fn main() -> ExitCode {
     let end = match command {
         Err(exit) => exit,
         Ok(Command::Check(options)) => cli::check(&options, &mut std::io::stdin()),
+        Ok(Command::Migrate(options)) => {
+            let done = cli::migrate(&options, &mut std::io::stdin());
+            // What was changed and why, beside the result.
+            if std::io::stderr().lock().write_all(done.told.as_bytes()).is_err() {
+                return ExitCode::FAILURE;
+            }
+            let end = tell(&Exit { text: done.text, code: 0 });
+            return if done.code == 0 { end } else { ExitCode::from(done.code) };
+        }
         Ok(Command::Print(text)) => Exit { text, code: 0 },
         Ok(Command::Explain(options)) => asked(console::explain(&options)),
         Ok(Command::Top(options)) => top(&options),

@@ -296,6 +296,15 @@ pub(super) enum Command {
         #[arg(required = true, value_name = "FILE")]
         files: Vec<PathBuf>,
     },
+    /// Rewrites configurations of any version in today's form, and says what changed and why
+    Migrate {
+        /// Write the files anew, instead of printing the results
+        #[arg(short, long, default_value_t = false)]
+        in_place: bool,
+        /// EndpointPickerConfigs, or manifests and Helm values that hold some; - is standard input
+        #[arg(required = true, value_name = "FILE")]
+        files: Vec<PathBuf>,
+    },
     /// Lists the plugin types, or tells all about one: its parameters with their defaults
     Plugins {
         /// A plugin type, by its name of today or an old one

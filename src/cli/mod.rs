@@ -1,8 +1,10 @@
 //! Flags and environment, in every spelling that deployments pass, read into plain [`Options`].
 
 mod check;
+mod embedded;
 mod environment;
 mod flags;
+mod migrate;
 mod spelling;
 mod validate;
 mod version;
@@ -24,6 +26,7 @@ use crate::server::TlsPolicy;
 use crate::telemetry::logging::LogOptions;
 pub use check::check;
 use flags::Flags;
+pub use migrate::{MigrateOptions, Migration, migrate};
 use spelling::{Known, with_bare_booleans};
 
 /// A larger configuration file is refused, bytes: no ConfigMap can hold more.
@@ -34,6 +37,7 @@ pub const MAX_CONFIG_BYTES: u64 = 1024 * 1024;
 pub enum Command {
     Serve(Box<Options>),
     Check(CheckOptions),
+    Migrate(MigrateOptions),
     /// Completions or a manual page, for standard output.
     Print(String),
     Explain(ExplainOptions),

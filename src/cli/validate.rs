@@ -8,7 +8,8 @@ use clap::CommandFactory;
 use super::flags::{Access, Command as SubCommand, Flags, Format};
 use super::spelling::with_bare_booleans;
 use super::{
-    AdminOptions, CheckOptions, Command, ConfigSource, Listen, Options, TlsOptions, WorkerSource,
+    AdminOptions, CheckOptions, Command, ConfigSource, Listen, MigrateOptions, Options, TlsOptions,
+    WorkerSource,
 };
 use crate::catalogue;
 use crate::config::did_you_mean;
@@ -66,6 +67,9 @@ pub(super) fn command(
             Command::Check(CheckOptions { files, effective, load })
         }
         Some(SubCommand::Completions { shell }) => Command::Print(completions(shell)),
+        Some(SubCommand::Migrate { in_place, files }) => {
+            Command::Migrate(MigrateOptions { files, in_place })
+        }
         Some(SubCommand::Plugins { plugin_type, output }) => {
             Command::Print(plugin_types(plugin_type.as_deref(), output, &mut findings))
         }

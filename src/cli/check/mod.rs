@@ -1,22 +1,21 @@
 //! `epp check`: says what is found in configurations without starting anything.
 
-mod embedded;
 mod suspicious;
 
 use std::io::Read;
 use std::path::Path;
 
+use super::embedded::{self, Found};
 use super::{CheckOptions, Exit};
 use crate::discovery::read_endpoints;
 use crate::endpoints::PoolIds;
 use crate::files::{self, FileError};
 use crate::loader::{LoadOptions, load};
-use embedded::Found;
 
 /// The largest file that is looked through, bytes: all manifests of a release may stand in one.
-const MAX_BYTES: u64 = 16 * 1024 * 1024;
+pub(super) const MAX_BYTES: u64 = 16 * 1024 * 1024;
 /// Stands for standard input.
-const STDIN: &str = "-";
+pub(super) const STDIN: &str = "-";
 
 /// What was found in one file.
 #[derive(Debug, Default)]
@@ -57,7 +56,7 @@ pub fn check(options: &CheckOptions, stdin: &mut dyn Read) -> Exit {
     Exit { text, code: if is_wrong { 2 } else { 0 } }
 }
 
-fn read_all(stdin: &mut dyn Read) -> Result<String, FileError> {
+pub(super) fn read_all(stdin: &mut dyn Read) -> Result<String, FileError> {
     let mut bytes = Vec::new();
     stdin.take(MAX_BYTES + 1).read_to_end(&mut bytes)?;
     if bytes.len() as u64 > MAX_BYTES {

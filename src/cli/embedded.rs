@@ -24,6 +24,33 @@ impl Found {
         Self { path: String::new(), text: String::new(), is_in_place: true }
     }
 
+    /// The file's text with this configuration rewritten as `new`; `None` where it does not stand
+    /// there as it is.
+    pub fn put_back(&self, file: &str, new: &str) -> Option<String> {
+        if !self.is_in_place {
+            return None;
+        }
+        if self.path.is_empty() {
+            return Some(new.to_owned());
+        }
+        // Its lines are the file's, but for what stands before it on its first.
+        let above = self.text.lines().take_while(|line| line.trim().is_empty()).count();
+        let count = self.text.lines().count();
+        let lines: Vec<&str> = file.split_inclusive('\n').collect();
+        let first = lines.get(above)?;
+        let indent = self.text.lines().nth(above)?;
+        let indent = indent.len() - indent.trim_start_matches(' ').len();
+        let mut text: String = lines.get(..above)?.concat();
+        for (n, line) in new.lines().skip(above).enumerate() {
+            let lead = if n == 0 { first.get(..indent)? } else { line.get(..indent).unwrap_or("") };
+            text.push_str(lead);
+            text.push_str(line.get(indent..).unwrap_or_else(|| line.trim_start()));
+            text.push('\n');
+        }
+        text.push_str(&lines.get(count..)?.concat());
+        Some(text)
+    }
+
     /// What stands before a line and a column.
     pub fn name(&self, file: &str) -> String {
         if self.is_in_place { file.to_owned() } else { self.title(file) }
