@@ -14,7 +14,7 @@
 //! 4. The exchange follows the response, [`api`] reads the usage off it, and at the end every
 //!    listener is told one [`exchange::Outcome`]: metrics and logs in [`telemetry`] are made of it.
 //!
-//! Around it: [`config`] reads documents, [`catalogue`] tells what may stand in them, [`loader`] turns an `EndpointPickerConfig` into a
+//! Around it: [`config`] reads documents, [`catalogue`] tells what may stand in them, [`migrate`] rewrites old ones, [`loader`] turns an `EndpointPickerConfig` into a
 //! scheduler, [`discovery`] fills the pool, [`files`] reads and follows what an operator names, [`cli`] reads the flags, [`app`] puts a pool's runtime
 //! and the process together, [`inspect`] shows an operator what goes on in it. Beside it: `sim`, a model of a vLLM worker, and `bench`, the harness.
 

@@ -11,8 +11,9 @@ const START: &str =
 const END: &str = "<!-- end of rooms -->";
 
 /// What simulations and tests use as it is: no runtime, no protobuf, no files, no Kubernetes.
-const CORE: [&str; 19] = [
+const CORE: [&str; 21] = [
     "api",
+    "catalogue",
     "clock",
     "config",
     "endpoints",
@@ -25,6 +26,7 @@ const CORE: [&str; 19] = [
     "kv_index",
     "latency",
     "loader",
+    "migrate",
     "objectives",
     "plugins",
     "prefix",

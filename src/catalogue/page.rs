@@ -6,6 +6,9 @@ use super::rows::{Row, rows};
 use crate::config::parse;
 use crate::plugins::{Kind, Parameter, Parameters, PluginType, Status};
 
+/// A heading, and which rows stand under it.
+type Group = (&'static str, fn(&Row<'_>) -> bool);
+
 /// All about one plugin type.
 pub fn page(plugin: &PluginType) -> String {
     let about = &plugin.about;
@@ -27,7 +30,7 @@ pub fn page(plugin: &PluginType) -> String {
             Parameters::Listed(_) => "\nNo parameters.\n",
         });
     }
-    let groups: [(&str, fn(&Row<'_>) -> bool); 3] = [
+    let groups: [Group; 3] = [
         ("PARAMETER", |row| row.status == Status::Current),
         ("OF OLDER VERSIONS", |row| matches!(row.status, Status::Older(_))),
         ("WITHOUT EFFECT", |row| row.status.without_effect().is_some()),
