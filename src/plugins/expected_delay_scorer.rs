@@ -25,6 +25,12 @@ const ABOUT: About = About {
         )
         .default("0.05")
         .at_least(0.0),
+        Parameter::number(
+            "copyWeight",
+            "what a copy of a cached conversation displaces: how often its tokens count, by its share of the cache",
+        )
+        .default("20.0")
+        .at_least(0.0),
         Parameter::integer("answerTokens", "L: the length of an answer; 0 is the default")
             .unit("tokens")
             .default("200"),
