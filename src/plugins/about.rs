@@ -45,7 +45,7 @@ pub enum Part {
     ProfileHandler,
     Decider,
     RequestProcessor,
-    /// Writes request headers beside a profile handler that does not.
+    /// Tells the chosen endpoints of others, in request headers, beside a profile handler.
     HeaderHandler,
     Producer,
     Admitter,

@@ -3,12 +3,59 @@
 //! each where it is best sent.
 
 use super::burst_prefix_cache::{BalanceBy, BurstPrefixCache, BurstSettings, Rules};
-use super::{Build, Capabilities, PluginType};
+use super::{About, Build, Capabilities, Parameter, Parameters, Part, PluginType, Stability};
 use crate::config::Fields;
 use crate::prefix::BlockRule;
 
 pub(super) const TYPE: PluginType =
-    PluginType { name: "burst-prefix-cache-producer", aliases: &[], build };
+    PluginType { name: "burst-prefix-cache-producer", aliases: &[], about: ABOUT, build };
+
+const ABOUT: About = About {
+    parts: &[Part::Producer],
+    stability: Stability::Experimental,
+    since: "llm-d v0.10",
+    summary: "holds every request with a prompt for a moment, and brings those with one prompt to one endpoint",
+    formula: "",
+    parameters: Parameters::Listed(&[
+        Parameter::integer("windowDurationMs", "how long requests are held")
+            .unit("ms")
+            .default("100")
+            .at_least(1.0)
+            .at_most(10_000.0),
+        Parameter::integer(
+            "maxPerReplica",
+            "requests of one window for one endpoint; -1: no limit",
+        )
+        .unit("requests")
+        .default("-1")
+        .at_least(-1.0)
+        .example("4"),
+        Parameter::integer("blockSizeTokens", "size of the blocks that prompts are cut into")
+            .unit("tokens")
+            .default("64")
+            .at_least(1.0)
+            .at_most(1_073_741_823.0),
+        Parameter::integer(
+            "maxPrefixTokensToMatch",
+            "how much of a prompt is looked at; 0: 2048 blocks",
+        )
+        .unit("tokens")
+        .default("0")
+        .at_least(0.0),
+        Parameter::integer("minColocateBlocks", "shared blocks that bring two requests together")
+            .unit("blocks")
+            .default("0")
+            .at_least(0.0)
+            .at_most(4_294_967_295.0),
+        Parameter::integer("maxBatchSize", "requests of one window; -1: no limit")
+            .unit("requests")
+            .default("1000")
+            .at_least(-1.0)
+            .example("4"),
+        Parameter::one_of("balanceBy", &["requests", "tokens"], "what endpoints get alike of")
+            .default("requests"),
+    ]),
+};
 
 /// Blocks of a prompt that are looked at, where no number of tokens is given.
 const DEFAULT_BLOCKS: i64 = 2048;

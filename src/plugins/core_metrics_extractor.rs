@@ -49,8 +49,7 @@ const ENGINE: [Parameter; 11] = [
     Parameter::text("cacheNumBlocksLabelName", "its label with the number of blocks"),
     metric("cacheBlockSizeSpec", "tokens of a block"),
     metric("cacheNumBlocksSpec", "number of blocks"),
-    Parameter::each("customMetrics", &CUSTOM, "metrics for other plugins")
-        .without_effect("no plugin of this version reads them"),
+    Parameter::each("customMetrics", &CUSTOM, "metrics that become attributes of endpoints"),
 ];
 
 /// A metric by its name, with labels in braces where they matter.
@@ -59,8 +58,8 @@ const fn metric(name: &'static str, meaning: &'static str) -> Parameter {
 }
 
 const CUSTOM: [Parameter; 2] = [
-    Parameter::text("attributeKey", "name of the value").required().example("mine"),
-    metric("metricSpec", "the metric").without_effect("no plugin of this version reads it"),
+    Parameter::text("attributeKey", "name of the attribute").required().example("mine"),
+    metric("metricSpec", "the metric"),
 ];
 
 /// What a `core-metrics-extractor` sets.

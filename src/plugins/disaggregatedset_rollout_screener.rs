@@ -7,12 +7,58 @@ use std::sync::atomic::AtomicU64;
 
 use super::label_selector::LabelSelector;
 use super::rollout::{Gating, HeaderSelector, RolloutScreener, Weight};
-use super::{Build, Capabilities, PluginType};
+use super::{About, Build, Capabilities, Parameter, Parameters, Part, PluginType, Stability};
 use crate::config::Fields;
 use crate::scheduling::{Lifecycle, PluginMetrics, ResponseHook, Screener};
 
 pub(super) const TYPE: PluginType =
-    PluginType { name: "disaggregatedset-rollout-screener", aliases: &[], build };
+    PluginType { name: "disaggregatedset-rollout-screener", aliases: &[], about: ABOUT, build };
+
+const ABOUT: About = About {
+    parts: &[Part::Screener, Part::ResponsePlugin],
+    stability: Stability::Experimental,
+    since: "llm-d v0.11",
+    summary: "keeps a request on endpoints of one revision while a disaggregated deployment is rolled out",
+    formula: "a revision gets requests by its pods in all required roles (sum) or in the one that has most over all revisions (max-role), none while it lacks a role; no endpoint left: 503",
+    parameters: Parameters::Listed(&[
+        Parameter::fields("scope", &SCOPE, "the pods that count").required(),
+        Parameter::each(
+            "headerSelectors",
+            &SELECTOR,
+            "response headers that tell of which label the endpoint was that served",
+        ),
+        Parameter::fields("revisionGating", &GATING, "which revisions get requests").required(),
+    ]),
+};
+
+const SCOPE: [Parameter; 1] =
+    [Parameter::text("labelSelector", "a label selector").required().example("app=vllm")];
+
+const SELECTOR: [Parameter; 4] = [
+    Parameter::text("name", "its name").required(),
+    Parameter::text("headerName", "the header").required(),
+    Parameter::text("labelKey", "the label").required(),
+    Parameter::one_of("mode", &["strict", "prefer"], "whether a request's header must be heeded")
+        .required(),
+];
+
+const GATING: [Parameter; 4] = [
+    Parameter::one_of(
+        "mode",
+        &["disabled", "sum", "max-role"],
+        "what a revision's share goes by; disabled: any revision will do",
+    )
+    .required()
+    .beside("{requireRoles: {values: [prefill]}}"),
+    Parameter::text("revisionLabelKey", "label with the revision")
+        .default("disaggregatedset.x-k8s.io/revision"),
+    Parameter::text("roleLabelKey", "label with the role")
+        .default("disaggregatedset.x-k8s.io/role"),
+    Parameter::fields("requireRoles", &ROLES, "what a revision has to have"),
+];
+
+const ROLES: [Parameter; 1] =
+    [Parameter::texts("values", "the roles; without them only the mode disabled will do")];
 
 fn build(build: Build<'_, '_>) -> Capabilities {
     let mut p = build.parameters;

@@ -1,12 +1,43 @@
 //! `endpoint-attribute-filter`: keeps endpoints by a number that is told of them.
 
-use super::endpoint_attributes::{AttributeReader, value_of};
-use super::{Build, Capabilities, PluginType};
+use super::endpoint_attributes::{self, AttributeReader, value_of};
+use super::{About, Build, Capabilities, Parameter, Parameters, Part, PluginType, Stability};
 use crate::config::Fields;
 use crate::scheduling::{Cycle, Filter};
 
 pub(super) const TYPE: PluginType =
-    PluginType { name: "endpoint-attribute-filter", aliases: &[], build };
+    PluginType { name: "endpoint-attribute-filter", aliases: &[], about: ABOUT, build };
+
+const ABOUT: About = About {
+    parts: &[Part::Filter],
+    stability: Stability::Experimental,
+    since: "llm-d v0.10",
+    summary: "endpoints of which an attribute compares true with a number",
+    formula: "those without the attribute pass or fail as onMissing says; with the fallback all pass where none is left",
+    parameters: Parameters::Listed(&[
+        Parameter::text("attribute", "the attribute").required().example("GPUUtilization"),
+        endpoint_attributes::PRODUCER,
+        Parameter::one_of("onMissing", &["Pass", "Fail"], "what endpoints without it do")
+            .default("Pass"),
+        Parameter::boolean("fallbackOnEmpty", "keep all where none is left").default("false"),
+        Parameter::fields("algorithm", &ALGORITHM, "how it is compared").required(),
+    ]),
+};
+
+const ALGORITHM: [Parameter; 2] = [
+    Parameter::one_of("type", &["threshold"], "with a number").required(),
+    Parameter::fields("threshold", &THRESHOLD, "the comparison").required(),
+];
+
+const THRESHOLD: [Parameter; 2] = [
+    Parameter::one_of(
+        "operator",
+        &["LessThan", "LessThanOrEqual", "GreaterThan", "GreaterThanOrEqual", "Equal", "NotEqual"],
+        "what the attribute has to be to the number",
+    )
+    .required(),
+    Parameter::number("value", "the number").default("0.0"),
+];
 
 #[derive(Debug)]
 struct EndpointAttributeFilter {

@@ -1,12 +1,46 @@
 //! `endpoint-attribute-scorer`: rates endpoints by a number that is told of them.
 
-use super::endpoint_attributes::{AttributeReader, value_of};
-use super::{Build, Capabilities, PluginType};
+use super::endpoint_attributes::{self, AttributeReader, value_of};
+use super::{About, Build, Capabilities, Parameter, Parameters, Part, PluginType, Stability};
 use crate::config::Fields;
 use crate::scheduling::{Cycle, Scorer};
 
 pub(super) const TYPE: PluginType =
-    PluginType { name: "endpoint-attribute-scorer", aliases: &[], build };
+    PluginType { name: "endpoint-attribute-scorer", aliases: &[], about: ABOUT, build };
+
+const ABOUT: About = About {
+    parts: &[Part::Scorer],
+    stability: Stability::Experimental,
+    since: "llm-d v0.10",
+    summary: "rates endpoints by an attribute",
+    formula: "the place of the attribute between min and max, or between the least and the largest of the candidates; turned round where the lower is the better; without the attribute 0; all others equal: 1",
+    parameters: Parameters::Listed(&[
+        Parameter::text("attributeKey", "the attribute").required().example("GPUUtilization"),
+        endpoint_attributes::PRODUCER,
+        Parameter::fields("algorithm", &ALGORITHM, "how it is rated").required(),
+    ]),
+};
+
+const ALGORITHM: [Parameter; 2] = [
+    Parameter::one_of(
+        "type",
+        &["linear_lower_is_better", "linear_higher_is_better"],
+        "which end is the better",
+    )
+    .required(),
+    Parameter::fields("normalization", &NORMALIZATION, "the range that scores span"),
+];
+
+const NORMALIZATION: [Parameter; 2] = [
+    Parameter::fields("fixedRange", &RANGE, "this one; either this")
+        .example("{min: 0.0, max: 100.0}"),
+    Parameter::fields("adaptiveRange", &[], "or that of the candidates").default("{}"),
+];
+
+const RANGE: [Parameter; 2] = [
+    Parameter::number("min", "the lower end").default("0.0").beside("{max: 100.0}"),
+    Parameter::number("max", "the upper end, above min").default("0.0").beside("{min: -1.0}"),
+];
 
 #[derive(Debug)]
 struct EndpointAttributeScorer {

@@ -1,12 +1,17 @@
 //! Numbers of endpoints that one plugin gives and another reads, by names that the configuration
 //! chooses.
 
-use super::{Dependencies, PluginPart};
+use super::{Dependencies, Parameter, PluginPart};
 use crate::config::{Fields, Placed};
 use crate::endpoints::{Endpoint, PoolIds, Scalar, StateSlot};
 
 /// The producer of attributes where none is named (llm-d-router main at ebab6879).
 const DEFAULT_PRODUCER: &str = "core-metrics-extractor";
+
+/// Whose attribute is meant, as a parameter.
+pub(super) const PRODUCER: Parameter =
+    Parameter::plugin("producer", "giver of attributes", "the plugin that gives it")
+        .default("core-metrics-extractor");
 
 /// The attributes that one plugin gives, by name.
 #[derive(Clone, Debug, Default)]

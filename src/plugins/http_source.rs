@@ -3,11 +3,32 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use super::Parameter;
 use crate::config::Fields;
 use crate::scrape_config::{Scheme, ScrapeConfig};
 
 /// The data layer's tick: nothing is scraped more often.
 const SHORTEST_INTERVAL: Duration = Duration::from_millis(50);
+
+pub(super) const SCHEME: Parameter =
+    Parameter::one_of("scheme", &["http", "https"], "the protocol").default("http");
+pub(super) const INSECURE_SKIP_VERIFY: Parameter =
+    Parameter::boolean("insecureSkipVerify", "accept any certificate").default("true");
+pub(super) const CA_CERT_PATH: Parameter =
+    Parameter::text("caCertPath", "certificates of the authority to trust instead")
+        .example("/tls/ca.crt");
+pub(super) const CLIENT_CERT_PATH: Parameter =
+    Parameter::text("clientCertPath", "certificate to show")
+        .beside("{clientKeyPath: /tls/tls.key}")
+        .example("/tls/tls.crt");
+pub(super) const CLIENT_KEY_PATH: Parameter = Parameter::text("clientKeyPath", "its key")
+    .beside("{clientCertPath: /tls/tls.crt}")
+    .example("/tls/tls.key");
+
+/// The path of the page, `default` where none is given.
+pub(super) const fn path(default: &'static str) -> Parameter {
+    Parameter::text("path", "the path; a slash is put before it where it has none").default(default)
+}
 
 /// What a source's parameters set; `None` = not said.
 #[derive(Clone, Debug, Default)]

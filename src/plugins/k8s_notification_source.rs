@@ -5,10 +5,25 @@
 use std::sync::Arc;
 
 use super::endpoint_notification_source::NotificationSource;
-use super::{Build, Capabilities, PluginType};
+use super::{About, Build, Capabilities, Parameter, Parameters, Part, PluginType, Stability};
 
 pub(super) const TYPE: PluginType =
-    PluginType { name: "k8s-notification-source", aliases: &[], build };
+    PluginType { name: "k8s-notification-source", aliases: &[], about: ABOUT, build };
+
+const ABOUT: About = About {
+    parts: &[Part::DataSource],
+    stability: Stability::Beta,
+    since: "GIE v1.4",
+    summary: "accepted, and does nothing: what plugins want to know of pods discovery tells them",
+    formula: "",
+    parameters: Parameters::Listed(&[
+        Parameter::text("group", "API group of the objects; empty for the core").default("\"\""),
+        Parameter::text("version", "its version").required().example("v1"),
+        Parameter::text("kind", "kind of the objects; no plugin listens to others than pods")
+            .required()
+            .example("Pod"),
+    ]),
+};
 
 fn build(build: Build<'_, '_>) -> Capabilities {
     let mut p = build.parameters;

@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use super::http_source::{HttpSource, Optional};
+use super::http_source::{self, HttpSource, Optional};
 use super::{About, Build, Capabilities, Parameter, Parameters, Part, PluginType, Stability};
 use crate::scrape_config::ScrapeConfig;
 
@@ -17,21 +17,15 @@ const ABOUT: About = About {
     summary: "endpoints are asked for their metrics over HTTP",
     formula: "",
     parameters: Parameters::Listed(&[
-        Parameter::one_of("scheme", &["http", "https"], "the protocol").default("http"),
-        Parameter::text("path", "the path; a slash is put before it where it has none")
-            .default("/metrics"),
+        http_source::SCHEME,
+        http_source::path("/metrics"),
         Parameter::integer("port", "another port than the one that serves requests")
             .at_least(1.0)
             .at_most(65535.0),
-        Parameter::boolean("insecureSkipVerify", "accept any certificate").default("true"),
-        Parameter::text("caCertPath", "certificates of the authority to trust instead")
-            .example("/tls/ca.crt"),
-        Parameter::text("clientCertPath", "certificate to show")
-            .beside("{clientKeyPath: /tls/tls.key}")
-            .example("/tls/tls.crt"),
-        Parameter::text("clientKeyPath", "its key")
-            .beside("{clientCertPath: /tls/tls.crt}")
-            .example("/tls/tls.key"),
+        http_source::INSECURE_SKIP_VERIFY,
+        http_source::CA_CERT_PATH,
+        http_source::CLIENT_CERT_PATH,
+        http_source::CLIENT_KEY_PATH,
         Parameter::duration(
             "interval",
             "time between two scrapes, 50ms at least; without it that of --refresh-metrics-interval",

@@ -7,13 +7,22 @@ use std::sync::{Arc, OnceLock};
 use serde_json::{Map, Value, json};
 
 use super::page_source::PageExtractor;
-use super::{Build, Capabilities, PluginType, parameters};
+use super::{About, Build, Capabilities, Parameters, Part, PluginType, Stability, parameters};
 use crate::endpoints::{Pool, ServedModels, StateSlot};
 use crate::scheduling::{DebugState, Lifecycle, Runtime};
 use crate::scrape_config::PageContent;
 
 pub(super) const TYPE: PluginType =
-    PluginType { name: "models-data-extractor", aliases: &[], build };
+    PluginType { name: "models-data-extractor", aliases: &[], about: ABOUT, build };
+
+const ABOUT: About = About {
+    parts: &[Part::Extractor],
+    stability: Stability::Beta,
+    since: "llm-d v0.6",
+    summary: "keeps the models that each endpoint serves, for /debug/plugins",
+    formula: "",
+    parameters: Parameters::Ignored,
+};
 
 #[derive(Debug)]
 struct ModelsExtractor {

@@ -3,12 +3,35 @@
 
 use std::sync::Arc;
 
-use super::{Build, Capabilities, PluginType, parameters};
+use super::{
+    About, Build, Capabilities, Parameter, Parameters, Part, PluginType, Stability, parameters,
+};
 use crate::headers::KV_CACHE_SOURCE;
 use crate::scheduling::{Cycle, DataKey, Directions, Picked, PrefixMatch, RequestHook};
 use crate::scrape_config::Needs;
 
-pub(super) const TYPE: PluginType = PluginType { name: "p2p-source-producer", aliases: &[], build };
+pub(super) const TYPE: PluginType =
+    PluginType { name: "p2p-source-producer", aliases: &[], about: ABOUT, build };
+
+const ABOUT: About = About {
+    parts: &[Part::HeaderHandler],
+    stability: Stability::Experimental,
+    since: "llm-d v0.10",
+    summary: "names in the request header x-kv-cache-source-host-port an endpoint to pull KV blocks from",
+    formula: "of those that hold within a block of the most, by the request's id, the likelier the larger 1/(1 + q); none where it holds less than minCachedTokenDelta tokens beyond the endpoint that computes the prompt",
+    parameters: Parameters::Listed(&[
+        Parameter::prefix_producer(),
+        Parameter::integer("minCachedTokenDelta", "what it has to hold beyond the other")
+            .unit("tokens")
+            .default("1")
+            .at_least(1.0),
+        Parameter::text(
+            "prefillProfileName",
+            "the profile whose endpoint computes the prompt; the primary one where it did not run",
+        )
+        .default("prefill"),
+    ]),
+};
 
 #[derive(Debug)]
 struct P2pSource {

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::Parameter;
 use super::http_source::HttpSource;
 use crate::scrape_config::{PageContent, PageScrape, ScrapeConfig};
 
@@ -10,6 +11,10 @@ use crate::scrape_config::{PageContent, PageScrape, ScrapeConfig};
 /// The reference (llm-d-router main at ebab6879) asks at every tick of its metrics, 50 ms; what
 /// these pages tell changes by the second at most.
 const INTERVAL: Duration = Duration::from_secs(1);
+
+/// The same as a parameter.
+pub(super) const INTERVAL_PARAMETER: Parameter =
+    Parameter::duration("interval", "time between two scrapes, 50ms at least").default("1s");
 
 /// What a page holds, which has to be what its reader reads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,5 +1,6 @@
 //! Which requests a rule of `token-quota` is for, and what it grants them.
 
+use super::Parameter;
 use crate::config::Fields;
 use crate::error::RequestError;
 use crate::quota::{Limit, Measure, Unit};
@@ -10,6 +11,55 @@ use crate::scheduling::InferenceRequest;
 const MAX_TEXT: usize = 256;
 /// The largest amount, so that sums stay far from where they would not fit.
 const MAX_AMOUNT: i64 = 1_000_000_000_000_000;
+
+/// One rule, as parameters.
+pub(super) const RULE: [Parameter; 5] = [
+    Parameter::text("name", "its name, by which its metrics go; without one its place"),
+    Parameter::each("headers", &HEADER, "request headers that have to match, all of them")
+        .example("[{name: x-user-id, type: Distinct}]"),
+    Parameter::fields("model", &MODEL, "what the model has to be, after any rewrite")
+        .example("{type: Distinct}"),
+    Parameter::fields("priority", &PRIORITY, "what the request's priority has to be"),
+    Parameter::each("limits", &LIMIT, "what is granted; all of them hold").required(),
+];
+
+const HEADER: [Parameter; 3] =
+    [Parameter::text("name", "the header").required().example("x-user-id"), MODEL[0], MODEL[1]];
+
+const MODEL: [Parameter; 2] = [
+    Parameter::one_of(
+        "type",
+        &["Exact", "Distinct"],
+        "this value, or any, each with limits of its own",
+    )
+    .default("Exact")
+    .beside("{value: null}"),
+    Parameter::text("value", "the value, with Exact").required().example("free"),
+];
+
+const PRIORITY: [Parameter; 2] = [
+    Parameter::integer("min", "the lowest").at_least(-2_147_483_648.0).at_most(2_147_483_647.0),
+    Parameter::integer("max", "the highest").at_least(-2_147_483_648.0).at_most(2_147_483_647.0),
+];
+
+const LIMIT: [Parameter; 3] = [
+    Parameter::integer("tokens", "tokens in a window; either this")
+        .unit("tokens")
+        .required()
+        .at_least(1.0)
+        .at_most(1e15),
+    Parameter::integer("requests", "or requests")
+        .unit("requests")
+        .beside("{tokens: null}")
+        .at_least(1.0)
+        .at_most(1e15),
+    Parameter::one_of(
+        "unit",
+        &["Second", "Minute", "Hour", "Day", "Month"],
+        "the window; it begins where the clock and the calendar do, in UTC",
+    )
+    .required(),
+];
 
 /// One rule.
 #[derive(Debug)]

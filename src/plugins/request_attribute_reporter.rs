@@ -8,12 +8,37 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use cel::{Context, Env, Program, Value};
 
-use super::{Build, Capabilities, PluginType};
+use super::{About, Build, Capabilities, Parameter, Parameters, Part, PluginType, Stability};
 use crate::config::Fields;
 use crate::scheduling::{Directions, MetadataValue, ResponseHook, RoutedRequest, TokenUsage};
 
 pub(super) const TYPE: PluginType =
-    PluginType { name: "request-attribute-reporter", aliases: &[], build };
+    PluginType { name: "request-attribute-reporter", aliases: &[], about: ABOUT, build };
+
+const ABOUT: About = About {
+    parts: &[Part::ResponsePlugin],
+    stability: Stability::Beta,
+    since: "GIE v1.4",
+    summary: "tells the gateway at the end of a response what it costs, in dynamic metadata",
+    formula: "the expression, cut to an integer; not written where it is 0 or the condition is not true",
+    parameters: Parameters::Listed(&[
+        Parameter::each("attributes", &ATTRIBUTE, "exactly one").required()
+    ]),
+};
+
+const ATTRIBUTE: [Parameter; 3] = [
+    Parameter::fields("key", &KEY, "where the value is written").required(),
+    Parameter::text("expression", "the value, in CEL over usage")
+        .required()
+        .example("usage.total_tokens"),
+    Parameter::text("condition", "whether it is written, in CEL likewise")
+        .example("\"usage.prompt_tokens > 100.0\""),
+];
+
+const KEY: [Parameter; 2] = [
+    Parameter::text("namespace", "namespace of the metadata").default("envoy.lb"),
+    Parameter::text("name", "name in it").required(),
+];
 
 /// Where the value goes if the configuration does not say.
 const DEFAULT_NAMESPACE: &str = "envoy.lb";
@@ -39,7 +64,12 @@ struct RequestAttributeReporter {
 
 impl fmt::Debug for RequestAttributeReporter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "RequestAttributeReporter({} in {})", self.key, self.namespace)
+        f.debug_struct("RequestAttributeReporter")
+            .field("namespace", &self.namespace)
+            .field("key", &self.key)
+            .field("expression", &self.expression)
+            .field("condition", &self.condition)
+            .finish_non_exhaustive()
     }
 }
 

@@ -3,7 +3,7 @@
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use super::Outside;
+use super::{Outside, Parameter};
 use crate::config::Fields;
 use crate::error::{Code, RequestError};
 use crate::quota::{
@@ -15,6 +15,26 @@ use crate::scheduling::{BoxFuture, RequestDatum};
 const PREFIX: &str = "epp-quota";
 const TIMEOUT: Duration = Duration::from_millis(50);
 const LEASE: Duration = Duration::from_secs(900);
+
+/// `redis`, as parameters.
+pub(super) const REDIS: [Parameter; 5] = [
+    Parameter::text("url", "redis://[user:password@]host[:port][/database]")
+        .required()
+        .example("redis://localhost:6379"),
+    Parameter::text("prefix", "how its keys begin; 1 to 64 characters, none of them a brace")
+        .default("epp-quota"),
+    Parameter::duration("timeout", "longest wait for an answer, 1ms to 5s")
+        .default("50ms")
+        .example("20ms"),
+    Parameter::duration("lease", "how long a request may take that is never settled, 1s to 24h")
+        .default("15m"),
+    Parameter::one_of(
+        "whenUnavailable",
+        &["Open", "Closed"],
+        "whether requests are let in while nobody knows what is left",
+    )
+    .default("Open"),
+];
 
 /// Where shared counters are, and what happens while they are away.
 #[derive(Debug)]

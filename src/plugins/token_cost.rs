@@ -1,7 +1,25 @@
 //! What of an exchange's tokens goes into the gateway's metadata, under which key.
 
+use super::Parameter;
 use super::tokens_used::TokensUsed;
 use crate::config::Fields;
+
+/// An entry, as parameters.
+pub(super) const COST: [Parameter; 2] = [
+    Parameter::text("metadataKey", "key of the number").required().example("tokens"),
+    Parameter::one_of(
+        "type",
+        &["InputToken", "CachedInputToken", "OutputToken", "TotalToken"],
+        "what is counted",
+    )
+    .required(),
+];
+
+/// [`TokenCost::defaults`] as it is written in YAML.
+pub(super) const DEFAULTS: &str = "[{metadataKey: llm_input_token, type: InputToken}, \
+    {metadataKey: llm_output_token, type: OutputToken}, \
+    {metadataKey: llm_total_token, type: TotalToken}, \
+    {metadataKey: llm_cached_input_token, type: CachedInputToken}]";
 
 /// An entry of the metadata, as `llmRequestCosts` of Envoy AI Gateway 0.3 has them.
 #[derive(Debug)]

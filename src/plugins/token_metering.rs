@@ -3,10 +3,10 @@
 
 use std::sync::Arc;
 
-use super::token_cost::TokenCost;
+use super::token_cost::{self, TokenCost};
 use super::token_counts::TokenCounts;
-use super::tokens_used::{TokensUsed, estimated_prompt};
-use super::{Build, Capabilities, PluginType};
+use super::tokens_used::{INCLUDE_USAGE, TokensUsed, estimated_prompt};
+use super::{About, Build, Capabilities, Parameter, Parameters, Part, PluginType, Stability};
 use crate::config::Fields;
 use crate::exchange::{Outcome, OutcomeListener};
 use crate::scheduling::{
@@ -15,7 +15,31 @@ use crate::scheduling::{
     RequestProcessor, ResponseHook, RoutedRequest, TokenUsage,
 };
 
-pub(super) const TYPE: PluginType = PluginType { name: "token-metering", aliases: &[], build };
+pub(super) const TYPE: PluginType =
+    PluginType { name: "token-metering", aliases: &[], about: ABOUT, build };
+
+const ABOUT: About = About {
+    parts: &[Part::ResponsePlugin, Part::RequestProcessor],
+    stability: Stability::Own,
+    since: "",
+    summary: "tells the gateway and the metrics how many tokens every exchange used",
+    formula: "",
+    parameters: Parameters::Listed(&[
+        Parameter::text("namespace", "namespace of the gateway's dynamic metadata")
+            .default("io.envoy.ai_gateway"),
+        Parameter::each("llmRequestCosts", &token_cost::COST, "what is written there")
+            .default(token_cost::DEFAULTS),
+        Parameter::text("countedKey", "key that says whether engines reported all of it"),
+        Parameter::boolean("whileStreaming", "tell at every piece of an answer, not just its end")
+            .default("true"),
+        Parameter::text("tenantHeader", "the request header by whose value metrics are split"),
+        Parameter::integer("maxTenants", "values of it with numbers of their own")
+            .default("1000")
+            .at_least(1.0)
+            .at_most(1_000_000.0),
+        INCLUDE_USAGE,
+    ]),
+};
 
 /// What Envoy AI Gateway 0.3 calls its own.
 const NAMESPACE: &str = "io.envoy.ai_gateway";

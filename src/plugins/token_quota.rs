@@ -9,9 +9,12 @@ use parking_lot::Mutex;
 use smallvec::SmallVec;
 
 use super::quota_rules::{self, Rule};
-use super::shared_quota::{Lease, SharedQuota, Verdict};
-use super::tokens_used::{TokensUsed, estimated_prompt};
-use super::{Build, Capabilities, Outside, PluginType, ReachOutside};
+use super::shared_quota::{self, Lease, SharedQuota, Verdict};
+use super::tokens_used::{INCLUDE_USAGE, TokensUsed, estimated_prompt};
+use super::{
+    About, Build, Capabilities, Outside, Parameter, Parameters, Part, PluginType, ReachOutside,
+    Stability,
+};
 use crate::endpoints::Pool;
 use crate::error::{Code, DropReason, RequestError};
 use crate::exchange::{Ending, Outcome, OutcomeListener};
@@ -22,7 +25,38 @@ use crate::scheduling::{
     PluginMetrics, Put, RequestDatum, RequestProcessor, ResponseHook, RoutedRequest, Runtime,
 };
 
-pub(super) const TYPE: PluginType = PluginType { name: "token-quota", aliases: &[], build };
+pub(super) const TYPE: PluginType =
+    PluginType { name: "token-quota", aliases: &[], about: ABOUT, build };
+
+const ABOUT: About = About {
+    parts: &[Part::Admitter, Part::RequestProcessor, Part::ResponsePlugin],
+    stability: Stability::Own,
+    since: "",
+    summary: "refuses a request whose tenant has used up a limit in tokens or requests (429)",
+    formula: "",
+    parameters: Parameters::Listed(&[
+        Parameter::each("rules", &quota_rules::RULE, "who is granted what").required(),
+        Parameter::boolean("dryRun", "count, and refuse nothing").default("false"),
+        Parameter::boolean("strict", "refuse a request that may come to use more than is left")
+            .default("false"),
+        Parameter::integer(
+            "reservedOutputTokens",
+            "set aside for the answer of a request that names no bound",
+        )
+        .unit("tokens")
+        .default("256")
+        .at_least(1.0)
+        .at_most(1_000_000.0),
+        Parameter::boolean("responseHeaders", "x-ratelimit headers on answers").default("true"),
+        Parameter::integer("maxTenants", "tenants that are remembered")
+            .default("100000")
+            .at_least(1.0)
+            .at_most(10_000_000.0),
+        INCLUDE_USAGE,
+        Parameter::fields("redis", &shared_quota::REDIS, "counters that replicas share")
+            .example("{url: \"redis://localhost:6379\"}"),
+    ]),
+};
 
 /// Tenants whose use is remembered.
 const MAX_TENANTS: i64 = 100_000;

@@ -1,6 +1,12 @@
 //! What an exchange has used, in tokens: as the engine reports it, else as far as we can tell.
 
+use super::Parameter;
 use crate::scheduling::{AnswerSoFar, InferenceRequest};
+
+/// `includeUsage` of the types that count tokens.
+pub(super) const INCLUDE_USAGE: Parameter =
+    Parameter::boolean("includeUsage", "ask engines to report the tokens of streams")
+        .default("false");
 
 /// Tokens that one exchange has used so far.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

@@ -1,12 +1,20 @@
 //! What the filter and the scorer by topology share.
 
 use super::topology_extractor::{Proximity, Topology};
-use super::{Dependencies, PluginPart};
+use super::{Dependencies, Parameter, PluginPart};
 use crate::config::{Fields, Placed};
 use crate::scheduling::Cycle;
 
 /// The extractor that is read where none is named.
 const DEFAULT_EXTRACTOR: &str = "topology-extractor";
+
+/// Which extractor is read, as a parameter.
+pub(super) const EXTRACTOR: Parameter = Parameter::plugin(
+    "topologyProducerName",
+    "topology extractor",
+    "the plugin that knows where endpoints are",
+)
+.default("topology-extractor");
 
 /// Where endpoints are, beside the one that an earlier stage chose.
 #[derive(Debug)]

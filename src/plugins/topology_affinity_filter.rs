@@ -1,13 +1,30 @@
 //! `topology-affinity-filter`: keeps endpoints near the one that an earlier stage chose: a prefill
 //! endpoint on the decode endpoint's host, say.
 
-use super::topology_affinity::Neighbourhood;
+use super::topology_affinity::{self, Neighbourhood};
 use super::topology_extractor::Proximity;
-use super::{Build, Capabilities, PluginType};
+use super::{About, Build, Capabilities, Parameter, Parameters, Part, PluginType, Stability};
 use crate::scheduling::{Cycle, Filter};
 
 pub(super) const TYPE: PluginType =
-    PluginType { name: "topology-affinity-filter", aliases: &[], build };
+    PluginType { name: "topology-affinity-filter", aliases: &[], about: ABOUT, build };
+
+const ABOUT: About = About {
+    parts: &[Part::Filter],
+    stability: Stability::Experimental,
+    since: "llm-d v0.10",
+    summary: "endpoints near the one that an earlier stage chose",
+    formula: "all where none is near enough, or no stage chose",
+    parameters: Parameters::Listed(&[
+        Parameter::one_of(
+            "minAffinity",
+            &["host", "rack", "zone", "region"],
+            "the place that has to be shared, or a nearer one",
+        )
+        .default("host"),
+        topology_affinity::EXTRACTOR,
+    ]),
+};
 
 #[derive(Debug)]
 struct TopologyAffinityFilter {

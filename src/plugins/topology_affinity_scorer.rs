@@ -1,12 +1,21 @@
 //! `topology-affinity-scorer`: prefers endpoints near the one that an earlier stage chose.
 
-use super::topology_affinity::Neighbourhood;
+use super::topology_affinity::{self, Neighbourhood};
 use super::topology_extractor::Proximity;
-use super::{Build, Capabilities, PluginType};
+use super::{About, Build, Capabilities, Parameters, Part, PluginType, Stability};
 use crate::scheduling::{Cycle, Scorer};
 
 pub(super) const TYPE: PluginType =
-    PluginType { name: "topology-affinity-scorer", aliases: &[], build };
+    PluginType { name: "topology-affinity-scorer", aliases: &[], about: ABOUT, build };
+
+const ABOUT: About = About {
+    parts: &[Part::Scorer],
+    stability: Stability::Experimental,
+    since: "llm-d v0.10",
+    summary: "the nearer to the endpoint that an earlier stage chose, the better",
+    formula: "same host: 1; rack: 0.2; zone: 0.05; region: 0.02; else 0",
+    parameters: Parameters::Listed(&[topology_affinity::EXTRACTOR]),
+};
 
 #[derive(Debug)]
 struct TopologyAffinityScorer(Neighbourhood);

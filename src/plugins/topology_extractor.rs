@@ -3,10 +3,25 @@
 
 use std::sync::Arc;
 
-use super::{Build, Capabilities, PluginType};
+use super::{About, Build, Capabilities, Parameter, Parameters, Part, PluginType, Stability};
 use crate::endpoints::{Endpoint, Labels};
 
-pub(super) const TYPE: PluginType = PluginType { name: "topology-extractor", aliases: &[], build };
+pub(super) const TYPE: PluginType =
+    PluginType { name: "topology-extractor", aliases: &[], about: ABOUT, build };
+
+const ABOUT: About = About {
+    parts: &[Part::Extractor],
+    stability: Stability::Experimental,
+    since: "llm-d v0.10",
+    summary: "where endpoints are, by their labels",
+    formula: "",
+    parameters: Parameters::Listed(&[
+        Parameter::text("hostname", "label with the host").default("kubernetes.io/hostname"),
+        Parameter::text("rack", "label with the rack").default("topology.kubernetes.io/rack"),
+        Parameter::text("zone", "label with the zone").default("topology.kubernetes.io/zone"),
+        Parameter::text("region", "label with the region").default("topology.kubernetes.io/region"),
+    ]),
+};
 
 /// Which labels say where an endpoint is.
 #[derive(Debug)]

@@ -6,9 +6,10 @@ use std::collections::BTreeSet;
 use epp::config::{Diagnostics, Fields, Severity, parse};
 use epp::endpoints::PoolIds;
 use epp::plugins::{
-    Build, Capabilities, Dependencies, Kind, MetricsExtractor, MetricsSource, Parameter,
-    Parameters, Part, PluginType, Stability, types,
+    Build, Capabilities, Dependencies, Kind, MetricsExtractor, MetricsSource, PageExtractor,
+    PageSource, Parameter, Parameters, Part, PluginType, Stability, types,
 };
+use epp::prefix::HashKey;
 use epp::scheduling::{
     Admitter, AwaitingProducer, Filter, Picker, Producer, ProfileHandler, RequestHook,
     RequestProcessor, ResponseHook, Scorer, Screener,
@@ -41,13 +42,16 @@ fn make(plugin: &PluginType, parameters: &Value) -> Made {
         parameters: Fields::new(Some(&node), "p", &diagnostics).any_case(),
         dependencies: &mut dependencies,
         ids: &PoolIds::default(),
+        hash_key: HashKey::PUBLIC,
     });
     let source = capabilities.get::<MetricsSource>().map(|s| s.over(ScrapeConfig::default()));
     let extractor = capabilities.get::<MetricsExtractor>().map(|e| e.over(EngineMaps::default()));
-    let print = match (source, extractor) {
+    let page = capabilities.get::<PageSource>().map(|s| (s.scrape(), s.is_at_node()));
+    let print = match (source, extractor, page) {
         // What they leave open is filled in by flags, and then by these defaults.
-        (Some(source), _) => format!("{source:?}"),
-        (_, Some(extractor)) => format!("{extractor:?}"),
+        (Some(source), ..) => format!("{source:?}"),
+        (_, Some(extractor), _) => format!("{extractor:?}"),
+        (.., Some(page)) => format!("{page:?}"),
         _ => format!("{capabilities:?} {dependencies:?}"),
     };
     let findings = diagnostics.findings().into_iter();
@@ -317,6 +321,10 @@ fn declared_parts_are_those_that_are_played() {
     for plugin in types() {
         let parameters = plugin.about.parameters.listed();
         let c = make(plugin, &Value::Object(required(parameters))).capabilities;
+        // What gives places of endpoints is a part that only its readers know.
+        let extracts = c.has::<MetricsExtractor>()
+            || c.has::<PageExtractor>()
+            || plugin.name == "topology-extractor";
         // Parts that a configuration names it for: those that it says and no others.
         let named = [
             (Part::Scorer, c.has::<dyn Scorer>()),
@@ -329,7 +337,7 @@ fn declared_parts_are_those_that_are_played() {
             (Part::FairnessPolicy, c.has::<dyn FairnessPolicy>()),
             (Part::OrderingPolicy, c.has::<dyn OrderingPolicy>()),
             (Part::UsageLimitPolicy, c.has::<dyn UsageLimit>()),
-            (Part::Extractor, c.has::<MetricsExtractor>()),
+            (Part::Extractor, extracts),
             (Part::Discovery, c.has::<FileDiscoveryConfig>()),
             (Part::Parser, c.has::<ParserKind>()),
         ];
@@ -338,7 +346,8 @@ fn declared_parts_are_those_that_are_played() {
             assert_eq!(says, plays, "{}: {}", plugin.name, part.name());
         }
         // Parts that others are made with too.
-        let source = c.has::<MetricsSource>() || c.has::<NotificationSource>();
+        let source =
+            c.has::<MetricsSource>() || c.has::<PageSource>() || c.has::<NotificationSource>();
         let working = [
             (Part::Admitter, c.has::<dyn Admitter>()),
             (Part::HeaderHandler, c.has::<dyn RequestHook>()),
