@@ -15,7 +15,7 @@ const ABOUT: About = About {
     stability: Stability::Own,
     since: "",
     summary: "the less time a choice costs everyone, the better",
-    formula: "(least d + 16)/(d + 16), d = queued + 200 · waiting + own + w · (own · decoding + L · (2.2 n + 0.0007 · (context + n · prompt))), over the endpoint's speed",
+    formula: "(least d + 16)/(d + 16), d = queued + 200 · waiting + own + w · (own · decoding + L · (2.2 n + 0.0007 · (context + n · prompt))), over the endpoint's speed, + copyWeight · copied²/cache, where copied is what another endpoint holds more of the prompt than this one",
     parameters: Parameters::Listed(&[
         Parameter::prefix_producer(),
         Parameter::in_flight_producer(),
@@ -119,8 +119,8 @@ impl ExpectedDelayScorer {
     ///
     /// All of it takes longer at an endpoint that was found to be slower than the others.
     ///
-    /// Everything is counted by reservations, at the moment of the pick: nothing is scraped, so
-    /// nothing is stale, and a burst sees itself.
+    /// Everything is counted by reservations, at the moment of the pick: nothing of it is scraped,
+    /// so nothing is stale, and a burst sees itself.
     fn delay(&self, candidate: &Candidate<'_>, own: f64, prompt: f64) -> f64 {
         let n = candidate.in_flight_requests.max(0) as f64;
         let waiting = candidate.in_flight_unanswered.max(0) as f64;
