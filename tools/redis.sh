@@ -22,8 +22,10 @@ if [ ! -x "$BIN" ]; then
   rm -rf "$DIR"
   mkdir -p "$DIR/packages"
   # The server's binary, under another name, and what it links that not every machine has.
-  (cd "$DIR/packages" && apt-get download -qq redis-tools libjemalloc2 liblzf1 libatomic1 >&2) || {
-    echo "apt-get download failed: try apt-get update first" >&2
+  fetch() { (cd "$DIR/packages" && apt-get download -qq redis-tools libjemalloc2 liblzf1 libatomic1 >&2); }
+  # A fresh machine does not know yet what there is to download.
+  fetch || { apt-get update -qq >&2 && fetch; } || {
+    echo "Debian's redis-tools cannot be downloaded: install Redis 7 or later, or SKIP=redis" >&2
     exit 1
   }
   for package in "$DIR"/packages/*.deb; do
