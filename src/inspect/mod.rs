@@ -2,7 +2,7 @@
 //! that went lately, and what is wrong in words.
 //!
 //! [`Tallies`] count, [`sample`] looks at everything now and then, [`Drift`] says where predicted
-//! and delivered cache hits part, [`findings`] puts into words what is broken, and [`PoolView`]
+//! and delivered cache hits part, [`findings()`] puts into words what is broken, and [`PoolView`]
 //! makes one page of all of it.
 
 mod configuration;
