@@ -1,6 +1,6 @@
 //! The configurations that people run load, and mean what they mean elsewhere.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 
 use epp::cli::{CheckOptions, Exit};
 use epp::config::{Diagnostics, Severity};
@@ -8,9 +8,10 @@ use epp::discovery::parse_endpoints;
 use epp::endpoints::PoolIds;
 use epp::loader::{LoadOptions, Pipeline, load};
 
-fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-}
+#[path = "support/material.rs"]
+mod material;
+
+use material::{root, shared};
 
 fn load_sample(name: &str) -> Pipeline {
     let path = root().join("config").join(name);
@@ -130,17 +131,6 @@ fn a_profile_that_looks_at_no_prompt_wants_none() {
     assert!(!pipeline.wants_prompt);
     assert!(pipeline.needs.queue && !pipeline.needs.lora && !pipeline.needs.cache);
     assert!(load_sample("tutorial.yaml").wants_prompt);
-}
-
-/// Material that is not ours to ship, beside the checkout or above a worktree; `None` where it
-/// is absent.
-fn shared(path: &str) -> Option<PathBuf> {
-    let places = ["../shared", "../../shared"].map(|place| root().join(place).join(path));
-    let found = places.into_iter().find(|place| place.exists());
-    if found.is_none() {
-        eprintln!("skipped: ../shared/{path} is not here");
-    }
-    found
 }
 
 #[test]

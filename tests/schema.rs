@@ -11,9 +11,10 @@ use epp::endpoints::PoolIds;
 use epp::loader::{KIND, LoadOptions, load};
 use serde_json::{Map, Value as Json, json};
 
-fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-}
+#[path = "support/material.rs"]
+mod material;
+
+use material::{files, root, shared};
 
 fn marks(schema: &jsonschema::Validator, document: &Json) -> Vec<String> {
     schema.iter_errors(document).map(|e| format!("{}: {e}", e.instance_path())).collect()
@@ -23,16 +24,11 @@ fn schema() -> jsonschema::Validator {
     jsonschema::draft7::new(&catalogue::schema()).expect("a JSON Schema")
 }
 
-fn files(folder: &Path, found: &mut Vec<PathBuf>) {
-    for entry in fs::read_dir(folder).expect("a folder") {
-        let path = entry.expect("an entry").path();
-        let ending = path.extension().and_then(|e| e.to_str());
-        if path.is_dir() {
-            files(&path, found);
-        } else if matches!(ending, Some("yaml" | "yml" | "json")) {
-            found.push(path);
-        }
-    }
+/// The files in a folder that may hold configurations.
+fn texts(folder: &Path) -> Vec<PathBuf> {
+    let ending = |path: &PathBuf| path.extension().and_then(|e| e.to_str()).map(str::to_owned);
+    let is_text = |path: &PathBuf| matches!(ending(path).as_deref(), Some("yaml" | "yml" | "json"));
+    files(folder).into_iter().filter(is_text).collect()
 }
 
 /// The configurations in a file, which may be manifests that hold some.
@@ -65,9 +61,7 @@ fn search(node: &Node, found: &mut Vec<Json>) {
 
 #[test]
 fn our_own_configurations_are_valid() {
-    let mut paths = Vec::new();
-    files(&root().join("config"), &mut paths);
-    files(&root().join("deploy"), &mut paths);
+    let paths = ["config", "deploy"].map(|folder| texts(&root().join(folder))).concat();
     let schema = schema();
     let mut seen = 0;
     for path in paths {
@@ -82,14 +76,8 @@ fn our_own_configurations_are_valid() {
 
 #[test]
 fn configurations_of_others_are_valid() {
-    let places = ["../shared", "../../shared"].map(|place| root().join(place));
-    let places = places.map(|place| place.join("reference-configs"));
-    let Some(corpus) = places.into_iter().find(|place| place.is_dir()) else {
-        eprintln!("skipped: ../shared/reference-configs is not here");
-        return;
-    };
-    let mut paths = Vec::new();
-    files(&corpus, &mut paths);
+    let Some(corpus) = shared("reference-configs") else { return };
+    let paths = texts(&corpus);
     let schema = schema();
     let options = LoadOptions { allow_experimental_plugins: true, ..LoadOptions::default() };
     for path in paths {

@@ -231,20 +231,12 @@ const NOTHING: Rules = Rules {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::endpoints::test_support::spec;
     use crate::endpoints::{EndpointSpec, PoolIds};
 
     fn endpoint(n: u8) -> Endpoint {
-        let spec = EndpointSpec {
-            namespace: "ns".into(),
-            name: format!("w{n}"),
-            pod_name: format!("w{n}"),
-            ip: [10, 0, 0, n].into(),
-            port: 8000,
-            rank: 0,
-            uid: String::new(),
-            labels: Default::default(),
-            placement: Default::default(),
-        };
+        let ip = [10, 0, 0, n].into();
+        let spec = EndpointSpec { namespace: "ns".into(), ip, ..spec(&format!("w{n}"), n) };
         Endpoint::new(spec, &PoolIds::default())
     }
 

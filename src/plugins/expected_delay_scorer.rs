@@ -80,13 +80,7 @@ fn build(build: Build<'_, '_>) -> Capabilities {
     // The producer of what is in flight reads it; without one every prompt looks uncached.
     let prefix = build.dependencies.read(parameters::prefix_producer(&mut p));
     let load = build.dependencies.read(parameters::in_flight_producer(&mut p));
-    let mut weight = |name, default| {
-        let weight = p.float(name).unwrap_or(default);
-        if weight < 0.0 {
-            p.error(name, format!("must not be negative, found {weight}"));
-        }
-        weight
-    };
+    let mut weight = |name, default| parameters::non_negative(&mut p, name, default);
     let stream_delay_weight = weight("streamDelayWeight", DEFAULT_STREAM_DELAY_WEIGHT);
     let copy_weight = weight("copyWeight", DEFAULT_COPY_WEIGHT);
     let answer = parameters::positive_u32(&mut p, "answerTokens", DEFAULT_ANSWER_TOKENS);

@@ -67,10 +67,7 @@ impl OutputEstimate {
 fn build(build: Build<'_, '_>) -> Capabilities {
     let mut p = build.parameters;
     let estimated = p.bool("addEstimatedOutputTokens").unwrap_or(false);
-    let ratio = p.float("outputRatio").unwrap_or(DEFAULT_OUTPUT_RATIO);
-    if ratio < 0.0 {
-        p.error("outputRatio", format!("must not be negative, found {ratio}"));
-    }
+    let ratio = parameters::non_negative(&mut p, "outputRatio", DEFAULT_OUTPUT_RATIO);
     let max = p.int_in("maxEstimatedOutputTokens", 0..=i64::MAX);
     let max = max.map_or(u64::MAX, i64::unsigned_abs);
     // Only a name makes a prefix producer necessary: without one, whole prompts are counted.

@@ -2,10 +2,10 @@
 //! them.
 
 use super::latency_prediction::{LatencyPredictions, PredictedLatency, predictions};
+use super::parameters::non_negative;
 use super::{
     About, Build, Capabilities, Parameter, Parameters, Part, PluginType, Stability, parameters,
 };
-use crate::config::Fields;
 use crate::scheduling::{Cycle, DataKey, PrefixMatch, Scorer};
 use crate::scrape_config::Needs;
 
@@ -86,8 +86,8 @@ struct Composite {
 
 fn build(build: Build<'_, '_>) -> Capabilities {
     let Build { parameters: mut p, dependencies, .. } = build;
-    let ttft_weight = weight(&mut p, "ttftWeight", 0.8);
-    let tpot_weight = weight(&mut p, "tpotWeight", 0.2);
+    let ttft_weight = non_negative(&mut p, "ttftWeight", 0.8);
+    let tpot_weight = non_negative(&mut p, "tpotWeight", 0.2);
     let strategy = match p.string("headroomSelectionStrategy") {
         None | Some("least") => Strategy::Least,
         Some("most") => Strategy::Most,
@@ -97,9 +97,9 @@ fn build(build: Build<'_, '_>) -> Capabilities {
         }
     };
     let composite = Composite {
-        kv: weight(&mut p, "compositeKVWeight", 1.0),
-        queue: weight(&mut p, "compositeQueueWeight", 1.0),
-        prefix: weight(&mut p, "compositePrefixWeight", 1.0),
+        kv: non_negative(&mut p, "compositeKVWeight", 1.0),
+        queue: non_negative(&mut p, "compositeQueueWeight", 1.0),
+        prefix: non_negative(&mut p, "compositePrefixWeight", 1.0),
     };
     let predictions = predictions(&mut p, dependencies);
     let prefix = parameters::prefix_producer(&mut p);
@@ -115,14 +115,6 @@ fn build(build: Build<'_, '_>) -> Capabilities {
         composite,
     })
     .reading(Needs { queue: true, kv: true, ..Needs::default() })
-}
-
-fn weight(parameters: &mut Fields<'_>, name: &'static str, default: f64) -> f64 {
-    let weight = parameters.float(name).unwrap_or(default);
-    if weight < 0.0 {
-        parameters.error(name, format!("must not be negative, found {weight}"));
-    }
-    weight
 }
 
 impl Composite {

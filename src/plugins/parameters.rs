@@ -46,6 +46,15 @@ pub(super) fn positive_u32(parameters: &mut Fields<'_>, name: &'static str, defa
     u32::try_from(positive(parameters, name, default.into())).unwrap_or(u32::MAX)
 }
 
+/// A number from 0 on, such as a weight.
+pub(super) fn non_negative(parameters: &mut Fields<'_>, name: &'static str, default: f64) -> f64 {
+    let value = parameters.float(name).unwrap_or(default);
+    if value < 0.0 {
+        parameters.error(name, format!("must not be negative, found {value}"));
+    }
+    value
+}
+
 /// A share of requests, 0 to 1.
 pub(super) fn share(parameters: &mut Fields<'_>, name: &'static str, default: f64) -> f64 {
     let share = parameters.float(name).unwrap_or(default);

@@ -4,8 +4,16 @@
 //! reserve their targets one after the other. So where two candidates are equally good, pickers
 //! ask for the load of this very moment: a burst spreads instead of falling on one worker.
 
-use super::Build;
+use super::{Build, Parameter, Parameters};
 use crate::scheduling::{Cycle, Picks};
+
+/// What [`max_endpoints`] reads.
+pub(super) const PARAMETERS: Parameters = Parameters::Listed(&[Parameter::integer(
+    "maxNumOfEndpoints",
+    "endpoints to name, the further ones to fall back on; 0 and less is the default",
+)
+.unit("endpoints")
+.default("1")]);
 
 /// Reads `maxNumOfEndpoints`, the one parameter of all pickers: how many endpoints to return, 1
 /// by default and where it is 0 or less.

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use super::latency_prediction::{LatencyPredictions, PredictedLatency};
+use super::parameters::non_negative;
 use super::predicted_latency_producer::{LatencyProducer, Settings, slo_buffer_factor};
 use super::{
     About, Build, Capabilities, Kind, Parameter, Parameters, Part, PluginType, Stability,
@@ -172,18 +173,18 @@ fn build(build: Build<'_, '_>) -> Capabilities {
         predict: true,
     };
     let missed = Blend {
-        ttft: weight(&mut p, "negHeadroomTTFTWeight", 0.8),
-        tpot: weight(&mut p, "negHeadroomTPOTWeight", 0.2),
+        ttft: non_negative(&mut p, "negHeadroomTTFTWeight", 0.8),
+        tpot: non_negative(&mut p, "negHeadroomTPOTWeight", 0.2),
     };
     let kept = Blend {
-        ttft: weight(&mut p, "headroomTTFTWeight", 0.8),
-        tpot: weight(&mut p, "headroomTPOTWeight", 0.2),
+        ttft: non_negative(&mut p, "headroomTTFTWeight", 0.8),
+        tpot: non_negative(&mut p, "headroomTPOTWeight", 0.2),
     };
     let strategy = strategy(&mut p);
     let composite = Composite {
-        kv: weight(&mut p, "compositeKVWeight", 1.0),
-        queue: weight(&mut p, "compositeQueueWeight", 1.0),
-        prefix: weight(&mut p, "compositePrefixWeight", 1.0),
+        kv: non_negative(&mut p, "compositeKVWeight", 1.0),
+        queue: non_negative(&mut p, "compositeQueueWeight", 1.0),
+        prefix: non_negative(&mut p, "compositePrefixWeight", 1.0),
     };
     let explore_sticky = parameters::share(&mut p, "epsilonExploreSticky", 0.01);
     let explore_negative = parameters::share(&mut p, "epsilonExploreNeg", 0.01);
@@ -218,14 +219,6 @@ fn build(build: Build<'_, '_>) -> Capabilities {
     LatencyProducer::new(settings, prefix, predictions, ids, labels)
         .capabilities()
         .with::<dyn Scorer>(Arc::new(scorer))
-}
-
-fn weight(p: &mut Fields<'_>, name: &'static str, default: f64) -> f64 {
-    let weight = p.float(name).unwrap_or(default);
-    if weight < 0.0 {
-        p.error(name, format!("must not be negative, found {weight}"));
-    }
-    weight
 }
 
 fn strategy(p: &mut Fields<'_>) -> Strategy {

@@ -83,14 +83,9 @@ fn build(build: Build<'_, '_>) -> Capabilities {
     if threshold > 1.0 {
         p.error("affinityThreshold", format!("must be at most 1, found {threshold}"));
     }
-    let exploration = p.float("explorationProbability").unwrap_or(0.0);
-    if !(0.0..=1.0).contains(&exploration) {
-        p.error("explorationProbability", format!("must be from 0 to 1, found {exploration}"));
-    }
-    let max_penalty_ms = p.float("maxTTFTPenaltyMs").unwrap_or(DEFAULT_MAX_PENALTY_MS);
-    if max_penalty_ms < 0.0 {
-        p.error("maxTTFTPenaltyMs", format!("must not be negative, found {max_penalty_ms}"));
-    }
+    let exploration = parameters::share(&mut p, "explorationProbability", 0.0);
+    let max_penalty_ms =
+        parameters::non_negative(&mut p, "maxTTFTPenaltyMs", DEFAULT_MAX_PENALTY_MS);
     let peak_throughput = p.float("peakPrefillThroughput").unwrap_or(DEFAULT_PEAK_THROUGHPUT);
     if peak_throughput <= 0.0 {
         p.error("peakPrefillThroughput", format!("must be above 0, found {peak_throughput}"));

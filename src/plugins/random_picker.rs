@@ -1,7 +1,7 @@
 //! `random-picker`: picks at random, whatever the scores.
 
-use super::picking::{at_random, max_endpoints};
-use super::{About, Build, Capabilities, Parameter, Parameters, Part, PluginType, Stability};
+use super::picking::{PARAMETERS, at_random, max_endpoints};
+use super::{About, Build, Capabilities, Part, PluginType, Stability};
 use crate::scheduling::{Cycle, Picker, Picks};
 
 pub(super) const TYPE: PluginType =
@@ -13,12 +13,7 @@ const ABOUT: About = About {
     since: "GIE v0.5",
     summary: "the less loaded of two drawn at random",
     formula: "",
-    parameters: Parameters::Listed(&[Parameter::integer(
-        "maxNumOfEndpoints",
-        "endpoints to name, the further ones to fall back on; 0 and less is the default",
-    )
-    .unit("endpoints")
-    .default("1")]),
+    parameters: PARAMETERS,
 };
 
 #[derive(Debug)]

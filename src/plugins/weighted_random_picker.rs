@@ -2,8 +2,8 @@
 
 use smallvec::SmallVec;
 
-use super::picking::{at_random, load_now, max_endpoints};
-use super::{About, Build, Capabilities, Parameter, Parameters, Part, PluginType, Stability};
+use super::picking::{PARAMETERS, at_random, load_now, max_endpoints};
+use super::{About, Build, Capabilities, Part, PluginType, Stability};
 use crate::scheduling::{Cycle, Picker, Picks};
 
 pub(super) const TYPE: PluginType =
@@ -15,12 +15,7 @@ const ABOUT: About = About {
     since: "GIE v1.0",
     summary: "at random, in proportion to the sums of scores; of two that differ by less than a twentieth the less loaded",
     formula: "",
-    parameters: Parameters::Listed(&[Parameter::integer(
-        "maxNumOfEndpoints",
-        "endpoints to name, the further ones to fall back on; 0 and less is the default",
-    )
-    .unit("endpoints")
-    .default("1")]),
+    parameters: PARAMETERS,
 };
 
 #[derive(Debug)]

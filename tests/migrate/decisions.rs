@@ -1,12 +1,11 @@
 //! Both texts on the same pools, with the same requests and the same dice.
 
-use std::path::{Path, PathBuf};
-
 use epp::endpoints::{LoraSignals, PoolIds, SignalValues};
 use epp::loader::{LoadOptions, load};
 use epp::migrate::migrate;
 use epp::scheduling::{Decision, DecisionOptions, Refusal};
 
+use super::material::{files, root, shared};
 use super::rig::{Rig, candidates, request_for, tokens, worker};
 
 /// Where every request of a fixed stream goes, and with which scores and headers.
@@ -85,25 +84,9 @@ fn check(name: &str, text: &str) -> usize {
     migrated.changes.len()
 }
 
-fn files(folder: &Path, found: &mut Vec<PathBuf>) {
-    for entry in std::fs::read_dir(folder).expect("a folder") {
-        let path = entry.expect("an entry").path();
-        if path.is_dir() {
-            files(&path, found);
-        } else {
-            found.push(path);
-        }
-    }
-}
-
-fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-}
-
 #[test]
 fn our_samples_decide_as_before() {
-    let mut paths = Vec::new();
-    files(&root().join("config"), &mut paths);
+    let paths = files(&root().join("config"));
     for path in paths.iter().filter(|path| !path.ends_with("endpoints.yaml")) {
         let text = std::fs::read_to_string(path).expect("a text");
         check(&path.display().to_string(), &text);
@@ -139,14 +122,8 @@ fn old_configurations_decide_as_before() {
 
 #[test]
 fn configurations_of_others_decide_as_before() {
-    let places = ["../shared", "../../shared"].map(|place| root().join(place));
-    let places = places.map(|place| place.join("reference-configs"));
-    let Some(corpus) = places.into_iter().find(|place| place.is_dir()) else {
-        eprintln!("skipped: ../shared/reference-configs is not here");
-        return;
-    };
-    let mut paths = Vec::new();
-    files(&corpus, &mut paths);
+    let Some(corpus) = shared("reference-configs") else { return };
+    let paths = files(&corpus);
     let mut changed = 0;
     for path in paths {
         let Ok(text) = std::fs::read_to_string(&path) else { continue };

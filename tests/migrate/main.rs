@@ -4,6 +4,9 @@
 #[allow(dead_code)]
 mod rig;
 
+#[path = "../support/material.rs"]
+mod material;
+
 mod decisions;
 
 use epp::endpoints::PoolIds;

@@ -3,11 +3,8 @@
 use std::sync::Arc;
 
 use bytes::Bytes;
-use epp::clock::Timestamp;
 use epp::endpoints::{Endpoint, SignalValues};
-use epp::scheduling::{
-    AnswerSoFar, DecisionOptions, Directions, InferenceRequest, PromptBuilder, RoutedRequest,
-};
+use epp::scheduling::{DecisionOptions, Directions, InferenceRequest, PromptBuilder};
 
 use crate::rig::*;
 
@@ -52,13 +49,7 @@ fn the_response_says_which_endpoint_served() {
     let rig = Rig::new(&[("session-affinity-scorer", "", 1.0)]);
     let request = with_headers(&[]);
     let decision = rig.send(&request, &all[1..]);
-    let routed = RoutedRequest {
-        request: &request,
-        decision: &decision,
-        served_by: None,
-        answer: AnswerSoFar::default(),
-        now: Timestamp::START,
-    };
+    let routed = routed(&request, &decision);
     let mut directions = Directions::default();
     for hook in &rig.hooks.response {
         hook.response_headers(&routed, Some(200), &mut directions);

@@ -1,9 +1,6 @@
 //! Numbers told to the gateway at the end of a response.
 
-use epp::clock::Timestamp;
-use epp::scheduling::{
-    AnswerSoFar, Directions, MetadataValue, ResponseHook, RoutedRequest, TokenUsage,
-};
+use epp::scheduling::{Directions, MetadataValue, ResponseHook, TokenUsage};
 
 use crate::rig::*;
 
@@ -17,13 +14,7 @@ fn reported(attribute: &str, usage: Option<TokenUsage>) -> Vec<String> {
     let rig = Rig::new(&[("random-picker", "", 1.0)]);
     let request = prompt("hi");
     let decision = rig.send(&request, &workers(1));
-    let routed = RoutedRequest {
-        request: &request,
-        decision: &decision,
-        served_by: None,
-        answer: AnswerSoFar::default(),
-        now: Timestamp::START,
-    };
+    let routed = routed(&request, &decision);
     let mut directions = Directions::default();
     hook.response_end(&routed, usage.as_ref(), &mut directions);
     let entry = |entry: &epp::scheduling::MetadataEntry| {

@@ -13,8 +13,8 @@ use epp::loader::{Hooks, LoadOptions, Pipeline, load};
 use epp::plugins::{Build, Capabilities, Dependencies, find};
 use epp::prefix::HashKey;
 use epp::scheduling::{
-    Ask, Candidate, Decision, DecisionOptions, Explanation, InferenceRequest, PromptBuilder,
-    Refusal, RequestData, Scheduler,
+    AnswerSoFar, Ask, Candidate, Decision, DecisionOptions, Explanation, InferenceRequest,
+    PromptBuilder, Refusal, RequestData, RoutedRequest, Scheduler,
 };
 use epp::scrape_config::{EngineMaps, PageScrape};
 
@@ -148,6 +148,12 @@ pub fn explanation(decision: &Decision) -> Explanation {
 /// The index in `workers` of the decision's target.
 pub fn target(decision: &Decision, workers: &[Arc<Endpoint>]) -> usize {
     workers.iter().position(|w| Arc::ptr_eq(w, decision.target().unwrap())).unwrap()
+}
+
+/// A request that was sent, before anything has come of it.
+pub fn routed<'a>(request: &'a InferenceRequest, decision: &'a Decision) -> RoutedRequest<'a> {
+    let (answer, now) = (AnswerSoFar::default(), Timestamp::START);
+    RoutedRequest { request, decision, served_by: None, answer, now }
 }
 
 pub fn candidates(workers: &[Arc<Endpoint>]) -> Vec<Candidate<'_>> {

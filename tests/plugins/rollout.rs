@@ -6,8 +6,7 @@ use std::time::Duration;
 use epp::clock::Timestamp;
 use epp::endpoints::{EndpointSpec, Pool};
 use epp::scheduling::{
-    AnswerSoFar, BoxFuture, Candidate, Directions, InferenceRequest, MetricValue, ResponseHook,
-    RoutedRequest, Runtime,
+    BoxFuture, Candidate, Directions, InferenceRequest, MetricValue, ResponseHook, Runtime,
 };
 
 use crate::rig::*;
@@ -130,13 +129,7 @@ fn the_response_says_which_revision_served() {
     let request = InferenceRequest::default();
     let snapshot = pool.snapshot();
     let decision = rig.send(&request, &snapshot.endpoints);
-    let routed = RoutedRequest {
-        request: &request,
-        decision: &decision,
-        served_by: None,
-        answer: AnswerSoFar::default(),
-        now: Timestamp::START,
-    };
+    let routed = routed(&request, &decision);
     let mut directions = Directions::default();
     let hooks: &[Arc<dyn ResponseHook>] = &rig.hooks.response;
     hooks.iter().for_each(|hook| hook.response_headers(&routed, Some(200), &mut directions));
