@@ -18,6 +18,9 @@
 //! scheduler, [`discovery`] fills the pool, [`files`] reads and follows what an operator names, [`cli`] reads the flags, [`app`] puts a pool's runtime
 //! and the process together, [`inspect`] shows an operator what goes on in it. Beside it: `sim`, a model of a vLLM worker, and `bench`, the harness.
 
+// Here and not for all targets: what tests share they include file by file.
+#![warn(unreachable_pub)]
+
 pub mod api;
 #[cfg(feature = "server")]
 pub mod app;

@@ -56,7 +56,12 @@ pub(super) struct Mark {
 
 impl<'a> Draft<'a> {
     /// A draft of the prompt in `body`.
-    pub fn new(body: &'a str, wanted: bool, rules: &EstimateRules, video: &VideoHints) -> Self {
+    pub(super) fn new(
+        body: &'a str,
+        wanted: bool,
+        rules: &EstimateRules,
+        video: &VideoHints,
+    ) -> Self {
         Self {
             body,
             wanted,
@@ -67,7 +72,7 @@ impl<'a> Draft<'a> {
     }
 
     /// An empty draft of the same body.
-    pub fn another(&self) -> Self {
+    pub(super) fn another(&self) -> Self {
         Self {
             body: self.body,
             wanted: self.wanted,
@@ -78,17 +83,17 @@ impl<'a> Draft<'a> {
     }
 
     /// False: nothing need be worked out for it.
-    pub fn is_wanted(&self) -> bool {
+    pub(super) fn is_wanted(&self) -> bool {
         self.wanted
     }
 
     /// What a text made from the body may take, bytes: none, where it is not wanted.
-    pub fn room(&self) -> usize {
+    pub(super) fn room(&self) -> usize {
         if self.wanted { self.body.len() } else { 0 }
     }
 
     /// Adds text.
-    pub fn text(&mut self, text: Cow<'a, str>) {
+    pub(super) fn text(&mut self, text: Cow<'a, str>) {
         if text.is_empty() || !self.wanted {
             return;
         }
@@ -113,7 +118,7 @@ impl<'a> Draft<'a> {
     }
 
     /// Adds text that is nowhere else.
-    pub fn copied(&mut self, text: &[u8]) {
+    pub(super) fn copied(&mut self, text: &[u8]) {
         if text.is_empty() || !self.wanted {
             return;
         }
@@ -133,7 +138,7 @@ impl<'a> Draft<'a> {
     }
 
     /// Adds a media item.
-    pub fn media(&mut self, item: MediaItem) {
+    pub(super) fn media(&mut self, item: MediaItem) {
         if self.wanted {
             self.parts.push(Part::Media(self.media.len() as u32));
             self.media.push(item);
@@ -141,7 +146,7 @@ impl<'a> Draft<'a> {
     }
 
     /// Adds all of another draft of the same body.
-    pub fn append(&mut self, mut other: Draft<'a>) {
+    pub(super) fn append(&mut self, mut other: Draft<'a>) {
         for part in std::mem::take(&mut other.parts) {
             match part {
                 Part::Body(..) => self.parts.push(part),
@@ -156,7 +161,7 @@ impl<'a> Draft<'a> {
     }
 
     /// Remembers where the draft is; what follows stays apart from what is there.
-    pub fn mark(&mut self) -> Mark {
+    pub(super) fn mark(&mut self) -> Mark {
         self.closed = self.parts.len();
         Mark {
             parts: self.parts.len(),
@@ -167,7 +172,7 @@ impl<'a> Draft<'a> {
     }
 
     /// Takes back what was added since `mark`.
-    pub fn cut(&mut self, mark: Mark) {
+    pub(super) fn cut(&mut self, mark: Mark) {
         self.parts.truncate(mark.parts);
         self.side.truncate(mark.side);
         self.long.truncate(mark.long);
@@ -175,7 +180,7 @@ impl<'a> Draft<'a> {
     }
 
     /// Puts `text` before what was added since `mark`, the last one made.
-    pub fn put_before(&mut self, mark: Mark, text: Cow<'a, str>) {
+    pub(super) fn put_before(&mut self, mark: Mark, text: Cow<'a, str>) {
         let added = self.side.len() - mark.side;
         let is_short = added + text.len() < SHORT
             && matches!(self.parts.get(mark.parts..), Some([] | [Part::Side(..)]));
@@ -202,7 +207,7 @@ impl<'a> Draft<'a> {
     }
 
     /// Hands everything to `prompt`, and returns the media items.
-    pub fn finish(self, prompt: &mut PromptBuilder) -> Vec<MediaItem> {
+    pub(super) fn finish(self, prompt: &mut PromptBuilder) -> Vec<MediaItem> {
         prompt.reserve(self.side.len() + self.long.iter().map(String::len).sum::<usize>());
         for part in &self.parts {
             match *part {

@@ -38,7 +38,7 @@ pub(super) struct Frames {
 
 impl Frames {
     /// Takes a piece of the stream and hands every message that ends in it to `f`.
-    pub fn chunk(&mut self, chunk: &[u8], mut f: impl FnMut(&[u8])) {
+    pub(super) fn chunk(&mut self, chunk: &[u8], mut f: impl FnMut(&[u8])) {
         let mut rest = chunk;
         loop {
             let skipped = self.skip.min(rest.len());

@@ -41,12 +41,12 @@ impl Default for Input<'_> {
 
 impl<'a> Input<'a> {
     /// True for the empty text and the empty array; an array of an empty text is not empty.
-    pub fn is_empty(&self) -> bool {
+    pub(super) fn is_empty(&self) -> bool {
         matches!(self, Input::Text(text) if text.is_empty())
     }
 
     /// How many prompts it is.
-    pub fn prompts(&self) -> usize {
+    pub(super) fn prompts(&self) -> usize {
         match self {
             Input::Text(_) | Input::Tokens(_) => 1,
             Input::Texts(list) | Input::Batches(list) => list.count,
@@ -88,12 +88,12 @@ impl<'a> Input<'a> {
 
 impl<'a> List<'a> {
     /// The texts of a list of texts.
-    pub fn texts(self) -> impl Iterator<Item = Cow<'a, str>> {
+    pub(super) fn texts(self) -> impl Iterator<Item = Cow<'a, str>> {
         elements(self.array).filter_map(|element| Raw(element).string())
     }
 
     /// Adds the lists of token ids, each as a prompt of its own.
-    pub fn add_batches(self, prompt: &mut PromptBuilder) {
+    pub(super) fn add_batches(self, prompt: &mut PromptBuilder) {
         prompt.reserve(size_of::<u32>() * self.tokens);
         for (i, batch) in elements(self.array).enumerate() {
             if i > 0 {

@@ -175,12 +175,12 @@ impl<'de> Deserialize<'de> for Raw<'de> {
 }
 
 impl<'a> Raw<'a> {
-    pub fn is_null(self) -> bool {
+    pub(super) fn is_null(self) -> bool {
         self.0 == "null"
     }
 
     /// The value's text, if it is a string.
-    pub fn string(self) -> Option<Cow<'a, str>> {
+    pub(super) fn string(self) -> Option<Cow<'a, str>> {
         if !self.0.starts_with('"') {
             return None;
         }
@@ -195,7 +195,7 @@ impl<'a> Raw<'a> {
     }
 
     /// The value as a count, if it is a whole number and not negative.
-    pub fn count(self) -> Option<u64> {
+    pub(super) fn count(self) -> Option<u64> {
         // A string or a keyword is no number to `parse` either.
         self.0.parse::<u64>().ok().or_else(|| {
             let value = self.0.parse::<f64>().ok()?;

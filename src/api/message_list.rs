@@ -34,7 +34,7 @@ pub(super) struct MessageList<'d, 'a, F> {
 }
 
 impl<'d, 'a, F> MessageList<'d, 'a, F> {
-    pub fn new(draft: &'d mut Draft<'a>) -> Self {
+    pub(super) fn new(draft: &'d mut Draft<'a>) -> Self {
         Self { draft, format: PhantomData }
     }
 }

@@ -30,7 +30,7 @@ pub(super) enum ModelPlace {
 
 impl ModelPlace {
     /// `value` is a slice of `json`, an object.
-    pub fn new(json: &str, value: Option<&str>) -> Self {
+    pub(super) fn new(json: &str, value: Option<&str>) -> Self {
         if let Some(value) = value {
             let start = value.as_ptr() as usize - json.as_ptr() as usize;
             return ModelPlace::Value(start..start + value.len());
@@ -46,7 +46,12 @@ impl ModelPlace {
     /// # Errors
     ///
     /// `PayloadTooLarge` where the result would be larger than `limit` bytes.
-    pub fn fill(&self, body: &Bytes, model: &str, limit: usize) -> Result<Bytes, RequestError> {
+    pub(super) fn fill(
+        &self,
+        body: &Bytes,
+        model: &str,
+        limit: usize,
+    ) -> Result<Bytes, RequestError> {
         // Serialising a string cannot fail.
         let name = || serde_json::Value::from(model).to_string();
         let (place, field) = match *self {

@@ -1,7 +1,7 @@
 //! The messages under `proto/vllm` and `proto/google`, as the build generates them.
 
 // What is read of one API only is generated for all.
-#[allow(dead_code, clippy::all)]
+#[allow(dead_code, unreachable_pub, clippy::all)]
 mod generated {
     include!(concat!(env!("OUT_DIR"), "/api/mod.rs"));
 }

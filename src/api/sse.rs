@@ -18,7 +18,7 @@ pub(super) struct SseLines {
 impl SseLines {
     /// Takes a piece of the stream and hands the data of every line that ends in it to `f`, but
     /// for the final `[DONE]`.
-    pub fn chunk(&mut self, chunk: &[u8], mut f: impl FnMut(&[u8])) {
+    pub(super) fn chunk(&mut self, chunk: &[u8], mut f: impl FnMut(&[u8])) {
         let mut rest = chunk;
         while let Some(end) = memchr(b'\n', rest) {
             let (line, after) = (&rest[..end], &rest[end + 1..]);
@@ -36,7 +36,7 @@ impl SseLines {
     }
 
     /// The stream is over: its last line may lack an end.
-    pub fn finish(&mut self, mut f: impl FnMut(&[u8])) {
+    pub(super) fn finish(&mut self, mut f: impl FnMut(&[u8])) {
         self.end_line(&mut f);
     }
 

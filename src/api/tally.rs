@@ -38,7 +38,7 @@ enum Form {
 }
 
 impl Tally {
-    pub fn new(api: Api) -> Self {
+    pub(super) fn new(api: Api) -> Self {
         let text =
             |keys: &[&'static str]| Form::Text(keys.iter().map(|key| Finder::new(*key)).collect());
         let form = match api {
@@ -64,12 +64,12 @@ impl Tally {
     }
 
     /// The tokens so far.
-    pub fn tokens(&self) -> u64 {
+    pub(super) fn tokens(&self) -> u64 {
         self.tokens
     }
 
     /// Takes one event of a stream.
-    pub fn event(&mut self, api: Api, data: &[u8]) {
+    pub(super) fn event(&mut self, api: Api, data: &[u8]) {
         self.tokens = match &self.form {
             // A model's thought and its answer never come in one event, but some engines send a
             // thought under two names. Several answers side by side have one event each, too.
@@ -85,7 +85,7 @@ impl Tally {
 
     /// Takes one gRPC message of vLLM's `Generate`, which has the ids of a piece of the answer, or
     /// of all of it.
-    pub fn message(&mut self, message: &[u8]) {
+    pub(super) fn message(&mut self, message: &[u8]) {
         if !matches!(self.form, Form::Messages) {
             return;
         }
@@ -100,7 +100,7 @@ impl Tally {
     }
 
     /// Takes an answer that is no stream.
-    pub fn whole(&mut self, json: &[u8]) {
+    pub(super) fn whole(&mut self, json: &[u8]) {
         self.tokens = match &self.form {
             Form::Text(keys) => {
                 let bytes = |key| texts(key, json).map(|text| text.len() as u64).sum::<u64>();

@@ -28,7 +28,7 @@ pub(super) enum Problem {
 
 impl<'a> TokenIds<'a> {
     /// Looks through a JSON value, known to be well formed.
-    pub fn of(value: &'a str) -> Self {
+    pub(super) fn of(value: &'a str) -> Self {
         let mut ids = Self { array: value, ..Self::default() };
         if !value.starts_with('[') {
             ids.problem = Some(Problem::Type);
@@ -56,13 +56,13 @@ impl<'a> TokenIds<'a> {
     }
 
     /// Adds them to a prompt.
-    pub fn collect(&self, prompt: &mut PromptBuilder) {
+    pub(super) fn collect(&self, prompt: &mut PromptBuilder) {
         prompt.reserve(size_of::<u32>() * self.count);
         prompt.tokens(self.ids());
     }
 
     /// The ids up to the first problem, read from the body.
-    pub fn ids(&self) -> impl Iterator<Item = u32> + use<'a> {
+    pub(super) fn ids(&self) -> impl Iterator<Item = u32> + use<'a> {
         let ids = elements(self.array).map_while(|element| match Element::of(element) {
             Element::Id(id) | Element::Float(id) => Some(id),
             Element::Null => Some(0),

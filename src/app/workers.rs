@@ -40,7 +40,7 @@ struct Cluster {
 impl Workers {
     /// Fills `pool` from the source that flags or configuration name. A file named by the
     /// configuration wins over the flags' pool, as in the reference: then no Kubernetes is asked.
-    pub async fn start(
+    pub(super) async fn start(
         options: &Options,
         file: Option<FileDiscoveryConfig>,
         pool: &Arc<Pool>,
@@ -137,12 +137,12 @@ impl Workers {
         Ok(())
     }
 
-    pub fn pool_name(&self) -> String {
+    pub(super) fn pool_name(&self) -> String {
         self.pool_name.clone()
     }
 
     /// When this replica may serve.
-    pub fn readiness(&self, pool: &Arc<Pool>, parsers: &[ParserKind]) -> Readiness {
+    pub(super) fn readiness(&self, pool: &Arc<Pool>, parsers: &[ParserKind]) -> Readiness {
         #[cfg(feature = "kubernetes")]
         if let Some(cluster) = &self.cluster {
             let leader = cluster.election.as_ref().map(kubernetes::LeaderElection::leader);
@@ -163,7 +163,7 @@ impl Workers {
 
     /// Who may read the metrics port; everybody where there is no Kubernetes to ask, as in the
     /// reference.
-    pub fn metrics_auth(&self, options: &Options) -> Option<Arc<dyn MetricsAuth>> {
+    pub(super) fn metrics_auth(&self, options: &Options) -> Option<Arc<dyn MetricsAuth>> {
         #[cfg(feature = "kubernetes")]
         if let (None | Some(true), Some(cluster)) = (options.admin.auth, &self.cluster) {
             return Some(Arc::new(ClusterAuth(kubernetes::ApiServerAuth::new(
@@ -176,7 +176,7 @@ impl Workers {
     }
 
     /// Whether the endpoints come from Kubernetes.
-    pub fn are_in_kubernetes(&self) -> bool {
+    pub(super) fn are_in_kubernetes(&self) -> bool {
         #[cfg(feature = "kubernetes")]
         return self.cluster.is_some();
         #[cfg(not(feature = "kubernetes"))]
@@ -185,7 +185,7 @@ impl Workers {
 
     /// Gives the lease back, so that another replica can lead at once. The workers are followed
     /// on: requests are still routed while we drain.
-    pub async fn stand_down(&mut self) {
+    pub(super) async fn stand_down(&mut self) {
         #[cfg(feature = "kubernetes")]
         if let Some(election) = self.cluster.as_mut().and_then(|c| c.election.take()) {
             election.release().await;

@@ -31,7 +31,7 @@ fn add<'a>(parameters: &'a [Parameter], around: &str, status: Status, found: &mu
 
 impl Row<'_> {
     /// What a value is: `integer, at least 1, requests`.
-    pub fn value(&self) -> String {
+    pub(super) fn value(&self) -> String {
         let p = self.parameter;
         let mut parts = vec![match p.kind {
             Kind::OneOf(names) => {
@@ -53,7 +53,7 @@ impl Row<'_> {
     }
 
     /// `from 0 to 1`, `above 0`; `None` where any number will do.
-    pub fn range(&self) -> Option<String> {
+    pub(super) fn range(&self) -> Option<String> {
         let low = |b: Bound| match b.inclusive {
             true => format!("at least {}", b.value),
             false => format!("above {}", b.value),
@@ -74,7 +74,7 @@ impl Row<'_> {
     }
 
     /// The default, `required`, or nothing.
-    pub fn default(&self) -> &'static str {
+    pub(super) fn default(&self) -> &'static str {
         match self.parameter.default {
             Some(default) => default,
             None if self.parameter.is_required => "required",
@@ -83,7 +83,7 @@ impl Row<'_> {
     }
 
     /// What it means, and what there is to be said about it.
-    pub fn meaning(&self) -> String {
+    pub(super) fn meaning(&self) -> String {
         let meaning = self.parameter.meaning;
         match self.parameter.status {
             Status::Current => meaning.to_owned(),

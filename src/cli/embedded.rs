@@ -20,13 +20,13 @@ pub(super) struct Found {
 
 impl Found {
     /// No text, which means the built-in configuration.
-    pub fn built_in() -> Self {
+    pub(super) fn built_in() -> Self {
         Self { path: String::new(), text: String::new(), is_in_place: true }
     }
 
     /// The file's text with this configuration rewritten as `new`; `None` where it does not stand
     /// there as it is.
-    pub fn put_back(&self, file: &str, new: &str) -> Option<String> {
+    pub(super) fn put_back(&self, file: &str, new: &str) -> Option<String> {
         if !self.is_in_place {
             return None;
         }
@@ -52,12 +52,12 @@ impl Found {
     }
 
     /// What stands before a line and a column.
-    pub fn name(&self, file: &str) -> String {
+    pub(super) fn name(&self, file: &str) -> String {
         if self.is_in_place { file.to_owned() } else { self.title(file) }
     }
 
     /// For the verdict.
-    pub fn title(&self, file: &str) -> String {
+    pub(super) fn title(&self, file: &str) -> String {
         match self.path.as_str() {
             "" => file.to_owned(),
             path => format!("{file} ({path})"),

@@ -41,13 +41,13 @@ pub(super) struct Arguments {
 }
 
 impl Arguments {
-    pub fn has(&self, flag: &str) -> bool {
+    pub(super) fn has(&self, flag: &str) -> bool {
         self.flags.iter().any(|(name, _)| name == flag)
     }
 
     /// The list for `clap`, without the flags in `except`. A flag that was last given empty, as
     /// templates do for "not set", counts as not given.
-    pub fn to_list(&self, except: &BTreeSet<String>) -> Vec<String> {
+    pub(super) fn to_list(&self, except: &BTreeSet<String>) -> Vec<String> {
         let is_emptied_later = |i: usize, name: &str| {
             self.flags[i..].iter().any(|(other, value)| other == name && value.is_empty())
         };
@@ -98,7 +98,7 @@ pub(super) fn with_bare_booleans(command: Command) -> Command {
 
 impl Known {
     /// The flags of `command`, as [`with_bare_booleans`] left it.
-    pub fn of(command: &mut Command) -> Self {
+    pub(super) fn of(command: &mut Command) -> Self {
         command.build();
         let flags = takes(command.get_arguments());
         let subcommands = command
@@ -109,7 +109,7 @@ impl Known {
     }
 
     /// The long names of the main command's flags that take a value.
-    pub fn names(&self) -> impl Iterator<Item = &str> {
+    pub(super) fn names(&self) -> impl Iterator<Item = &str> {
         let takes_value = |takes: &Takes| *takes != Takes::Nothing;
         self.flags
             .iter()
@@ -119,7 +119,7 @@ impl Known {
 
     /// Brings `arguments` (without the program's name) to one spelling, and tells every mistake;
     /// what is mistaken is left out.
-    pub fn read(&self, arguments: &[String]) -> (Arguments, Vec<String>) {
+    pub(super) fn read(&self, arguments: &[String]) -> (Arguments, Vec<String>) {
         let mut read = Arguments::default();
         let mut mistakes = Vec::new();
         let mut of_subcommand = Vec::new();

@@ -50,7 +50,7 @@ pub(super) struct Screen {
 const KEYS: &str = " 1-9,0 sort  tab pane  j/k move  enter explain  p pause  r refresh  q quit ";
 
 impl Screen {
-    pub fn new(address: String, sort: Column) -> Self {
+    pub(super) fn new(address: String, sort: Column) -> Self {
         let mut screen = Self { address: plain(&address), sort, ..Self::default() };
         screen.endpoints.select(Some(0));
         screen.chosen.select(Some(0));
@@ -58,7 +58,7 @@ impl Screen {
     }
 
     /// There is news; a pool that is paused stays as it is.
-    pub fn update(&mut self, pool: Pool, decisions: Vec<Decision>) {
+    pub(super) fn update(&mut self, pool: Pool, decisions: Vec<Decision>) {
         self.failure = None;
         if self.paused {
             return;
@@ -72,16 +72,16 @@ impl Screen {
         (self.pool, self.decisions) = (pool, decisions);
     }
 
-    pub fn explained(&mut self, text: String) {
+    pub(super) fn explained(&mut self, text: String) {
         self.open = Some((text, 0));
     }
 
-    pub fn failed(&mut self, reason: String) {
+    pub(super) fn failed(&mut self, reason: String) {
         self.failure = Some(reason);
     }
 
     /// Does what a key means here, and says what it wishes for.
-    pub fn key(&mut self, key: KeyEvent) -> Wish {
+    pub(super) fn key(&mut self, key: KeyEvent) -> Wish {
         let with_control = key.modifiers.contains(KeyModifiers::CONTROL);
         match key.code {
             KeyCode::Char('c') if with_control => return Wish::Quit,
@@ -130,7 +130,7 @@ impl Screen {
         state.select(Some(at.min(count.saturating_sub(1))));
     }
 
-    pub fn draw(&mut self, frame: &mut Frame<'_>) {
+    pub(super) fn draw(&mut self, frame: &mut Frame<'_>) {
         let findings = self.pool.findings.len().min(3) * 2 + self.pool.bands.len().min(4);
         let [head, notes, endpoints, decisions, foot] = Layout::vertical([
             Constraint::Length(1),

@@ -240,7 +240,7 @@ pub(super) mod tests {
 
     use super::*;
 
-    pub fn pool() -> Pool {
+    pub(crate) fn pool() -> Pool {
         Pool::read(&json!({
             "notReady": null,
             "lately": { "sum": { "picksPerSecond": 12.34, "predicted": 0.5, "delivered": 0.25 } },

@@ -39,7 +39,7 @@ pub(super) type Admission = (RequestData, Option<Box<dyn Permit>>);
 
 impl Deciding {
     /// Asks for admission.
-    pub fn new(
+    pub(super) fn new(
         context: &ExchangeContext,
         request: &Arc<InferenceRequest>,
         subset: Option<&EndpointSubset>,
@@ -54,7 +54,7 @@ impl Deciding {
     }
 
     /// What there is without waiting; `None` where somebody has to be waited for.
-    pub fn take_ready(&mut self) -> Option<Result<Admission, RequestError>> {
+    pub(super) fn take_ready(&mut self) -> Option<Result<Admission, RequestError>> {
         match &mut self.step {
             Step::Ready(data, permit) => Some(Ok((std::mem::take(data), permit.take()))),
             Step::Refused(error) => Some(Err(error.clone())),
@@ -63,11 +63,11 @@ impl Deciding {
     }
 
     /// What the request waited for admission, where it had to and has been let in or refused.
-    pub fn queued(&self) -> Option<Duration> {
+    pub(super) fn queued(&self) -> Option<Duration> {
         self.queued
     }
 
-    pub fn poll(
+    pub(super) fn poll(
         &mut self,
         context: &ExchangeContext,
         request: &Arc<InferenceRequest>,

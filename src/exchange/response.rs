@@ -29,7 +29,7 @@ pub(super) struct IncomingResponse {
 
 impl IncomingResponse {
     /// `counting`: its tokens are to be counted.
-    pub fn begin(&mut self, api: Api, head: ResponseHead, counting: bool) {
+    pub(super) fn begin(&mut self, api: Api, head: ResponseHead, counting: bool) {
         self.seen.status = head.status;
         self.seen.streaming = head.streaming;
         let reader = ResponseReader::new(api, head.events);
@@ -40,7 +40,7 @@ impl IncomingResponse {
 
     /// Takes a piece of the body; true where it is the first one. `now` is asked for where it is
     /// needed, which is not for every piece.
-    pub fn chunk(
+    pub(super) fn chunk(
         &mut self,
         piece: &[u8],
         times: &mut Times,
@@ -71,7 +71,7 @@ impl IncomingResponse {
     }
 
     /// The body is complete.
-    pub fn finish(&mut self) {
+    pub(super) fn finish(&mut self) {
         if let Some(reader) = &mut self.reader {
             reader.finish();
         }
@@ -79,7 +79,7 @@ impl IncomingResponse {
     }
 
     /// Takes over what the endpoint has reported so far.
-    pub fn read_usage(&mut self) {
+    pub(super) fn read_usage(&mut self) {
         self.seen.counted = self.reader.as_ref().map_or(0, ResponseReader::counted);
         let usage = self.reader.as_ref().and_then(ResponseReader::usage);
         self.seen.usage = usage.map(|usage| TokenUsage {

@@ -32,7 +32,7 @@ pub(super) struct BodyModes {
 
 impl BodyModes {
     /// What the gateway says.
-    pub fn said(config: &ProtocolConfiguration) -> Self {
+    pub(super) fn said(config: &ProtocolConfiguration) -> Self {
         Self {
             request: BodyMode::of(config.request_body_mode),
             response: BodyMode::of(config.response_body_mode),
@@ -41,7 +41,7 @@ impl BodyModes {
     }
 
     /// What a gateway that says nothing is taken for.
-    pub fn assumed() -> Self {
+    pub(super) fn assumed() -> Self {
         Self { request: BodyMode::FullDuplex, response: BodyMode::FullDuplex, known: false }
     }
 }

@@ -32,7 +32,7 @@ pub(super) struct Conversation {
 }
 
 impl Conversation {
-    pub fn new(context: Arc<ExchangeContext>) -> Self {
+    pub(super) fn new(context: Arc<ExchangeContext>) -> Self {
         Self {
             exchange: Exchange::new(context),
             modes: BodyModes::assumed(),
@@ -40,16 +40,16 @@ impl Conversation {
         }
     }
 
-    pub fn next_reply(&mut self) -> Option<ProcessingResponse> {
+    pub(super) fn next_reply(&mut self) -> Option<ProcessingResponse> {
         self.replies.pop_front()
     }
 
-    pub fn send(&mut self, reply: ProcessingResponse) {
+    pub(super) fn send(&mut self, reply: ProcessingResponse) {
         self.replies.push_back(reply);
     }
 
     /// Answers with an error, which ends the stream.
-    pub fn send_error(&mut self, error: &RequestError) -> Next {
+    pub(super) fn send_error(&mut self, error: &RequestError) -> Next {
         let body = self.exchange.error_body(error);
         self.send(reply::immediate(error, body));
         Next::End
@@ -57,7 +57,7 @@ impl Conversation {
 
     /// Takes over what a message's metadata says. The last message that says something counts:
     /// the reference reads the body message's, its lighter sibling the headers message's.
-    pub fn note_metadata(&mut self, metadata: &Metadata) {
+    pub(super) fn note_metadata(&mut self, metadata: &Metadata) {
         if let Some(subset) = gateway_metadata::subset_of(metadata) {
             self.exchange.allow(subset);
         }

@@ -39,7 +39,7 @@ pub(super) struct GrpcEncoder<S> {
 }
 
 impl<S> GrpcEncoder<S> {
-    pub fn new(replies: S, max_message_size: Option<usize>) -> Self {
+    pub(super) fn new(replies: S, max_message_size: Option<usize>) -> Self {
         Self {
             replies,
             max_message_size: max_message_size.unwrap_or(usize::MAX),

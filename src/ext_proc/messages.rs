@@ -16,7 +16,7 @@ pub(super) struct Messages {
 }
 
 impl Messages {
-    pub fn new(context: Arc<ExchangeContext>) -> Self {
+    pub(super) fn new(context: Arc<ExchangeContext>) -> Self {
         Self {
             conversation: Conversation::new(context),
             request: RequestHalf::default(),
@@ -24,12 +24,12 @@ impl Messages {
         }
     }
 
-    pub fn next_reply(&mut self) -> Option<ProcessingResponse> {
+    pub(super) fn next_reply(&mut self) -> Option<ProcessingResponse> {
         self.conversation.next_reply()
     }
 
     /// Takes one message; replies become available with [`Messages::next_reply`].
-    pub fn on_message(&mut self, message: ProcessingRequest) -> Next {
+    pub(super) fn on_message(&mut self, message: ProcessingRequest) -> Next {
         let conversation = &mut self.conversation;
         if let Some(config) = message.protocol_config {
             conversation.modes = BodyModes::said(&config);
@@ -51,23 +51,23 @@ impl Messages {
 
     /// The gateway sent headers, did not say how it sends bodies, and now sends nothing: it must
     /// be one that waits for the headers to be answered first.
-    pub fn on_silence(&mut self) -> Next {
+    pub(super) fn on_silence(&mut self) -> Next {
         self.request.on_silence(&mut self.conversation)
     }
 
     /// Goes on with a decision that has to wait.
-    pub fn poll_decided(&mut self, cx: &mut Context<'_>) -> Poll<Next> {
+    pub(super) fn poll_decided(&mut self, cx: &mut Context<'_>) -> Poll<Next> {
         self.request.poll_decided(&mut self.conversation, cx)
     }
 
     /// Ready when the request has to end for the sake of another.
-    pub fn poll_evicted(&mut self, cx: &mut Context<'_>) -> Poll<Next> {
+    pub(super) fn poll_evicted(&mut self, cx: &mut Context<'_>) -> Poll<Next> {
         let evicted = self.conversation.exchange.poll_evicted(cx);
         evicted.map(|error| self.conversation.send_error(&error))
     }
 
     /// True while a decision has to wait.
-    pub fn is_deciding(&self) -> bool {
+    pub(super) fn is_deciding(&self) -> bool {
         self.conversation.exchange.is_deciding()
     }
 }

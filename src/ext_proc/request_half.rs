@@ -48,7 +48,11 @@ pub(super) struct RequestHalf {
 }
 
 impl RequestHalf {
-    pub fn on_headers(&mut self, conversation: &mut Conversation, message: HttpHeaders) -> Next {
+    pub(super) fn on_headers(
+        &mut self,
+        conversation: &mut Conversation,
+        message: HttpHeaders,
+    ) -> Next {
         match self.phase {
             // In parts, or after the body.
             Phase::Start | Phase::Collecting => self.phase = Phase::Collecting,
@@ -82,7 +86,7 @@ impl RequestHalf {
         }
     }
 
-    pub fn on_body(&mut self, conversation: &mut Conversation, message: HttpBody) -> Next {
+    pub(super) fn on_body(&mut self, conversation: &mut Conversation, message: HttpBody) -> Next {
         if self.phase == Phase::Guessing {
             self.guess(conversation, &message);
         }
@@ -124,7 +128,7 @@ impl RequestHalf {
     }
 
     /// Trailers end the body too, where no message said so.
-    pub fn on_trailers(&mut self, conversation: &mut Conversation) -> Next {
+    pub(super) fn on_trailers(&mut self, conversation: &mut Conversation) -> Next {
         match &mut self.phase {
             // Nothing came that could be answered before them.
             Phase::Start if conversation.modes.request == BodyMode::FullDuplex => Next::Read,
@@ -144,7 +148,7 @@ impl RequestHalf {
         }
     }
 
-    pub fn on_silence(&mut self, conversation: &mut Conversation) -> Next {
+    pub(super) fn on_silence(&mut self, conversation: &mut Conversation) -> Next {
         if self.phase != Phase::Collecting {
             return Next::Read;
         }
@@ -157,7 +161,7 @@ impl RequestHalf {
         self.decide(conversation, BodyKnown::Unseen, Answer::Headers { guess: true })
     }
 
-    pub fn poll_decided(
+    pub(super) fn poll_decided(
         &mut self,
         conversation: &mut Conversation,
         cx: &mut Context<'_>,

@@ -38,7 +38,11 @@ pub(super) struct ResponseHalf {
 }
 
 impl ResponseHalf {
-    pub fn on_headers(&mut self, conversation: &mut Conversation, message: HttpHeaders) -> Next {
+    pub(super) fn on_headers(
+        &mut self,
+        conversation: &mut Conversation,
+        message: HttpHeaders,
+    ) -> Next {
         let list = message.headers.map(|m| m.headers).unwrap_or_default();
         let of = |name: &str| {
             let found = list.iter().find(|h| h.key.eq_ignore_ascii_case(name.as_bytes()));
@@ -71,7 +75,7 @@ impl ResponseHalf {
         Next::Read
     }
 
-    pub fn on_body(&mut self, conversation: &mut Conversation, message: HttpBody) -> Next {
+    pub(super) fn on_body(&mut self, conversation: &mut Conversation, message: HttpBody) -> Next {
         let mode = conversation.modes.response;
         let duplex = mode == BodyMode::FullDuplex;
         let Phase::Body(body) = &mut self.phase else {
@@ -121,7 +125,7 @@ impl ResponseHalf {
         Next::Read
     }
 
-    pub fn on_trailers(&mut self, conversation: &mut Conversation) -> Next {
+    pub(super) fn on_trailers(&mut self, conversation: &mut Conversation) -> Next {
         let mut metadata = None;
         let mut headers_came = !matches!(self.phase, Phase::Start);
         if let Phase::Body(mut body) = std::mem::take(&mut self.phase) {

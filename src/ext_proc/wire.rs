@@ -7,7 +7,7 @@
 //! holds every message against `envoy-types`.
 
 // What holds an enumeration or is not passed on is generated too.
-#[allow(dead_code, clippy::all)]
+#[allow(dead_code, unreachable_pub, clippy::all)]
 mod generated {
     include!(concat!(env!("OUT_DIR"), "/envoy/mod.rs"));
 }

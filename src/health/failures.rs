@@ -36,7 +36,7 @@ pub(super) struct Memory {
 }
 
 impl Failures {
-    pub fn note(&mut self, failed: bool) {
+    pub(super) fn note(&mut self, failed: bool) {
         let value = f64::from(u8::from(failed));
         self.in_a_row = if failed { self.in_a_row.saturating_add(1) } else { 0 };
         let memory = &mut self.memory;
@@ -46,21 +46,21 @@ impl Failures {
     }
 
     /// Share of failures in the long memory.
-    pub fn share(&self) -> f64 {
+    pub(super) fn share(&self) -> f64 {
         self.memory.failed / self.memory.outcomes.max(1.0)
     }
 
     /// True for a run of at least `least` failures that the others' share does not explain: if
     /// each request failed with their probability `p`, a run of `n` would have the probability
     /// `p^n`.
-    pub fn is_run(&self, least: u32, others: f64) -> bool {
+    pub(super) fn is_run(&self, least: u32, others: f64) -> bool {
         let n = i32::try_from(self.in_a_row).unwrap_or(i32::MAX);
         self.in_a_row >= least.max(1) && others.powi(n) < CHANCE
     }
 
     /// True where at least the share `least` of many outcomes failed, and that lies far above the
     /// others' share `p`, in standard deviations of as many tosses: `sqrt(p * (1 - p) / n)`.
-    pub fn is_often(&self, least: f64, others: f64) -> bool {
+    pub(super) fn is_often(&self, least: f64, others: f64) -> bool {
         let (share, n) = (self.share(), self.memory.outcomes);
         let p = others.clamp(LEAST_SHARE, 1.0);
         n >= ENOUGH && share >= least && share - p >= DEVIATIONS * (p * (1.0 - p) / n).sqrt()

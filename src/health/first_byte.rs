@@ -30,7 +30,7 @@ impl Default for FirstBytes {
 
 impl FirstBytes {
     /// Notes one; readers may see counts that do not quite add up, which does not matter.
-    pub fn note(&self, took: Duration) {
+    pub(super) fn note(&self, took: Duration) {
         let doublings = (nanos(took).max(1) as f64 / nanos(SHORTEST) as f64).log2();
         let bucket = (doublings * PER_DOUBLING).ceil().max(0.0) as usize;
         self.buckets[bucket.min(BUCKETS - 1)].fetch_add(1, Relaxed);
@@ -46,7 +46,7 @@ impl FirstBytes {
 
     /// The time within which the share `q` of them came, rounded up to its bucket's bound; `None`
     /// while little is known.
-    pub fn quantile(&self, q: f64) -> Option<Duration> {
+    pub(super) fn quantile(&self, q: f64) -> Option<Duration> {
         let counts: [u64; BUCKETS] =
             std::array::from_fn(|i| u64::from(self.buckets[i].load(Relaxed)));
         let total: u64 = counts.iter().sum();

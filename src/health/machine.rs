@@ -113,7 +113,7 @@ enum Evidence {
 }
 
 impl Machine {
-    pub fn standing(&self) -> Standing {
+    pub(super) fn standing(&self) -> Standing {
         match self.state {
             State::Healthy => Standing::Healthy,
             State::Suspect(_) => Standing::Suspect,
@@ -123,7 +123,7 @@ impl Machine {
     }
 
     /// Connections for metrics are refused, which they were not always.
-    pub fn is_refusing(&self) -> bool {
+    pub(super) fn is_refusing(&self) -> bool {
         self.metrics_were_read && !self.refusal_disproved && self.refused >= REFUSED
     }
 
@@ -137,7 +137,7 @@ impl Machine {
 
     /// When a probe may be sent: from the first moment on, if so many requests were sent around
     /// the endpoint, and from the second in any case.
-    pub fn probe_due(&self, policy: &HealthPolicy) -> Option<(Timestamp, u64, Timestamp)> {
+    pub(super) fn probe_due(&self, policy: &HealthPolicy) -> Option<(Timestamp, u64, Timestamp)> {
         let (from, requests, latest) = match self.state {
             State::Suspect(Out { since, .. }) => (since, 0, since),
             State::Ejected(Out { since, .. }) if self.is_refusing() => {
@@ -159,7 +159,7 @@ impl Machine {
     }
 
     /// Claims the one probe that may be in flight, if one is due.
-    pub fn claim_probe(&mut self, around: &Surroundings<'_>) -> bool {
+    pub(super) fn claim_probe(&mut self, around: &Surroundings<'_>) -> bool {
         let due = self.probe_due(around.policy).is_some_and(|(from, requests, latest)| {
             let soon = around.now >= from && around.requests >= requests;
             soon || around.now >= latest
@@ -171,14 +171,14 @@ impl Machine {
     }
 
     /// The request that claimed the probe went elsewhere.
-    pub fn unclaim_probe(&mut self) {
+    pub(super) fn unclaim_probe(&mut self) {
         if let Probe::Claimed(_) = self.probe {
             self.probe = Probe::None;
         }
     }
 
     /// A request is sent; where a probe was claimed, this is it.
-    pub fn sent(&mut self, now: Timestamp) {
+    pub(super) fn sent(&mut self, now: Timestamp) {
         self.silence.sent(now);
         if let Probe::Claimed(_) = self.probe {
             self.probe = Probe::Sent(now);
@@ -195,7 +195,7 @@ impl Machine {
     }
 
     /// Takes in what became of a request.
-    pub fn observe(
+    pub(super) fn observe(
         &mut self,
         attempt: &mut Attempt,
         observation: Observation,
@@ -281,7 +281,7 @@ impl Machine {
     }
 
     /// Answered nothing for `silent_for`, while others did.
-    pub fn fell_silent(
+    pub(super) fn fell_silent(
         &mut self,
         silent_for: Duration,
         around: &Surroundings<'_>,
@@ -298,7 +298,7 @@ impl Machine {
     }
 
     /// Takes in how a scrape went; `in_flight` requests of ours were there then.
-    pub fn scraped(
+    pub(super) fn scraped(
         &mut self,
         scrape: Scrape,
         in_flight: i64,

@@ -17,7 +17,7 @@ pub(super) struct Silence {
 
 impl Silence {
     /// A request is sent.
-    pub fn sent(&mut self, now: Timestamp) {
+    pub(super) fn sent(&mut self, now: Timestamp) {
         if self.waiting == 0 {
             self.began = now;
         }
@@ -25,7 +25,7 @@ impl Silence {
     }
 
     /// A request is over or answered. `alive`: the endpoint said something.
-    pub fn over(&mut self, alive: bool, now: Timestamp) {
+    pub(super) fn over(&mut self, alive: bool, now: Timestamp) {
         self.waiting = self.waiting.saturating_sub(1);
         if alive {
             self.broken(now);
@@ -40,13 +40,13 @@ impl Silence {
         self.earlier = Duration::ZERO;
     }
 
-    pub fn waiting(&self) -> u32 {
+    pub(super) fn waiting(&self) -> u32 {
         self.waiting
     }
 
     /// When the silence would have begun, had requests been waiting all the time; `None` where
     /// none waits.
-    pub fn since(&self) -> Option<Timestamp> {
+    pub(super) fn since(&self) -> Option<Timestamp> {
         let began = self.began.since(Timestamp::START).saturating_sub(self.earlier);
         (self.waiting > 0).then(|| Timestamp::START + began)
     }

@@ -27,7 +27,7 @@ pub(super) struct Speed {
 }
 
 impl Speed {
-    pub fn note(&mut self, took: Duration, work: f64, now: Timestamp) {
+    pub(super) fn note(&mut self, took: Duration, work: f64, now: Timestamp) {
         if !work.is_finite() || work <= 0.0 {
             return;
         }
@@ -41,12 +41,12 @@ impl Speed {
     }
 
     /// When the last answer came.
-    pub fn at(&self) -> Timestamp {
+    pub(super) fn at(&self) -> Timestamp {
         self.at
     }
 
     /// The estimate, where it is one.
-    pub fn log(&self) -> Option<f64> {
+    pub(super) fn log(&self) -> Option<f64> {
         (self.answers >= ENOUGH).then_some(self.log)
     }
 }

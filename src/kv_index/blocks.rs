@@ -92,7 +92,7 @@ pub(super) struct Blocks {
 
 impl Blocks {
     /// A memory of at most `capacity` blocks. Allocates nothing yet.
-    pub fn new(capacity: usize, lease: Lease, seed: u64) -> Self {
+    pub(super) fn new(capacity: usize, lease: Lease, seed: u64) -> Self {
         Self {
             nodes: Vec::new(),
             free: NONE,
@@ -111,12 +111,12 @@ impl Blocks {
     }
 
     /// Blocks held.
-    pub fn len(&self) -> usize {
+    pub(super) fn len(&self) -> usize {
         self.held
     }
 
     /// Forgets everything and gives its memory back.
-    pub fn clear(&mut self) {
+    pub(super) fn clear(&mut self) {
         self.nodes = Vec::new();
         self.by_key = Table::default();
         self.by_name = Table::default();
@@ -126,13 +126,13 @@ impl Blocks {
     }
 
     /// The key of the block that the engine calls `name`.
-    pub fn key_of(&self, name: u64) -> Option<u64> {
+    pub(super) fn key_of(&self, name: u64) -> Option<u64> {
         self.find_name(name).map(|node| self.node(node).key())
     }
 
     /// Notes that the engine holds `keys`, each behind the one before it, under `names`. `parent`
     /// is the key of the block before the first; nothing is noted where it is not known.
-    pub fn store(
+    pub(super) fn store(
         &mut self,
         parent: Option<u64>,
         names: &[u64],
@@ -160,14 +160,14 @@ impl Blocks {
 
     /// Notes that the block which the engine calls `name` also lies on `tier`; false where it is
     /// not known.
-    pub fn add_tier(&mut self, name: u64, tier: Tier) -> bool {
+    pub(super) fn add_tier(&mut self, name: u64, tier: Tier) -> bool {
         let Some(node) = self.find_name(name) else { return false };
         self.add_copy(node, tier);
         true
     }
 
     /// Takes back one copy of the block which the engine calls `name`.
-    pub fn remove(&mut self, name: u64, tier: Tier) -> Removal {
+    pub(super) fn remove(&mut self, name: u64, tier: Tier) -> Removal {
         let Some(number) = self.find_name(name) else { return Removal::Unknown };
         let was_off_gpu = self.node(number).is_off_gpu();
         let Some(copies) = self.nodes[number as usize].copies[tier as usize].checked_sub(1) else {
@@ -185,7 +185,7 @@ impl Blocks {
 
     /// How many blocks of `keys` are held, counted from the first to the first that is not. It is
     /// found soonest where it is `guess`.
-    pub fn longest_prefix(&self, keys: &[u64], guess: usize) -> usize {
+    pub(super) fn longest_prefix(&self, keys: &[u64], guess: usize) -> usize {
         if self.ghosts > 0 {
             return keys.iter().take_while(|&&key| self.holds(key)).count();
         }
@@ -209,7 +209,7 @@ impl Blocks {
     }
 
     /// Of `keys`, all of which are held, how many lie on which tier, each counted on its first.
-    pub fn tiers(&self, keys: &[u64]) -> [u32; TIERS] {
+    pub(super) fn tiers(&self, keys: &[u64]) -> [u32; TIERS] {
         let mut tiers = [0; TIERS];
         if self.off_gpu == 0 {
             tiers[Tier::Gpu as usize] = u32::try_from(keys.len()).unwrap_or(u32::MAX);
@@ -225,7 +225,7 @@ impl Blocks {
     }
 
     /// How many of `keys`, from the first on, lie on `tier`, whether or not on others too.
-    pub fn run_on(&self, keys: &[u64], tier: Tier) -> usize {
+    pub(super) fn run_on(&self, keys: &[u64], tier: Tier) -> usize {
         if self.off_gpu == 0 && tier != Tier::Gpu {
             return 0;
         }

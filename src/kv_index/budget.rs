@@ -19,7 +19,7 @@ pub(super) struct Lease {
 }
 
 impl Budget {
-    pub fn new(max: usize) -> Self {
+    pub(super) fn new(max: usize) -> Self {
         Self { leased: AtomicUsize::new(0), max }
     }
 
@@ -30,12 +30,12 @@ impl Budget {
 }
 
 impl Lease {
-    pub fn new(budget: Arc<Budget>) -> Self {
+    pub(super) fn new(budget: Arc<Budget>) -> Self {
         Self { budget, blocks: 0 }
     }
 
     /// True where `blocks` are covered, after leasing more if need be.
-    pub fn covers(&mut self, blocks: usize) -> bool {
+    pub(super) fn covers(&mut self, blocks: usize) -> bool {
         if blocks <= self.blocks {
             return true;
         }
@@ -50,7 +50,7 @@ impl Lease {
     }
 
     /// Gives back what is not needed for `blocks`, where it is worth it.
-    pub fn shrink(&mut self, blocks: usize) {
+    pub(super) fn shrink(&mut self, blocks: usize) {
         let spare = self.blocks.saturating_sub(blocks);
         if spare >= 2 * LEASE || (blocks == 0 && spare > 0) {
             self.blocks -= spare;

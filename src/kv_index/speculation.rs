@@ -22,7 +22,7 @@ pub(super) struct Speculation {
 
 impl Speculation {
     /// Believes in `keys` until `until`.
-    pub fn add(&self, keys: Arc<[u64]>, now: Timestamp, until: Timestamp) {
+    pub(super) fn add(&self, keys: Arc<[u64]>, now: Timestamp, until: Timestamp) {
         let mut prompts = self.prompts.lock();
         prompts.retain(|&(until, _)| until > now);
         if prompts.len() == MAX_PROMPTS {
@@ -33,7 +33,7 @@ impl Speculation {
     }
 
     /// How many of `keys`, from the first, some prompt has.
-    pub fn longest_prefix(&self, keys: &[u64], now: Timestamp) -> usize {
+    pub(super) fn longest_prefix(&self, keys: &[u64], now: Timestamp) -> usize {
         if self.len.load(Ordering::Acquire) == 0 {
             return 0;
         }
@@ -42,7 +42,7 @@ impl Speculation {
         live.map(|(_, prompt)| in_common(prompt, keys)).max().unwrap_or(0)
     }
 
-    pub fn clear(&self) {
+    pub(super) fn clear(&self) {
         let mut prompts = self.prompts.lock();
         prompts.clear();
         self.len.store(0, Ordering::Release);

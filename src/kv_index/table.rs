@@ -14,7 +14,7 @@ pub(super) struct Table {
 
 impl Table {
     /// A table with room for `room` of the nodes that `content` names, at most 7 in 10 full.
-    pub fn with_room(room: usize, content: impl Iterator<Item = (u64, u32)>) -> Self {
+    pub(super) fn with_room(room: usize, content: impl Iterator<Item = (u64, u32)>) -> Self {
         let places = if room == 0 { 0 } else { room * 10 / 7 + 1 };
         let mut table = Self { places: vec![VACANT; places].into() };
         for (hash, node) in content {
@@ -24,7 +24,7 @@ impl Table {
     }
 
     /// The first node under `hash` for which `is` says yes.
-    pub fn find(&self, hash: u64, is: impl Fn(u32) -> bool) -> Option<u32> {
+    pub(super) fn find(&self, hash: u64, is: impl Fn(u32) -> bool) -> Option<u32> {
         let mut place = self.home(hash);
         loop {
             let content = *self.places.get(place)?;
@@ -39,7 +39,7 @@ impl Table {
     }
 
     /// Adds a node that is not in it. There must be room.
-    pub fn insert(&mut self, hash: u64, node: u32) {
+    pub(super) fn insert(&mut self, hash: u64, node: u32) {
         let mut place = self.home(hash);
         while let Some(content) = self.places.get_mut(place) {
             if *content == VACANT {
@@ -51,7 +51,7 @@ impl Table {
     }
 
     /// Takes out a node. `hash_of` tells the hash a node was added under.
-    pub fn remove(&mut self, hash: u64, node: u32, hash_of: impl Fn(u32) -> u64) {
+    pub(super) fn remove(&mut self, hash: u64, node: u32, hash_of: impl Fn(u32) -> u64) {
         let mut gap = self.home(hash);
         loop {
             match self.places.get(gap) {

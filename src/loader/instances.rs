@@ -32,7 +32,7 @@ pub(super) struct Instance {
 
 impl Instance {
     /// True where the plugin has a part in a profile.
-    pub fn is_for_profiles(&self) -> bool {
+    pub(super) fn is_for_profiles(&self) -> bool {
         let parts = &self.capabilities;
         parts.has::<dyn Filter>() || parts.has::<dyn Scorer>() || parts.has::<dyn Picker>()
     }
@@ -53,7 +53,7 @@ pub(super) struct Instances<'d> {
 }
 
 impl<'d> Instances<'d> {
-    pub fn new(
+    pub(super) fn new(
         diagnostics: &'d Diagnostics,
         ids: &'d PoolIds,
         options: &super::LoadOptions,
@@ -71,7 +71,7 @@ impl<'d> Instances<'d> {
     }
 
     /// Makes every configured plugin.
-    pub fn configure(&mut self, entries: &[PluginEntry<'_>]) {
+    pub(super) fn configure(&mut self, entries: &[PluginEntry<'_>]) {
         for (i, entry) in entries.iter().enumerate() {
             let earlier = entries[..i].iter().find(|e| e.name == entry.name);
             if let Some(earlier) = earlier.filter(|e| !e.name.is_empty()) {
@@ -99,14 +99,14 @@ impl<'d> Instances<'d> {
 
     /// The plugin of this type that has its type's name, made with no parameters if there is
     /// none.
-    pub fn default_of(&mut self, plugin_type: &str) -> Option<usize> {
+    pub(super) fn default_of(&mut self, plugin_type: &str) -> Option<usize> {
         self.first(|i| i.name == plugin_type && i.plugin_type == plugin_type)
             .or_else(|| self.add(plugin_type, None))
     }
 
     /// Makes a plugin that the configuration does not list, named as its type is. Reports a
     /// name that is taken.
-    pub fn add(&mut self, plugin_type: &str, parameters: Option<&Node>) -> Option<usize> {
+    pub(super) fn add(&mut self, plugin_type: &str, parameters: Option<&Node>) -> Option<usize> {
         if let Some(taken) = self.find(plugin_type) {
             let Instance { at, path, plugin_type: other, .. } = &self.list[taken];
             let message = format!(
@@ -126,7 +126,7 @@ impl<'d> Instances<'d> {
     }
 
     /// As [`Instances::add`], where `reference` asks for it.
-    pub fn add_at(&mut self, plugin_type: &str, reference: &Reference) -> Option<usize> {
+    pub(super) fn add_at(&mut self, plugin_type: &str, reference: &Reference) -> Option<usize> {
         let place = Place {
             at: None,
             type_at: reference.at,
@@ -189,27 +189,27 @@ impl<'d> Instances<'d> {
     }
 
     /// The plugin of this name.
-    pub fn find(&self, name: &str) -> Option<usize> {
+    pub(super) fn find(&self, name: &str) -> Option<usize> {
         self.list.iter().position(|i| i.name == name)
     }
 
     /// The first plugin that `plays` a part.
-    pub fn first(&self, plays: impl Fn(&Instance) -> bool) -> Option<usize> {
+    pub(super) fn first(&self, plays: impl Fn(&Instance) -> bool) -> Option<usize> {
         self.list.iter().position(plays)
     }
 
     /// True where a plugin was configured but could not be made: what seems to be missing may
     /// be that one.
-    pub fn has_broken(&self) -> bool {
+    pub(super) fn has_broken(&self) -> bool {
         !self.broken.is_empty()
     }
 
-    pub fn is_broken(&self, name: &str) -> bool {
+    pub(super) fn is_broken(&self, name: &str) -> bool {
         self.broken.contains(name)
     }
 
     /// What may have been meant by a name that no plugin has.
-    pub fn hint_for(&self, name: &str) -> String {
+    pub(super) fn hint_for(&self, name: &str) -> String {
         if plugins::find(name).is_some() {
             return format!("; add '- type: {name}' to plugins");
         }
@@ -217,7 +217,7 @@ impl<'d> Instances<'d> {
     }
 
     /// The plugin that `reference` names. Reports a name that no plugin has.
-    pub fn resolve(&self, reference: &Reference) -> Option<usize> {
+    pub(super) fn resolve(&self, reference: &Reference) -> Option<usize> {
         let name = &reference.name;
         let found = self.find(name);
         if found.is_none() && !self.broken.contains(name) {
@@ -229,7 +229,7 @@ impl<'d> Instances<'d> {
 
     /// The part `P` of the plugin that `reference` names, which is used by that; reports a plugin
     /// that is no `role`.
-    pub fn resolve_part<P: ?Sized + Send + Sync + 'static>(
+    pub(super) fn resolve_part<P: ?Sized + Send + Sync + 'static>(
         &mut self,
         reference: &Reference,
         role: &str,
@@ -246,24 +246,24 @@ impl<'d> Instances<'d> {
     }
 
     /// The part `P` of every plugin that plays it, in the order of the configuration.
-    pub fn all<P: ?Sized + Send + Sync + 'static>(&self) -> Vec<Arc<P>> {
+    pub(super) fn all<P: ?Sized + Send + Sync + 'static>(&self) -> Vec<Arc<P>> {
         self.list.iter().filter_map(|i| i.capabilities.get::<P>().cloned()).collect()
     }
 
     /// The plugins that show their state, with their names.
-    pub fn debug_states(&self) -> Vec<(String, Arc<dyn DebugState>)> {
+    pub(super) fn debug_states(&self) -> Vec<(String, Arc<dyn DebugState>)> {
         let state =
             |i: &Instance| Some((i.name.clone(), i.capabilities.get::<dyn DebugState>()?.clone()));
         self.list.iter().filter_map(state).collect()
     }
 
     /// The first plugin that plays the part `P`.
-    pub fn first_with<P: ?Sized + Send + Sync + 'static>(&self) -> Option<usize> {
+    pub(super) fn first_with<P: ?Sized + Send + Sync + 'static>(&self) -> Option<usize> {
         self.first(|i| i.capabilities.has::<P>())
     }
 
     /// Says which configured plugins nothing refers to.
-    pub fn warn_of_unused(&self) {
+    pub(super) fn warn_of_unused(&self) {
         for instance in self.list.iter().filter(|i| !i.used && i.at.is_some()) {
             let message = format!("plugin '{}' has no effect: nothing refers to it", instance.name);
             self.diagnostics.warning(instance.at, &instance.path, message);

@@ -39,7 +39,7 @@ const REFERENCE_KEYS: [&str; 4] =
     ["pluginRef", "fairnessPolicyRef", "orderingPolicyRef", "usageLimitPolicyPluginRef"];
 
 impl<'s> Pipeline<'s> {
-    pub fn of(root: &'s Tree) -> Self {
+    pub(super) fn of(root: &'s Tree) -> Self {
         let list = root.get("plugins");
         let items = list.map(Tree::items).unwrap_or_default();
         let plugins: Vec<_> =
@@ -59,25 +59,25 @@ impl<'s> Pipeline<'s> {
     }
 
     /// The plugins of a type, by its name of today.
-    pub fn of_type(&self, name: &str) -> impl Iterator<Item = &Plugin<'s>> {
+    pub(super) fn of_type(&self, name: &str) -> impl Iterator<Item = &Plugin<'s>> {
         let is_it = move |p: &&Plugin<'s>| p.plugin_type.is_some_and(|t| t.name == name);
         self.plugins.iter().filter(is_it)
     }
 
-    pub fn named(&self, name: &str) -> Option<&Plugin<'s>> {
+    pub(super) fn named(&self, name: &str) -> Option<&Plugin<'s>> {
         self.plugins.iter().find(|plugin| plugin.name == name)
     }
 
     /// Edits that call a plugin by another name wherever it is referred to as one of `roles`; all
     /// of them for an empty list.
-    pub fn rename(&self, old: &str, new: &str, roles: &[Option<&str>]) -> Vec<Option<Edit>> {
+    pub(super) fn rename(&self, old: &str, new: &str, roles: &[Option<&str>]) -> Vec<Option<Edit>> {
         let referring = self.references.iter().filter(|r| r.name == old);
         let wanted = referring.filter(|r| roles.is_empty() || roles.contains(&r.role));
         wanted.map(|r| Some(replace(r.tree, new))).collect()
     }
 
     /// A name that no plugin has, made of this one.
-    pub fn free_name(&self, wanted: &str) -> String {
+    pub(super) fn free_name(&self, wanted: &str) -> String {
         let mut name = wanted.to_owned();
         let mut n = 2;
         while self.named(&name).is_some() {
@@ -104,12 +104,12 @@ impl<'s> Plugin<'s> {
     }
 
     /// The value of a parameter that is given.
-    pub fn given(&self, name: &str) -> Option<&'s Json> {
+    pub(super) fn given(&self, name: &str) -> Option<&'s Json> {
         self.parameters?.given(name)
     }
 
     /// `plugins[2] (queue)`.
-    pub fn place(&self) -> String {
+    pub(super) fn place(&self) -> String {
         format!("plugins[{}] ({})", self.index, self.name)
     }
 }

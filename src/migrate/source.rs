@@ -37,7 +37,7 @@ pub(super) struct Entry {
 
 impl Tree {
     /// Its entries, if it is a mapping.
-    pub fn entries(&self) -> &[Entry] {
+    pub(super) fn entries(&self) -> &[Entry] {
         match &self.content {
             Content::Map { entries, .. } => entries,
             _ => &[],
@@ -45,35 +45,35 @@ impl Tree {
     }
 
     /// Its items, if it is a list.
-    pub fn items(&self) -> &[Tree] {
+    pub(super) fn items(&self) -> &[Tree] {
         match &self.content {
             Content::Seq { items, .. } => items,
             _ => &[],
         }
     }
 
-    pub fn entry(&self, name: &str) -> Option<(usize, &Entry)> {
+    pub(super) fn entry(&self, name: &str) -> Option<(usize, &Entry)> {
         self.entries().iter().enumerate().find(|(_, entry)| entry.name == name)
     }
 
     /// The value under a key; one that is null counts as none.
-    pub fn get(&self, name: &str) -> Option<&Tree> {
+    pub(super) fn get(&self, name: &str) -> Option<&Tree> {
         self.entry(name).map(|(_, entry)| &entry.value).filter(|value| !value.json.is_null())
     }
 
     /// As [`Tree::entry`], in whatever case: the names of parameters have none.
-    pub fn parameter(&self, name: &str) -> Option<(usize, &Entry)> {
+    pub(super) fn parameter(&self, name: &str) -> Option<(usize, &Entry)> {
         let mut entries = self.entries().iter().enumerate().rev();
         entries.find(|(_, entry)| entry.name.eq_ignore_ascii_case(name))
     }
 
     /// The value of a parameter that is given.
-    pub fn given(&self, name: &str) -> Option<&Json> {
+    pub(super) fn given(&self, name: &str) -> Option<&Json> {
         let (_, entry) = self.parameter(name)?;
         Some(&entry.value.json).filter(|value| !value.is_null())
     }
 
-    pub fn str(&self) -> Option<&str> {
+    pub(super) fn str(&self) -> Option<&str> {
         self.json.as_str()
     }
 }
@@ -93,7 +93,7 @@ impl<'t> Source<'t> {
     ///
     /// # Errors
     /// What is no YAML, or has anchors.
-    pub fn read(text: &'t str) -> Result<Self, Unreadable> {
+    pub(super) fn read(text: &'t str) -> Result<Self, Unreadable> {
         let node = match parse(text) {
             Ok(Some(node)) => node,
             Ok(None) => return Err(Unreadable::Empty),

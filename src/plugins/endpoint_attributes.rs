@@ -19,7 +19,7 @@ pub(super) struct EndpointAttributes(Vec<(String, StateSlot<Scalar>)>);
 
 impl EndpointAttributes {
     /// The place of the attribute of this name, a new one where it has none.
-    pub fn claim(&mut self, name: &str, ids: &PoolIds) -> StateSlot<Scalar> {
+    pub(super) fn claim(&mut self, name: &str, ids: &PoolIds) -> StateSlot<Scalar> {
         if let Some(slot) = self.find(name) {
             return slot;
         }
@@ -43,7 +43,11 @@ pub(super) struct AttributeReader {
 impl AttributeReader {
     /// Reads which attribute is meant: its name in the parameter `name`, whose it is in
     /// `producer`. Reports a name that is missing, or that has its producer's in it.
-    pub fn read(p: &mut Fields<'_>, name: &'static str, dependencies: &mut Dependencies) -> Self {
+    pub(super) fn read(
+        p: &mut Fields<'_>,
+        name: &'static str,
+        dependencies: &mut Dependencies,
+    ) -> Self {
         let attribute = p.string(name).unwrap_or_default().to_owned();
         let producer = p.placed_string("producer").filter(|producer| !producer.value.is_empty());
         if attribute.is_empty() {
@@ -68,7 +72,7 @@ impl AttributeReader {
     }
 
     /// Where the attribute is kept of each endpoint; `None` where no plugin gives it.
-    pub fn slot(&self) -> Option<StateSlot<Scalar>> {
+    pub(super) fn slot(&self) -> Option<StateSlot<Scalar>> {
         self.producer.get()?.find(&self.name)
     }
 }

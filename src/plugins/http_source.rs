@@ -54,7 +54,7 @@ pub(super) struct Optional {
 impl HttpSource {
     /// Reads the parameters; those left out of `optional` are not asked for, so that they are
     /// reported as unknown.
-    pub fn read(p: &mut Fields<'_>, optional: Optional) -> Self {
+    pub(super) fn read(p: &mut Fields<'_>, optional: Optional) -> Self {
         let scheme = read_scheme(p);
         let path = read_path(p);
         let port = optional.port.then(|| p.int_in("port", 1..=65535)).flatten();
@@ -76,7 +76,7 @@ impl HttpSource {
     }
 
     /// How to scrape: what the parameters say, else what `defaults` say.
-    pub fn over(&self, defaults: ScrapeConfig) -> ScrapeConfig {
+    pub(super) fn over(&self, defaults: ScrapeConfig) -> ScrapeConfig {
         let own = self.clone();
         ScrapeConfig {
             scheme: own.scheme.unwrap_or(defaults.scheme),

@@ -22,7 +22,7 @@ pub(super) enum Operator {
 }
 
 impl LabelSelector {
-    pub fn matches(&self, labels: &Labels) -> bool {
+    pub(super) fn matches(&self, labels: &Labels) -> bool {
         self.0.iter().all(|requirement| requirement.is_met(labels))
     }
 
@@ -30,7 +30,7 @@ impl LabelSelector {
     ///
     /// # Errors
     /// What is wrong with it.
-    pub fn parse(text: &str) -> Result<Self, String> {
+    pub(super) fn parse(text: &str) -> Result<Self, String> {
         let mut requirements = Vec::new();
         let mut rest = text.trim();
         loop {

@@ -32,17 +32,17 @@ pub(super) struct PredictedLatency {
 
 impl PredictedLatency {
     /// Neither limit is missed.
-    pub fn has_headroom(&self) -> bool {
+    pub(super) fn has_headroom(&self) -> bool {
         self.ttft_headroom >= 0.0 && self.tpot_headroom >= 0.0
     }
 
-    pub fn is_valid(&self) -> bool {
+    pub(super) fn is_valid(&self) -> bool {
         self.ttft_valid && self.tpot_valid
     }
 }
 
 impl LatencyPredictions {
-    pub fn get(&self, candidate: u32) -> Option<PredictedLatency> {
+    pub(super) fn get(&self, candidate: u32) -> Option<PredictedLatency> {
         self.by_candidate.get(candidate as usize).copied().flatten()
     }
 }
@@ -63,14 +63,14 @@ pub(super) struct Slo {
 }
 
 impl Slo {
-    pub fn of(request: &Headers) -> Self {
+    pub(super) fn of(request: &Headers) -> Self {
         Self {
             ttft_ms: milliseconds(request.named(headers::SLO_TTFT)),
             tpot_ms: milliseconds(request.named(headers::SLO_TPOT)),
         }
     }
 
-    pub fn is_given(self) -> bool {
+    pub(super) fn is_given(self) -> bool {
         self.ttft_ms > 0.0 || self.tpot_ms > 0.0
     }
 }

@@ -51,7 +51,7 @@ impl RequestDatum for EncoderCacheMatch {
 
 impl EncoderCacheMatch {
     /// The share of the items that the candidate has, 0 to 1.
-    pub fn ratio(&self, candidate: u32) -> f64 {
+    pub(super) fn ratio(&self, candidate: u32) -> f64 {
         let matched = self.matched.get(candidate as usize).copied().unwrap_or(0);
         if self.items.is_empty() { 0.0 } else { f64::from(matched) / self.items.len() as f64 }
     }

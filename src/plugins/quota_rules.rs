@@ -261,7 +261,7 @@ impl Rule {
     ///
     /// # Errors
     /// As [`Selector::tenant`].
-    pub fn key(&self, request: &InferenceRequest) -> Result<Option<String>, RequestError> {
+    pub(super) fn key(&self, request: &InferenceRequest) -> Result<Option<String>, RequestError> {
         let Some(values) = self.selector.tenant(request)? else { return Ok(None) };
         let mut key = String::with_capacity(64);
         for text in std::iter::once(self.name.as_str()).chain(values) {

@@ -71,7 +71,7 @@ impl RequestDatum for Verdict {
 
 impl SharedQuota {
     /// Reads `redis`; `None` where it is absent.
-    pub fn read(p: &mut Fields<'_>) -> Option<Self> {
+    pub(super) fn read(p: &mut Fields<'_>) -> Option<Self> {
         let mut redis = p.nested("redis");
         if redis.is_absent() {
             redis.ignore_rest();
@@ -109,7 +109,7 @@ impl SharedQuota {
         Some(Self { settings, open, counters: OnceLock::new() })
     }
 
-    pub fn reach(&self, outside: &Outside) {
+    pub(super) fn reach(&self, outside: &Outside) {
         match outside.quotas.open(&self.settings) {
             // A second call would bring the same ones.
             Ok(counters) => drop(self.counters.set(counters)),
@@ -118,12 +118,12 @@ impl SharedQuota {
     }
 
     /// Longest wait for an answer, with some time to hand it over.
-    pub fn deadline(&self) -> Duration {
+    pub(super) fn deadline(&self) -> Duration {
         self.settings.deadline + Duration::from_millis(20)
     }
 
     /// Asks for what a request may come to use.
-    pub fn begin(
+    pub(super) fn begin(
         &self,
         (rules, tenants): (Vec<usize>, Arc<[Tenant]>),
         tokens: u64,
@@ -153,7 +153,7 @@ impl SharedQuota {
     }
 
     /// Tells what a request has used; it `counts` where it was sent.
-    pub fn settle(&self, lease: Lease, tokens: u64, counts: bool, now: u64) {
+    pub(super) fn settle(&self, lease: Lease, tokens: u64, counts: bool, now: u64) {
         let Some(counters) = self.counters.get() else { return };
         counters.settle(SharedSettle {
             id: lease.id,
@@ -167,7 +167,7 @@ impl SharedQuota {
     }
 
     /// Whether a request may go on that nobody can say anything of.
-    pub fn unknown(&self) -> Result<(), RequestError> {
+    pub(super) fn unknown(&self) -> Result<(), RequestError> {
         if self.open {
             return Ok(());
         }
@@ -176,14 +176,14 @@ impl SharedQuota {
         Err(RequestError::new(Code::ServiceUnavailable, message).with_retry_after(retry_after))
     }
 
-    pub fn backlog(&self) -> Backlog {
+    pub(super) fn backlog(&self) -> Backlog {
         self.counters.get().map(|counters| counters.backlog()).unwrap_or_default()
     }
 }
 
 impl Lease {
     /// What there was too little of, by index of the tenant.
-    pub fn overdrawn<'a>(
+    pub(super) fn overdrawn<'a>(
         &'a self,
         known: &'a SharedUse,
         strict: bool,
@@ -194,7 +194,7 @@ impl Lease {
     }
 
     /// Remembers how the tenants stood.
-    pub fn stood(&mut self, known: &SharedUse) {
+    pub(super) fn stood(&mut self, known: &SharedUse) {
         let of = |(known, tenant): (&crate::quota::TenantUse, &Tenant)| {
             Standing::least(known.standings(&tenant.limits, self.taken_at))
         };

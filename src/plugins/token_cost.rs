@@ -45,7 +45,7 @@ const KINDS: [(&str, CostKind); 4] = [
 
 impl TokenCost {
     /// The keys that Envoy AI Gateway's own documentation uses.
-    pub fn defaults() -> Vec<Self> {
+    pub(super) fn defaults() -> Vec<Self> {
         let named = |(key, kind): (&str, CostKind)| Self { key: key.to_owned(), kind };
         let keys = [
             ("llm_input_token", CostKind::Input),
@@ -57,7 +57,7 @@ impl TokenCost {
     }
 
     /// Reads a list of `{metadataKey, type}`.
-    pub fn read(list: Vec<Fields<'_>>) -> Vec<Self> {
+    pub(super) fn read(list: Vec<Fields<'_>>) -> Vec<Self> {
         let mut costs: Vec<Self> = Vec::with_capacity(list.len());
         for mut fields in list {
             let key = fields.string("metadataKey").unwrap_or_default();
@@ -83,7 +83,7 @@ impl TokenCost {
 
 impl CostKind {
     /// Tokens of this kind.
-    pub fn of(self, used: &TokensUsed) -> f64 {
+    pub(super) fn of(self, used: &TokensUsed) -> f64 {
         let tokens = match self {
             Self::Input => used.input,
             Self::CachedInput => used.cached_input,

@@ -44,12 +44,12 @@ struct Tokens {
 }
 
 impl TokenCounts {
-    pub fn new(max_tenants: usize) -> Self {
+    pub(super) fn new(max_tenants: usize) -> Self {
         Self { max_tenants, counts: RwLock::default() }
     }
 
     /// Adds what an exchange used.
-    pub fn add(&self, model: &str, tenant: &str, used: &TokensUsed) {
+    pub(super) fn add(&self, model: &str, tenant: &str, used: &TokensUsed) {
         let count = self.of(cut(model), cut(tenant));
         let tokens = if used.counted { &count.counted } else { &count.reported };
         tokens.input.fetch_add(used.input, Ordering::Relaxed);
@@ -76,7 +76,7 @@ impl TokenCounts {
     }
 
     /// All sums.
-    pub fn family(&self) -> MetricFamily {
+    pub(super) fn family(&self) -> MetricFamily {
         let counts = self.counts.read();
         let mut samples = Vec::new();
         for (model, of_model) in &counts.by_model {

@@ -25,7 +25,7 @@ impl TokensUsed {
     /// What `answer` says to a prompt that is estimated at `prompt` tokens. Nothing is used before
     /// the answer begins, or by an answer that is an error and reports nothing. What is reported
     /// as 0 is not reported: engines write that before they know.
-    pub fn of(answer: &AnswerSoFar, prompt: u64) -> Self {
+    pub(super) fn of(answer: &AnswerSoFar, prompt: u64) -> Self {
         let failed = answer.status.is_some_and(|status| !(200..300).contains(&status));
         let reported = answer.usage.unwrap_or_default();
         if answer.usage.is_none() && (failed || answer.bytes == 0) {
@@ -41,7 +41,7 @@ impl TokensUsed {
         }
     }
 
-    pub fn total(&self) -> u64 {
+    pub(super) fn total(&self) -> u64 {
         self.input + self.output
     }
 }

@@ -23,7 +23,7 @@ pub(super) struct Neighbourhood(PluginPart<Topology>);
 impl Neighbourhood {
     /// Reads which extractor is meant. Without one no endpoint is anywhere, which is said and
     /// no error, as in llm-d-router main at ebab6879.
-    pub fn read(p: &mut Fields<'_>, dependencies: &mut Dependencies) -> Self {
+    pub(super) fn read(p: &mut Fields<'_>, dependencies: &mut Dependencies) -> Self {
         let given = p.placed_string("topologyProducerName");
         let default = || Placed {
             value: DEFAULT_EXTRACTOR.to_owned(),
@@ -39,7 +39,7 @@ impl Neighbourhood {
 
     /// How near a candidate is to the endpoint that an earlier stage chose; `None` where no stage
     /// did.
-    pub fn of<'a>(&'a self, cycle: &Cycle<'a>) -> Option<impl Fn(u32) -> Proximity + 'a> {
+    pub(super) fn of<'a>(&'a self, cycle: &Cycle<'a>) -> Option<impl Fn(u32) -> Proximity + 'a> {
         let topology = self.0.get()?;
         let candidates = cycle.candidates;
         let peer = candidates.get(cycle.peer? as usize)?.endpoint;

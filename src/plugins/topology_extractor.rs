@@ -61,7 +61,7 @@ fn build(build: Build<'_, '_>) -> Capabilities {
 
 impl Topology {
     /// The nearest place that two endpoints share.
-    pub fn proximity(&self, one: &Endpoint, other: &Endpoint) -> Proximity {
+    pub(super) fn proximity(&self, one: &Endpoint, other: &Endpoint) -> Proximity {
         let (ours, theirs) = (one.labels(), other.labels());
         let share = |key: &str| is_shared(ours.get(key), theirs.get(key));
         if self.share_host((one, &ours), (other, &theirs)) {

@@ -27,12 +27,12 @@ pub(super) struct HeadFilter {
 }
 
 impl HeadFilter {
-    pub fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self { pages: [const { OnceLock::new() }; PAGES] }
     }
 
     /// False where `endpoint` certainly does not hold `head`.
-    pub fn may_hold(&self, endpoint: &Endpoint, head: u64) -> bool {
+    pub(super) fn may_hold(&self, endpoint: &Endpoint, head: u64) -> bool {
         let index = endpoint.index.number();
         match self.pages.get(index / COLUMNS) {
             Some(page) => page.get().is_some_and(|p| Self::load(p, head, index) > 0),
@@ -42,7 +42,7 @@ impl HeadFilter {
 
     /// The worker at this index holds `head` from now on, or no longer. Not to be called for one
     /// index by two threads at once.
-    pub fn set(&self, index: usize, head: u64, held: bool) {
+    pub(super) fn set(&self, index: usize, head: u64, held: bool) {
         let Some(page) = self.pages.get(index / COLUMNS) else { return };
         let page = page.get_or_init(|| {
             (0..ROWS).map(|_| Row([const { AtomicU8::new(0) }; COLUMNS])).collect()
@@ -56,7 +56,7 @@ impl HeadFilter {
     }
 
     /// The worker at this index holds nothing any more.
-    pub fn clear(&self, index: usize) {
+    pub(super) fn clear(&self, index: usize) {
         let Some(page) = self.pages.get(index / COLUMNS).and_then(OnceLock::get) else { return };
         page.iter().for_each(|row| row.0[index % COLUMNS].store(0, Ordering::Relaxed));
     }

@@ -56,13 +56,13 @@ impl Standing {
 }
 
 impl Counter {
-    pub fn new(limits: &[Limit]) -> Self {
+    pub(super) fn new(limits: &[Limit]) -> Self {
         Self(Mutex::new(SmallVec::from_elem(Used::default(), limits.len())))
     }
 
     /// Takes a request and `tokens` from every limit, or nothing from any; `anyway` takes them
     /// whatever is left. `strict` wants all of `tokens` to be left, not just one.
-    pub fn take(
+    pub(super) fn take(
         &self,
         limits: &[Limit],
         tokens: u64,
@@ -107,7 +107,7 @@ impl Counter {
 
     /// A request that took `reserved` tokens has ended: it used `tokens`. `windows` are those that
     /// it was counted in, where it is not to be counted at all.
-    pub fn settle(
+    pub(super) fn settle(
         &self,
         limits: &[Limit],
         reserved: u64,
@@ -135,7 +135,7 @@ impl Counter {
 
     /// How the tenant stands with the limit of which the least share is left; what requests under
     /// way may come to use counts as left.
-    pub fn standing(&self, limits: &[Limit], now: u64) -> Option<Standing> {
+    pub(super) fn standing(&self, limits: &[Limit], now: u64) -> Option<Standing> {
         let mut all = self.0.lock();
         Standing::least(limits.iter().zip(all.iter_mut()).map(|(limit, used)| {
             used.turn(limit, now);
@@ -144,7 +144,7 @@ impl Counter {
     }
 
     /// Nothing is used of any limit in its window of now, and no request is under way.
-    pub fn is_unused(&self, limits: &[Limit], now: u64) -> bool {
+    pub(super) fn is_unused(&self, limits: &[Limit], now: u64) -> bool {
         let mut all = self.0.lock();
         limits.iter().zip(all.iter_mut()).all(|(limit, used)| {
             used.turn(limit, now);

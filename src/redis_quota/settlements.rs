@@ -33,14 +33,14 @@ struct Counts {
 
 impl Settlements {
     /// Tells `store`, until what is returned is dropped and everything has been told.
-    pub fn start(store: Arc<Store>) -> Self {
+    pub(super) fn start(store: Arc<Store>) -> Self {
         let (queue, waiting) = mpsc::channel(MAX_WAITING);
         let counts = Arc::new(Counts::default());
         tokio::spawn(tell(store, waiting, counts.clone()));
         Self { queue, counts }
     }
 
-    pub fn add(&self, settle: SharedSettle) {
+    pub(super) fn add(&self, settle: SharedSettle) {
         self.counts.waiting.fetch_add(1, Ordering::Relaxed);
         if self.queue.try_send(settle).is_err() {
             self.counts.waiting.fetch_sub(1, Ordering::Relaxed);
@@ -54,7 +54,7 @@ impl Settlements {
         }
     }
 
-    pub fn backlog(&self) -> Backlog {
+    pub(super) fn backlog(&self) -> Backlog {
         Backlog {
             waiting: self.counts.waiting.load(Ordering::Relaxed),
             given_up: self.counts.given_up.load(Ordering::Relaxed),

@@ -26,23 +26,23 @@ struct Entries {
 }
 
 impl Cache {
-    pub fn new(max_bytes: usize) -> Self {
+    pub(super) fn new(max_bytes: usize) -> Self {
         let entries = Mutex::new(Entries { by_body: LruCache::new(MAX_ENTRIES), bytes: 0 });
         Self { seed: fastrand::u64(..), max_bytes, entries }
     }
 
-    pub fn key(&self, path: &str, body: &[u8]) -> u128 {
+    pub(super) fn key(&self, path: &str, body: &[u8]) -> u128 {
         let mut state = Xxh3Builder::new().with_seed(self.seed).build();
         state.update(path.as_bytes());
         state.update(body);
         state.digest128()
     }
 
-    pub fn get(&self, key: u128) -> Option<Arc<[PromptTokens]>> {
+    pub(super) fn get(&self, key: u128) -> Option<Arc<[PromptTokens]>> {
         self.entries.lock().by_body.get(&key).cloned()
     }
 
-    pub fn put(&self, key: u128, prompts: Arc<[PromptTokens]>) {
+    pub(super) fn put(&self, key: u128, prompts: Arc<[PromptTokens]>) {
         let size = size(&prompts);
         if size > self.max_bytes {
             return;

@@ -66,12 +66,12 @@ const KEPT: u16 = u16::MAX;
 
 impl ProfileTrace {
     /// Of the profile with this index.
-    pub fn of(profile: usize) -> Self {
+    pub(super) fn of(profile: usize) -> Self {
         Self { profile, ..Self::default() }
     }
 
     /// Notes that of `candidates` only `kept` passed the filter at this place.
-    pub fn filtered(&mut self, filter: usize, candidates: usize, kept: &[u32]) {
+    pub(super) fn filtered(&mut self, filter: usize, candidates: usize, kept: &[u32]) {
         if self.dropped_by.is_empty() {
             self.dropped_by.resize(candidates, KEPT);
         }
@@ -104,7 +104,7 @@ struct PlannedProfile {
 }
 
 impl Plan {
-    pub fn of(profiles: &[Profile]) -> Self {
+    pub(super) fn of(profiles: &[Profile]) -> Self {
         let planned = |profile: &Profile| PlannedProfile {
             name: profile.name.clone(),
             filters: profile.filters.iter().map(|(n, f)| (n.clone(), f.wants())).collect(),

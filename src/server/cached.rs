@@ -14,13 +14,13 @@ pub(super) struct Cached {
 
 impl Cached {
     /// A page that is made anew when it is older than `lasts`.
-    pub fn new(lasts: Duration) -> Self {
+    pub(super) fn new(lasts: Duration) -> Self {
         Self { lasts, page: Mutex::default() }
     }
 
     /// The page; `make` makes it where there is none, beside the threads that exchanges run on.
     /// Whoever asks meanwhile waits for it.
-    pub async fn get(&self, make: impl FnOnce() -> Vec<u8> + Send + 'static) -> Bytes {
+    pub(super) async fn get(&self, make: impl FnOnce() -> Vec<u8> + Send + 'static) -> Bytes {
         let mut page = self.page.lock().await;
         let now = clock::now();
         if let Some((made, bytes)) = &*page

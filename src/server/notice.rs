@@ -18,13 +18,13 @@ struct State {
 }
 
 impl Notice {
-    pub fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self(Mutex::default())
     }
 
     /// Counts one more time that it happened; how many times that are since it was said last,
     /// where it is time to say it.
-    pub fn due(&self) -> Option<u64> {
+    pub(super) fn due(&self) -> Option<u64> {
         self.due_at(Instant::now())
     }
 

@@ -41,12 +41,12 @@ impl Names {
 }
 
 impl CardinalityLimiter {
-    pub fn new(limit: usize) -> Self {
+    pub(super) fn new(limit: usize) -> Self {
         Self { limit, names: RwLock::default() }
     }
 
     /// The label value for `name`. The empty name stands for itself.
-    pub fn admit<'a>(&self, name: &'a str) -> &'a str {
+    pub(super) fn admit<'a>(&self, name: &'a str) -> &'a str {
         if name.is_empty() {
             return name;
         }
@@ -68,7 +68,7 @@ impl CardinalityLimiter {
     }
 
     /// An endpoint answered to this name.
-    pub fn prove(&self, name: &str) {
+    pub(super) fn prove(&self, name: &str) {
         let is_known = |names: &Names| names.is_real(name) || names.proven.len() >= self.limit;
         if name.is_empty() || is_known(&self.names.read()) {
             return;
@@ -80,12 +80,12 @@ impl CardinalityLimiter {
     }
 
     /// An operator wrote the name down, or an endpoint answered to it.
-    pub fn is_real(&self, name: &str) -> bool {
+    pub(super) fn is_real(&self, name: &str) -> bool {
         self.names.read().is_real(name)
     }
 
     /// Replaces the names that are kept whatever the limit: those an operator wrote down.
-    pub fn always_keep(&self, names: impl IntoIterator<Item = String>) {
+    pub(super) fn always_keep(&self, names: impl IntoIterator<Item = String>) {
         self.names.write().always = names.into_iter().collect();
     }
 }

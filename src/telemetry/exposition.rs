@@ -19,20 +19,20 @@ pub(super) struct Info {
 }
 
 impl Info {
-    pub const fn counter(name: &'static str, help: &'static str) -> Self {
+    pub(super) const fn counter(name: &'static str, help: &'static str) -> Self {
         Self { name, help, kind: MetricType::COUNTER }
     }
 
-    pub const fn gauge(name: &'static str, help: &'static str) -> Self {
+    pub(super) const fn gauge(name: &'static str, help: &'static str) -> Self {
         Self { name, help, kind: MetricType::GAUGE }
     }
 
-    pub const fn histogram(name: &'static str, help: &'static str) -> Self {
+    pub(super) const fn histogram(name: &'static str, help: &'static str) -> Self {
         Self { name, help, kind: MetricType::HISTOGRAM }
     }
 
     /// The metric with its samples.
-    pub fn family(&self, samples: Vec<Metric>) -> MetricFamily {
+    pub(super) fn family(&self, samples: Vec<Metric>) -> MetricFamily {
         let mut family = MetricFamily::default();
         family.set_name(self.name.to_owned());
         family.set_help(format!("{STABILITY}{}", self.help));
@@ -42,7 +42,7 @@ impl Info {
     }
 
     /// One sample of a counter or gauge.
-    pub fn sample(&self, labels: &[(&str, &str)], value: f64) -> Metric {
+    pub(super) fn sample(&self, labels: &[(&str, &str)], value: f64) -> Metric {
         let mut metric = Metric::from_label(pairs(labels));
         if self.kind == MetricType::COUNTER {
             let mut counter = Counter::default();
@@ -133,7 +133,7 @@ pub(super) struct LazyCollector<F> {
 
 impl<F: Fn() -> Vec<MetricFamily> + Send + Sync> LazyCollector<F> {
     /// `infos` are the metrics that `collect` may return.
-    pub fn new<'a>(
+    pub(super) fn new<'a>(
         infos: impl IntoIterator<Item = &'a Info>,
         collect: F,
     ) -> prometheus::Result<Self> {

@@ -22,12 +22,12 @@ pub(super) struct Tally {
 
 impl Histogram {
     /// For durations in seconds; the sum is kept in nanoseconds.
-    pub fn seconds(bounds: &'static [f64]) -> Self {
+    pub(super) fn seconds(bounds: &'static [f64]) -> Self {
         Self::with_scale(bounds, 1e9)
     }
 
     /// For bytes, tokens and other whole numbers.
-    pub fn whole(bounds: &'static [f64]) -> Self {
+    pub(super) fn whole(bounds: &'static [f64]) -> Self {
         Self::with_scale(bounds, 1.0)
     }
 
@@ -37,7 +37,7 @@ impl Histogram {
     }
 
     /// Counts one value; a negative or undefined one counts as zero.
-    pub fn observe(&self, value: f64) {
+    pub(super) fn observe(&self, value: f64) {
         let value = value.max(0.0);
         let bucket = self.bounds.partition_point(|&bound| bound < value);
         self.counts[bucket].fetch_add(1, Ordering::Relaxed);
@@ -45,7 +45,7 @@ impl Histogram {
     }
 
     /// Adds values that were counted elsewhere by the same bounds, `sum` together.
-    pub fn add(&self, counts: &[u32], sum: f64) {
+    pub(super) fn add(&self, counts: &[u32], sum: f64) {
         for (total, &count) in self.counts.iter().zip(counts).filter(|(_, count)| **count > 0) {
             total.fetch_add(count.into(), Ordering::Relaxed);
         }
@@ -53,19 +53,19 @@ impl Histogram {
     }
 
     /// An empty tally with this histogram's bounds.
-    pub fn empty_tally(&self) -> Tally {
+    pub(super) fn empty_tally(&self) -> Tally {
         Tally { bounds: self.bounds, counts: vec![0; self.counts.len()], sum: 0.0 }
     }
 
     /// Adds what was observed so far to `tally`, which has the same bounds.
-    pub fn add_to(&self, tally: &mut Tally) {
+    pub(super) fn add_to(&self, tally: &mut Tally) {
         for (total, count) in tally.counts.iter_mut().zip(&self.counts) {
             *total += count.load(Ordering::Relaxed);
         }
         tally.sum += self.sum.load(Ordering::Relaxed) as f64 / self.scale;
     }
 
-    pub fn tally(&self) -> Tally {
+    pub(super) fn tally(&self) -> Tally {
         let mut tally = self.empty_tally();
         self.add_to(&mut tally);
         tally
@@ -74,7 +74,7 @@ impl Histogram {
 
 impl Tally {
     /// Adds another tally with the same bounds.
-    pub fn add(&mut self, other: &Tally) {
+    pub(super) fn add(&mut self, other: &Tally) {
         for (total, count) in self.counts.iter_mut().zip(&other.counts) {
             *total += count;
         }
@@ -82,7 +82,7 @@ impl Tally {
     }
 
     /// Number of observations.
-    pub fn total(&self) -> u64 {
+    pub(super) fn total(&self) -> u64 {
         self.counts.iter().sum()
     }
 }

@@ -51,7 +51,7 @@ pub enum RenderError {
 }
 
 /// What rendering gives: the prompts of a request, or why there are none.
-pub type Rendered = Result<Arc<[PromptTokens]>, RenderError>;
+pub(super) type Rendered = Result<Arc<[PromptTokens]>, RenderError>;
 
 /// Has prompts turned into token ids by engines.
 pub trait RenderPrompts: fmt::Debug + Send + Sync {

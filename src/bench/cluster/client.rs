@@ -19,7 +19,7 @@ use crate::bench::trace::{Session, Spans, Trace, TraceRequest};
 use crate::sim::Nanos;
 
 /// What the workers call their model.
-pub const MODEL: &str = "m";
+pub(super) const MODEL: &str = "m";
 
 type Http = Client<HttpConnector, Full<Bytes>>;
 
@@ -30,7 +30,7 @@ fn http() -> Http {
 }
 
 /// The status of a GET; `None` where nobody answers.
-pub async fn status(url: &str) -> Option<u16> {
+pub(super) async fn status(url: &str) -> Option<u16> {
     let response = http().get(url.parse().ok()?).await.ok()?;
     Some(response.status().as_u16())
 }
@@ -52,7 +52,7 @@ struct Shared {
 ///
 /// # Errors
 /// Where a session's task failed.
-pub async fn drive(
+pub(super) async fn drive(
     gateway: &str,
     trace: &Trace,
     args: &ClusterArgs,

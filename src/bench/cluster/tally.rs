@@ -7,7 +7,7 @@ use crate::bench::latency::Latencies;
 
 /// One answered request.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Answer {
+pub(super) struct Answer {
     pub ttft: Duration,
     pub total: Duration,
     pub worker: String,
@@ -17,7 +17,7 @@ pub struct Answer {
 }
 
 #[derive(Debug, Default)]
-pub struct Tally {
+pub(super) struct Tally {
     pub ttft: Latencies,
     pub itl: Latencies,
     pub e2e: Latencies,
@@ -29,7 +29,7 @@ pub struct Tally {
 }
 
 impl Tally {
-    pub fn record(&mut self, result: Result<Answer, String>) {
+    pub(super) fn record(&mut self, result: Result<Answer, String>) {
         match result {
             Ok(answer) => {
                 self.ttft.record(answer.ttft);
@@ -46,7 +46,7 @@ impl Tally {
         }
     }
 
-    pub fn answered(&self) -> u64 {
+    pub(super) fn answered(&self) -> u64 {
         self.e2e.count()
     }
 }

@@ -10,7 +10,7 @@ use crate::bench::{process, progress};
 
 /// What one picker did.
 #[derive(Debug)]
-pub struct Outcome {
+pub(super) struct Outcome {
     pub name: String,
     pub turns: Vec<Measured>,
     /// All turns together.
@@ -26,7 +26,7 @@ pub struct Outcome {
 ///
 /// # Errors
 /// Where a picker cannot be reached.
-pub fn run(subjects: &[Subject], args: &ExtProcArgs) -> Result<Vec<Outcome>, String> {
+pub(super) fn run(subjects: &[Subject], args: &ExtProcArgs) -> Result<Vec<Outcome>, String> {
     let messages = Messages::new(&args.workload);
     let numbers = Numbers::new();
     let quiet = args.output.quiet;
@@ -85,7 +85,7 @@ fn idle(subject: &Subject, time: Duration, quiet: bool) -> Option<f64> {
 
 /// A ratio of two pickers over the turns: its median and how far single turns strayed.
 #[derive(Clone, Copy, Debug, PartialEq, serde::Serialize)]
-pub struct Ratio {
+pub(super) struct Ratio {
     pub median: f64,
     pub low: f64,
     pub high: f64,
@@ -93,7 +93,11 @@ pub struct Ratio {
 
 impl Ratio {
     /// Of what `figure` says of each turn of `a` and the same turn of `b`.
-    pub fn of(a: &Outcome, b: &Outcome, figure: impl Fn(&Measured) -> Option<f64>) -> Option<Self> {
+    pub(super) fn of(
+        a: &Outcome,
+        b: &Outcome,
+        figure: impl Fn(&Measured) -> Option<f64>,
+    ) -> Option<Self> {
         let ratios = a.turns.iter().zip(&b.turns).filter_map(|(a, b)| {
             let (a, b) = (figure(a)?, figure(b)?);
             (b > 0.0).then_some(a / b)

@@ -15,7 +15,7 @@ const CONNECTION_WINDOW: u32 = 64 << 20;
 
 /// A picker's address and how to speak to it.
 #[derive(Clone, Debug)]
-pub struct Target {
+pub(super) struct Target {
     /// `host:port`.
     pub addr: String,
     pub tls: bool,
@@ -25,7 +25,7 @@ pub struct Target {
 ///
 /// # Errors
 /// With a text for the user where there is no connection to be had.
-pub async fn open(target: &Target) -> Result<SendRequest<Bytes>, String> {
+pub(super) async fn open(target: &Target) -> Result<SendRequest<Bytes>, String> {
     let stream =
         TcpStream::connect(&target.addr).await.map_err(|e| format!("connect failed: {e}"))?;
     stream.set_nodelay(true).map_err(|e| format!("connect failed: {e}"))?;

@@ -12,7 +12,7 @@ use super::reply::{self, Piece, Reply};
 
 /// How an exchange went that ended well.
 #[derive(Clone, Debug)]
-pub struct Outcome {
+pub(super) struct Outcome {
     /// From the last byte of the request body to the reply that names the worker, plus what the
     /// first byte was late.
     pub headers_out: Duration,
@@ -24,7 +24,7 @@ pub struct Outcome {
 
 /// How an exchange went that did not. Shown as the kind of error that reports count.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Failure {
+pub(super) enum Failure {
     /// The connection is gone; the next exchange needs another.
     Connection(String),
     /// The stream was reset or the server answered with something other than gRPC.
@@ -66,7 +66,7 @@ impl From<h2::Error> for Failure {
 ///
 /// # Errors
 /// See [`Failure`].
-pub async fn run(
+pub(super) async fn run(
     connection: SendRequest<Bytes>,
     messages: &Messages,
     number: u64,

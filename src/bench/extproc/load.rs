@@ -19,7 +19,7 @@ use super::tally::Tally;
 
 /// What decides when an exchange starts.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Pace {
+pub(super) enum Pace {
     /// So many exchanges are always in progress.
     Closed { streams: usize },
     /// Exchanges start at this rate per second, whatever becomes of them.
@@ -37,14 +37,14 @@ pub enum Arrivals {
 
 /// When to stop starting exchanges.
 #[derive(Clone, Copy, Debug)]
-pub enum Limit {
+pub(super) enum Limit {
     For(Duration),
     Count(u64),
 }
 
 /// How to drive a picker.
 #[derive(Clone, Debug)]
-pub struct Load {
+pub(super) struct Load {
     pub target: Target,
     pub pace: Pace,
     pub threads: usize,
@@ -56,11 +56,11 @@ pub struct Load {
 
 /// Exchange numbers, each used once.
 #[derive(Debug)]
-pub struct Numbers(AtomicU64);
+pub(super) struct Numbers(AtomicU64);
 
 impl Numbers {
     /// Starts anywhere, so that a second run does not repeat the prompts of the first.
-    pub fn new() -> Self {
+    pub(super) fn new() -> Self {
         Self(AtomicU64::new(fastrand::u64(..u64::MAX / 2)))
     }
 
@@ -79,7 +79,7 @@ impl Default for Numbers {
 ///
 /// # Errors
 /// Where the picker cannot be reached at the start, or a runtime cannot be made.
-pub fn run(
+pub(super) fn run(
     load: &Load,
     messages: &Messages,
     limit: Limit,

@@ -14,7 +14,7 @@ use crate::bench::process::{self, Usage};
 const SAMPLE: Duration = Duration::from_millis(100);
 
 #[derive(Debug, Default)]
-pub struct Measured {
+pub(super) struct Measured {
     pub tally: Tally,
     pub elapsed: Duration,
     /// CPU time the picker used meanwhile; `None` where its process is not known.
@@ -26,7 +26,7 @@ pub struct Measured {
 }
 
 impl Measured {
-    pub fn merge(&mut self, other: &Self) {
+    pub(super) fn merge(&mut self, other: &Self) {
         self.tally.merge(&other.tally);
         self.elapsed += other.elapsed;
         self.server_cpu = add(self.server_cpu, other.server_cpu);
@@ -34,12 +34,12 @@ impl Measured {
         self.client_cpu += other.client_cpu;
     }
 
-    pub fn per_second(&self) -> f64 {
+    pub(super) fn per_second(&self) -> f64 {
         self.tally.succeeded() as f64 / self.elapsed.as_secs_f64().max(f64::MIN_POSITIVE)
     }
 
     /// CPU time of the picker per successful exchange, microseconds.
-    pub fn cpu_per_exchange_us(&self) -> Option<f64> {
+    pub(super) fn cpu_per_exchange_us(&self) -> Option<f64> {
         let n = self.tally.succeeded();
         (n > 0).then(|| self.server_cpu.map(|cpu| cpu.as_secs_f64() * 1e6 / n as f64)).flatten()
     }
@@ -56,7 +56,7 @@ fn add(a: Option<Duration>, b: Option<Duration>) -> Option<Duration> {
 ///
 /// # Errors
 /// Where the picker cannot be reached at the start.
-pub fn measure(
+pub(super) fn measure(
     load: &Load,
     messages: &Messages,
     limit: Limit,
@@ -99,12 +99,12 @@ pub fn measure(
 }
 
 /// CPU time between two readings.
-pub fn used(before: Usage, after: Usage) -> Duration {
+pub(super) fn used(before: Usage, after: Usage) -> Duration {
     after.cpu.saturating_sub(before.cpu)
 }
 
 /// Length of the progress bar of one run.
-pub fn length(limit: Limit) -> u64 {
+pub(super) fn length(limit: Limit) -> u64 {
     match limit {
         Limit::For(time) => time.as_millis() as u64,
         Limit::Count(n) => n,

@@ -36,7 +36,7 @@ impl Template {
 
 /// All messages of one kind of exchange.
 #[derive(Clone, Debug)]
-pub struct Messages {
+pub(super) struct Messages {
     headers: Template,
     groups: Vec<Group>,
     end_of_body: Bytes,
@@ -53,7 +53,7 @@ struct Group {
 }
 
 impl Messages {
-    pub fn new(workload: &Workload) -> Self {
+    pub(super) fn new(workload: &Workload) -> Self {
         let headers = request_headers();
         let at = find(&headers, REQUEST_ID.as_bytes()) + REQUEST_ID.len() - REQUEST_ID_DIGITS;
         let from = NONCE_DIGITS - REQUEST_ID_DIGITS;
@@ -68,13 +68,13 @@ impl Messages {
     }
 
     /// How many groups of requests share a prefix.
-    pub fn groups(&self) -> u64 {
+    pub(super) fn groups(&self) -> u64 {
         self.groups.len() as u64
     }
 
     /// Calls `send` with the messages of the request phase of exchange `number`, in order, and
     /// returns the size of the body in them.
-    pub fn request(&self, number: u64, group: usize, mut send: impl FnMut(Bytes)) -> usize {
+    pub(super) fn request(&self, number: u64, group: usize, mut send: impl FnMut(Bytes)) -> usize {
         let mut digits = [0; NONCE_DIGITS];
         // Sixteen hexadecimal digits hold any u64.
         let _ = write!(&mut digits[..], "{number:016x}");

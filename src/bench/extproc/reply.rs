@@ -3,11 +3,11 @@
 use super::wire::{Fields, Malformed, Value, bytes_field, varint_field};
 
 /// The header a picker names the worker with.
-pub const DESTINATION: &[u8] = b"x-gateway-destination-endpoint";
+pub(super) const DESTINATION: &[u8] = b"x-gateway-destination-endpoint";
 
 /// One `ProcessingResponse`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Reply<'a> {
+pub(super) enum Reply<'a> {
     /// `destination` is the value of [`DESTINATION`], if set.
     RequestHeaders {
         destination: Option<&'a [u8]>,
@@ -26,7 +26,7 @@ pub enum Reply<'a> {
 
 /// A piece of body in full-duplex mode.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Piece {
+pub(super) enum Piece {
     Streamed {
         len: usize,
         end: bool,
@@ -39,7 +39,7 @@ pub enum Piece {
 ///
 /// # Errors
 /// Where the message is no protobuf.
-pub fn read(message: &[u8]) -> Result<Reply<'_>, Malformed> {
+pub(super) fn read(message: &[u8]) -> Result<Reply<'_>, Malformed> {
     for field in Fields(message) {
         let (tag, Value::Bytes(inner)) = field? else { continue };
         return Ok(match tag {

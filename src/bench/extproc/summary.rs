@@ -53,7 +53,7 @@ struct Data<'a> {
     ratios: &'a [Comparison<'a>],
 }
 
-pub fn report(args: &ExtProcArgs, outcomes: &[Outcome]) -> Report {
+pub(super) fn report(args: &ExtProcArgs, outcomes: &[Outcome]) -> Report {
     let figures: Vec<Figures<'_>> = outcomes.iter().map(figures).collect();
     let ratios: Vec<Comparison<'_>> = outcomes
         .split_first()

@@ -9,7 +9,7 @@ use super::exchange::{Failure, Outcome};
 use crate::bench::latency::Latencies;
 
 #[derive(Debug, Default)]
-pub struct Tally {
+pub(super) struct Tally {
     pub headers_out: Latencies,
     pub total: Latencies,
     /// Exchanges that failed, by kind.
@@ -19,7 +19,7 @@ pub struct Tally {
 }
 
 impl Tally {
-    pub fn record(&mut self, group: usize, result: Result<Outcome, Failure>) {
+    pub(super) fn record(&mut self, group: usize, result: Result<Outcome, Failure>) {
         match result {
             Ok(outcome) => {
                 self.headers_out.record(outcome.headers_out);
@@ -42,7 +42,7 @@ impl Tally {
         groups[group] += n;
     }
 
-    pub fn merge(&mut self, other: &Self) {
+    pub(super) fn merge(&mut self, other: &Self) {
         self.headers_out.merge(&other.headers_out);
         self.total.merge(&other.total);
         for (kind, n) in &other.errors {
@@ -55,16 +55,16 @@ impl Tally {
         }
     }
 
-    pub fn succeeded(&self) -> u64 {
+    pub(super) fn succeeded(&self) -> u64 {
         self.total.count()
     }
 
-    pub fn failed(&self) -> u64 {
+    pub(super) fn failed(&self) -> u64 {
         self.errors.values().sum()
     }
 
     /// Where the requests went.
-    pub fn spread(&self) -> Spread {
+    pub(super) fn spread(&self) -> Spread {
         let endpoints: BTreeMap<String, u64> = self
             .picks
             .iter()
@@ -87,7 +87,7 @@ impl Tally {
 
 /// How requests were spread over the workers that got any.
 #[derive(Clone, Debug, Default, Serialize)]
-pub struct Spread {
+pub(super) struct Spread {
     /// Requests by worker.
     pub endpoints: BTreeMap<String, u64>,
     /// The busiest worker's requests over the mean; 1 is perfectly even.

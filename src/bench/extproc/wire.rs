@@ -6,7 +6,7 @@ use prost::encoding::{WireType, decode_key, decode_varint};
 
 /// The value of one field.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Value<'a> {
+pub(super) enum Value<'a> {
     Varint(u64),
     /// A string, bytes or an embedded message.
     Bytes(&'a [u8]),
@@ -17,11 +17,11 @@ pub enum Value<'a> {
 /// What came is not a protobuf message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("not a protobuf message")]
-pub struct Malformed;
+pub(super) struct Malformed;
 
 /// The fields of a message, in order.
 #[derive(Clone, Copy, Debug)]
-pub struct Fields<'a>(pub &'a [u8]);
+pub(super) struct Fields<'a>(pub &'a [u8]);
 
 impl<'a> Fields<'a> {
     fn read(&mut self) -> Result<(u32, Value<'a>), Malformed> {
@@ -67,7 +67,7 @@ impl<'a> Iterator for Fields<'a> {
 }
 
 /// The last embedded message (or string) with this tag; `None` where there is none.
-pub fn bytes_field(message: &[u8], tag: u32) -> Result<Option<&[u8]>, Malformed> {
+pub(super) fn bytes_field(message: &[u8], tag: u32) -> Result<Option<&[u8]>, Malformed> {
     let mut found = None;
     for field in Fields(message) {
         if let (t, Value::Bytes(bytes)) = field?
@@ -80,7 +80,7 @@ pub fn bytes_field(message: &[u8], tag: u32) -> Result<Option<&[u8]>, Malformed>
 }
 
 /// The number with this tag, 0 where it is absent.
-pub fn varint_field(message: &[u8], tag: u32) -> Result<u64, Malformed> {
+pub(super) fn varint_field(message: &[u8], tag: u32) -> Result<u64, Malformed> {
     let mut found = 0;
     for field in Fields(message) {
         if let (t, Value::Varint(n)) = field?

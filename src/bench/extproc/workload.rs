@@ -31,7 +31,7 @@ pub struct Workload {
 }
 
 /// Digits that tell one prompt from another; they stand right after the shared prefix.
-pub const NONCE_DIGITS: usize = 16;
+pub(super) const NONCE_DIGITS: usize = 16;
 
 /// A request body of which only the nonce changes from request to request.
 #[derive(Clone, Debug)]

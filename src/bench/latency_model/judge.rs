@@ -12,7 +12,7 @@ use crate::sim::Nanos;
 /// What is compared.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Contestant {
+pub(super) enum Contestant {
     /// [`LatencyPredictor`].
     Model,
     /// The median of the last 500 requests, of all endpoints: knows nothing of the request.
@@ -21,7 +21,7 @@ pub enum Contestant {
 
 /// Relative errors of one contestant.
 #[derive(Clone, Copy, Debug, Serialize)]
-pub struct Errors {
+pub(super) struct Errors {
     pub predictions: usize,
     pub median: f64,
     pub p90: f64,
@@ -29,7 +29,7 @@ pub struct Errors {
 
 /// What one contestant got wrong, by what it had to predict.
 #[derive(Clone, Copy, Debug, Serialize)]
-pub struct Verdict {
+pub(super) struct Verdict {
     pub ttft: Errors,
     pub tpot: Errors,
 }
@@ -45,7 +45,7 @@ enum Moment {
 /// token and its end. Counts errors of requests picked in the second half of the time only, so
 /// that all contestants have learnt by then; what is counted was never seen before it is
 /// predicted.
-pub fn judge(samples: &[Sample], contestant: Contestant) -> Verdict {
+pub(super) fn judge(samples: &[Sample], contestant: Contestant) -> Verdict {
     let mut moments: Vec<(Nanos, Moment, usize)> = samples
         .iter()
         .enumerate()

@@ -12,7 +12,7 @@ use crate::sim::{
 
 /// One request as the router saw it.
 #[derive(Clone, Copy, Debug)]
-pub struct Sample {
+pub(super) struct Sample {
     pub worker: usize,
     /// At the moment of the pick.
     pub features: Features,
@@ -23,12 +23,12 @@ pub struct Sample {
 }
 
 impl Sample {
-    pub fn ttft_ms(&self) -> f64 {
+    pub(super) fn ttft_ms(&self) -> f64 {
         self.first_token_at.saturating_sub(self.picked_at) as f64 / 1e6
     }
 
     /// Mean time between tokens after the first; `None` where there is one token only.
-    pub fn tpot_ms(&self) -> Option<f64> {
+    pub(super) fn tpot_ms(&self) -> Option<f64> {
         let gaps = self.output_tokens.checked_sub(1).filter(|&n| n > 0)?;
         Some(self.finished_at.saturating_sub(self.first_token_at) as f64 / 1e6 / f64::from(gaps))
     }
@@ -36,7 +36,7 @@ impl Sample {
 
 /// What the requests go to.
 #[derive(Clone, Debug)]
-pub struct Scene {
+pub(super) struct Scene {
     pub engine: EngineConfig,
     /// How fast each worker is against `engine`.
     pub speeds: Vec<f64>,
@@ -91,7 +91,7 @@ struct Run<'a> {
 ///
 /// # Errors
 /// Where an engine cannot run with its configuration.
-pub fn play(trace: &Trace, scene: &Scene) -> Result<Vec<Sample>, String> {
+pub(super) fn play(trace: &Trace, scene: &Scene) -> Result<Vec<Sample>, String> {
     let workers = scene.speeds.iter().map(|&speed| Worker::new(&scene.engine, speed));
     let mut run = Run {
         trace,

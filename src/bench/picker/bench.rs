@@ -20,7 +20,7 @@ use crate::scheduling::{Decision, InferenceRequest, PromptBuilder, RequestData};
 
 /// One combination.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
-pub struct Cell {
+pub(super) struct Cell {
     pub endpoints: u16,
     pub prompt_tokens: u32,
     pub cache: Cache,
@@ -28,7 +28,7 @@ pub struct Cell {
 }
 
 #[derive(Debug, Default)]
-pub struct Measured {
+pub(super) struct Measured {
     pub latency: Latencies,
     pub seconds: f64,
     pub allocations: Allocations,
@@ -42,7 +42,7 @@ const IN_FLIGHT: usize = 32;
 
 /// # Errors
 /// Where the configuration does not load, with a text for the user.
-pub fn run(
+pub(super) fn run(
     name: &str,
     text: Option<&str>,
     cell: Cell,

@@ -16,7 +16,7 @@ fn time(text: &str) -> Option<Nanos> {
 }
 
 /// Reads `START,DOWN`.
-pub fn loss(text: &str) -> Result<Loss, String> {
+pub(super) fn loss(text: &str) -> Result<Loss, String> {
     text.split_once(',')
         .and_then(|(start, down)| Some(Loss { start: time(start)?, down: time(down)? }))
         .ok_or_else(|| "expected two durations such as 60s,30s".to_owned())
@@ -62,7 +62,7 @@ const KINDS: &str = "dies, flaps=PERIOD, fails, fails=N (one in N), slow=FACTOR,
                      metrics=idle, metrics=frozen, metrics=missing";
 
 /// Reads `KIND@START+DURATION` or `KIND@START`.
-pub fn fault(text: &str) -> Result<Fault, String> {
+pub(super) fn fault(text: &str) -> Result<Fault, String> {
     let (kind, when) =
         text.split_once('@').ok_or("expected KIND@START+DURATION such as dies@60s+30s")?;
     let (start, duration) = match when.split_once('+') {
@@ -104,7 +104,7 @@ fn fault_kind(text: &str) -> Option<FaultKind> {
 
 /// All that goes wrong in one simulation.
 #[derive(Clone, Debug, Default)]
-pub struct Faults {
+pub(super) struct Faults {
     /// The first takes worker 0, the next worker 1, and so on.
     pub losses: Vec<Loss>,
     /// Likewise.
@@ -116,16 +116,16 @@ pub struct Faults {
 }
 
 /// From the start of a fault on the router has this long to notice before losses count against it.
-pub const GRACE: Nanos = 1_000_000_000;
+pub(super) const GRACE: Nanos = 1_000_000_000;
 
 impl Faults {
     /// When a session starts that was to start at `at`.
-    pub fn start(&self, at: Nanos) -> Nanos {
+    pub(super) fn start(&self, at: Nanos) -> Nanos {
         if self.waves == 0 { at } else { at - at % self.waves }
     }
 
     /// True while a fault is in force that the router had time to notice.
-    pub fn in_force(&self, now: Nanos) -> bool {
+    pub(super) fn in_force(&self, now: Nanos) -> bool {
         self.faults.iter().any(|f| f.start.saturating_add(GRACE) <= now && now < f.end)
     }
 }

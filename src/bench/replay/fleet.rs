@@ -9,15 +9,15 @@ use crate::endpoints::{Endpoint, EndpointSpec, Pool, SignalValues};
 use crate::sim::{Engine, EngineConfig, Nanos};
 
 /// The label by which a worker says what it is for (llm-d).
-pub const ROLE_LABEL: &str = "llm-d.ai/role";
+pub(super) const ROLE_LABEL: &str = "llm-d.ai/role";
 /// Its value for workers that compute prompts for others ...
-pub const PREFILL_ROLE: &str = "prefill";
+pub(super) const PREFILL_ROLE: &str = "prefill";
 /// ... and for those that have them computed.
-pub const DECODE_ROLE: &str = "decode";
+pub(super) const DECODE_ROLE: &str = "decode";
 
 /// How many workers there are, and what for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Layout {
+pub(super) struct Layout {
     pub workers: usize,
     /// So many, from the first on, compute prompts for the others; 0: all do both.
     pub prefill: usize,
@@ -35,7 +35,7 @@ impl Layout {
 
 /// How the workers' metrics reach the router.
 #[derive(Clone, Copy, Debug)]
-pub struct Signalling {
+pub(super) struct Signalling {
     /// Between two readings.
     pub interval: Nanos,
     /// From a reading to the router's knowing it.
@@ -46,7 +46,7 @@ pub struct Signalling {
 
 /// One worker.
 #[derive(Debug)]
-pub struct Worker {
+pub(super) struct Worker {
     pub engine: Engine,
     /// Counts deaths, so that what belongs to an earlier life is told apart.
     pub life: u32,
@@ -59,7 +59,7 @@ pub struct Worker {
 
 /// What is wrong with a worker now.
 #[derive(Debug, Default)]
-pub struct Trouble {
+pub(super) struct Trouble {
     /// It refuses connections.
     pub down: bool,
     /// It takes requests and never answers.
@@ -74,7 +74,7 @@ pub struct Trouble {
 
 impl Trouble {
     /// True where the request that comes now is one of those that fail.
-    pub fn fails_now(&mut self) -> bool {
+    pub(super) fn fails_now(&mut self) -> bool {
         let Some(n) = self.fails_one_in else { return false };
         self.asked += 1;
         self.asked.is_multiple_of(n.max(1))
@@ -83,7 +83,7 @@ impl Trouble {
 
 /// All workers, and the router's pool of them.
 #[derive(Debug)]
-pub struct Fleet {
+pub(super) struct Fleet {
     pub workers: Vec<Worker>,
     pub pool: Arc<Pool>,
     config: EngineConfig,
@@ -101,7 +101,7 @@ type Readings = Vec<(Arc<Endpoint>, SignalValues)>;
 impl Fleet {
     /// # Errors
     /// Where no engine can run with the configuration.
-    pub fn new(
+    pub(super) fn new(
         config: EngineConfig,
         layout: Layout,
         signalling: Signalling,
@@ -140,7 +140,7 @@ impl Fleet {
     }
 
     /// The worker behind an endpoint; `None` where it has died meanwhile.
-    pub fn worker_of(&self, endpoint: &Endpoint) -> Option<usize> {
+    pub(super) fn worker_of(&self, endpoint: &Endpoint) -> Option<usize> {
         self.by_instance.get(&endpoint.instance).copied()
     }
 
@@ -148,7 +148,7 @@ impl Fleet {
     ///
     /// # Errors
     /// Where no engine can run with the configuration.
-    pub fn kill(&mut self, worker: usize) -> Result<(), String> {
+    pub(super) fn kill(&mut self, worker: usize) -> Result<(), String> {
         self.empty(worker)?;
         if let Some(worker) = self.workers.get_mut(worker) {
             worker.alive = false;
@@ -162,7 +162,7 @@ impl Fleet {
     ///
     /// # Errors
     /// Where no engine can run with the configuration.
-    pub fn crash(&mut self, worker: usize) -> Result<(), String> {
+    pub(super) fn crash(&mut self, worker: usize) -> Result<(), String> {
         self.empty(worker)?;
         if let Some(worker) = self.workers.get_mut(worker) {
             worker.trouble.down = true;
@@ -180,7 +180,7 @@ impl Fleet {
     }
 
     /// Has a worker's metrics show something else than the truth, or the truth again.
-    pub fn mislead(&mut self, worker: usize, fault: Option<MetricsFault>, now: Nanos) {
+    pub(super) fn mislead(&mut self, worker: usize, fault: Option<MetricsFault>, now: Nanos) {
         let Some(state) = self.workers.get(worker) else { return };
         let frozen = self.reading(&state.engine, now);
         if let Some(state) = self.workers.get_mut(worker) {
@@ -189,7 +189,7 @@ impl Fleet {
         }
     }
 
-    pub fn revive(&mut self, worker: usize) {
+    pub(super) fn revive(&mut self, worker: usize) {
         if let Some(worker) = self.workers.get_mut(worker) {
             worker.alive = true;
         }
@@ -197,7 +197,7 @@ impl Fleet {
     }
 
     /// Reads all workers' metrics at `now` and lets the router know what is due.
-    pub fn refresh(&mut self, now: Nanos) {
+    pub(super) fn refresh(&mut self, now: Nanos) {
         let sighted = self.workers.len().saturating_sub(self.signalling.blind);
         let snapshot = self.pool.snapshot();
         let readings = snapshot

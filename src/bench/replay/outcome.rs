@@ -9,7 +9,7 @@ use crate::sim::Nanos;
 
 /// What makes a request a good one.
 #[derive(Clone, Copy, Debug)]
-pub struct Slo {
+pub(super) struct Slo {
     pub ttft: Nanos,
     /// Mean time between tokens after the first.
     pub itl: Nanos,
@@ -17,7 +17,7 @@ pub struct Slo {
 
 /// Counted while a simulation runs.
 #[derive(Debug, Default)]
-pub struct Counts {
+pub(super) struct Counts {
     pub ttft: Latencies,
     pub itl: Latencies,
     pub e2e: Latencies,
@@ -46,7 +46,7 @@ pub struct Counts {
 
 /// One finished request.
 #[derive(Clone, Copy, Debug)]
-pub struct Finished {
+pub(super) struct Finished {
     /// The one that answered.
     pub worker: usize,
     /// The one that computed the prompt.
@@ -63,11 +63,11 @@ pub struct Finished {
 }
 
 impl Counts {
-    pub fn new(workers: usize) -> Self {
+    pub(super) fn new(workers: usize) -> Self {
         Self { computed: vec![0; workers], requests: vec![0; workers], ..Default::default() }
     }
 
-    pub fn finished(&mut self, f: Finished, slo: Slo) {
+    pub(super) fn finished(&mut self, f: Finished, slo: Slo) {
         let ttft = f.first_token_at.saturating_sub(f.asked_at);
         let later = u64::from(f.output_tokens.saturating_sub(1));
         let itl = f.at.saturating_sub(f.first_token_at).checked_div(later);
@@ -90,17 +90,17 @@ impl Counts {
     }
 
     /// A request is asked, perhaps while a fault is in force.
-    pub fn asked(&mut self, in_fault: bool) {
+    pub(super) fn asked(&mut self, in_fault: bool) {
         self.asked_in_fault += u64::from(in_fault);
     }
 
     /// A worker in trouble was asked again so long after its trouble was over.
-    pub fn back_after(&mut self, time: Nanos) {
+    pub(super) fn back_after(&mut self, time: Nanos) {
         self.back_after = self.back_after.max(Some(time));
     }
 
     /// A request failed that was asked while a fault was in force, or was not.
-    pub fn failed(&mut self, kind: &str, in_fault: bool) {
+    pub(super) fn failed(&mut self, kind: &str, in_fault: bool) {
         self.failed_in_fault += u64::from(in_fault);
         match self.errors.get_mut(kind) {
             Some(n) => *n += 1,
@@ -108,7 +108,7 @@ impl Counts {
         }
     }
 
-    pub fn outcome(self) -> Outcome {
+    pub(super) fn outcome(self) -> Outcome {
         let seconds = (self.last_end as f64 / 1e9).max(f64::MIN_POSITIVE);
         let failed: u64 = self.errors.values().sum();
         let tokens = (self.input_tokens as f64).max(1.0);
@@ -148,7 +148,7 @@ fn imbalance(values: &[u64]) -> f64 {
 
 /// A simulation's figures. Times are virtual.
 #[derive(Clone, Debug, Serialize)]
-pub struct Outcome {
+pub(super) struct Outcome {
     /// From the first arrival to the last token.
     pub seconds: f64,
     pub finished: u64,

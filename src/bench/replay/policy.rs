@@ -50,7 +50,7 @@ const REQUEST_TOKENS: u64 = 400;
 
 /// The policy of one simulation, with what it has learnt so far.
 #[derive(Debug)]
-pub struct Policy {
+pub(super) struct Policy {
     kind: Kind,
     rng: RefCell<fastrand::Rng>,
 }
@@ -63,7 +63,7 @@ enum Kind {
 
 /// A request on its way to a policy.
 #[derive(Clone, Copy, Debug)]
-pub struct Ask<'a> {
+pub(super) struct Ask<'a> {
     pub number: u64,
     pub prompt: &'a Spans,
     /// The same, as an engine names it.
@@ -74,7 +74,7 @@ pub struct Ask<'a> {
 
 /// Where it goes.
 #[derive(Debug)]
-pub struct Pick {
+pub(super) struct Pick {
     pub endpoint: Arc<Endpoint>,
     /// The one that computes the prompt for it, where another does.
     pub prefill: Option<Arc<Endpoint>>,
@@ -84,12 +84,12 @@ pub struct Pick {
 }
 
 impl Policy {
-    pub fn baseline(baseline: Baseline, seed: u64) -> Self {
+    pub(super) fn baseline(baseline: Baseline, seed: u64) -> Self {
         Self { kind: Kind::Baseline { baseline, turn: 0 }, rng: rng(seed) }
     }
 
     /// The pipeline of a configuration that was loaded for the fleet's pool.
-    pub fn pipeline(pipeline: Pipeline, pool: Arc<Pool>, seed: u64) -> Self {
+    pub(super) fn pipeline(pipeline: Pipeline, pool: Arc<Pool>, seed: u64) -> Self {
         let admission = Arc::new(ShedWhenSaturated(pipeline.saturation));
         let director = Box::new(Director {
             randomness: Randomness::seeded(seed),
@@ -107,7 +107,7 @@ impl Policy {
     ///
     /// # Errors
     /// The pipeline's, or 503 where no worker is alive.
-    pub fn pick(
+    pub(super) fn pick(
         &mut self,
         ask: Ask<'_>,
         fleet: &Fleet,

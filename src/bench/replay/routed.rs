@@ -14,14 +14,14 @@ use crate::sim::Nanos;
 
 /// What a request holds until it ends.
 #[derive(Debug)]
-pub enum Held {
+pub(super) enum Held {
     Routed(Box<Routed>),
     Reservations(SmallVec<[Reservation; 2]>),
 }
 
 /// How a request ended, as the gateway would see it.
 #[derive(Clone, Copy, Debug)]
-pub enum End {
+pub(super) enum End {
     Complete(TokenUsage),
     /// The whole answer is an error of this status, the endpoint's or the gateway's own where the
     /// endpoint could not be reached.
@@ -34,7 +34,7 @@ pub enum End {
 
 impl Held {
     /// The answer begins.
-    pub fn answer_begins(&mut self, now: Nanos) {
+    pub(super) fn answer_begins(&mut self, now: Nanos) {
         match self {
             Held::Routed(routed) => routed.answer_begins(Timestamp::from_nanos(now)),
             Held::Reservations(all) => all.iter_mut().for_each(Reservation::answer_begins),
@@ -42,7 +42,7 @@ impl Held {
     }
 
     /// The request ends: all it holds is let go of, and those who want to know are told.
-    pub fn end(self, now: Nanos, end: End) {
+    pub(super) fn end(self, now: Nanos, end: End) {
         if let Held::Routed(routed) = self {
             routed.end(Timestamp::from_nanos(now), end);
         }
@@ -51,7 +51,7 @@ impl Held {
 
 /// Those who are told of requests: plugins of one configuration.
 #[derive(Clone, Debug, Default)]
-pub struct Audience {
+pub(super) struct Audience {
     pub listeners: Arc<[Arc<dyn OutcomeListener>]>,
     pub hooks: Arc<[Arc<dyn ResponseHook>]>,
 }
@@ -59,7 +59,7 @@ pub struct Audience {
 /// A request that a pipeline has routed. It goes through the same calls as behind a gateway, but
 /// for the pieces of the answer after the first: an engine's tokens are not looked at one by one.
 #[derive(Debug)]
-pub struct Routed {
+pub(super) struct Routed {
     decision: Decision,
     /// Without its prompt.
     request: InferenceRequest,
@@ -70,7 +70,7 @@ pub struct Routed {
 }
 
 impl Routed {
-    pub fn new(
+    pub(super) fn new(
         decision: Decision,
         request: InferenceRequest,
         audience: Audience,

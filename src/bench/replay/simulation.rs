@@ -14,7 +14,7 @@ use crate::sim::{EngineConfig, Event, RequestId};
 
 /// One policy at one rate.
 #[derive(Debug)]
-pub struct Simulation<'a> {
+pub(super) struct Simulation<'a> {
     pub trace: &'a Trace,
     /// How many times as often as in the trace sessions start.
     pub rate: f64,
@@ -79,7 +79,7 @@ impl Simulation<'_> {
     ///
     /// # Errors
     /// Where the engines cannot run with their configuration.
-    pub fn run(
+    pub(super) fn run(
         &self,
         policy: impl FnOnce(&Fleet) -> Result<Policy, String>,
         progress: &mut dyn FnMut(u64),

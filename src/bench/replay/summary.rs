@@ -11,7 +11,7 @@ use crate::bench::trace::{Ceiling, Trace};
 
 /// One simulation.
 #[derive(Debug, Serialize)]
-pub struct Row {
+pub(super) struct Row {
     pub policy: String,
     /// Rate factor.
     pub rate: f64,
@@ -32,7 +32,7 @@ struct Data<'a> {
     simulations: &'a [Row],
 }
 
-pub fn report(args: &ReplayArgs, trace: &Trace, ceiling: Ceiling, rows: &[Row]) -> Report {
+pub(super) fn report(args: &ReplayArgs, trace: &Trace, ceiling: Ceiling, rows: &[Row]) -> Report {
     let data = Data {
         trace: &trace.name,
         requests: trace.len(),

@@ -23,7 +23,7 @@ svg { width: 100%; min-width: 560px; max-width: 760px; height: auto; }
 
 /// # Errors
 /// Where a plot cannot be drawn.
-pub fn page(report: &Report) -> Result<String, String> {
+pub(super) fn page(report: &Report) -> Result<String, String> {
     let (title, verdict) = (escape(&report.title), escape(&report.verdict));
     let mut out = format!(
         "<!doctype html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\

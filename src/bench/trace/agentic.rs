@@ -57,7 +57,7 @@ const HEAD: u64 = 0x6865_6164;
 ///
 /// # Errors
 /// Where a line is not a conversation.
-pub fn read(mut lines: Lines, interval: Nanos, seed: u64) -> Result<Trace, TraceError> {
+pub(super) fn read(mut lines: Lines, interval: Nanos, seed: u64) -> Result<Trace, TraceError> {
     let mut trace = Trace { name: lines.name(), ..Default::default() };
     let mut random = Random::new(seed);
     let mut starts = 0;

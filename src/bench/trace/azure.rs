@@ -20,7 +20,7 @@ struct Row {
 
 /// # Errors
 /// Where a line is not a request.
-pub fn read(lines: Lines) -> Result<Trace, TraceError> {
+pub(super) fn read(lines: Lines) -> Result<Trace, TraceError> {
     let name = lines.name();
     let (path, reader) = lines.into_parts();
     let mut rows = Vec::new();

@@ -2,22 +2,22 @@
 
 /// A seeded source.
 #[derive(Clone, Debug)]
-pub struct Random(fastrand::Rng);
+pub(super) struct Random(fastrand::Rng);
 
 impl Random {
-    pub fn new(seed: u64) -> Self {
+    pub(super) fn new(seed: u64) -> Self {
         Self(fastrand::Rng::with_seed(seed))
     }
 
     /// From an exponential distribution: the pauses between events that know nothing of each
     /// other.
-    pub fn exponential(&mut self, mean: f64) -> f64 {
+    pub(super) fn exponential(&mut self, mean: f64) -> f64 {
         -(1.0 - self.0.f64()).ln() * mean
     }
 
     /// From a log-normal distribution with this median; `sigma` is the deviation of the
     /// logarithm. Lengths of texts are about so.
-    pub fn log_normal(&mut self, median: f64, sigma: f64) -> f64 {
+    pub(super) fn log_normal(&mut self, median: f64, sigma: f64) -> f64 {
         // Box and Muller's transform; the other normal number it gives is not needed.
         let radius = (-2.0 * (1.0 - self.0.f64()).ln()).sqrt();
         let normal = radius * (std::f64::consts::TAU * self.0.f64()).cos();
@@ -25,12 +25,12 @@ impl Random {
     }
 
     /// A log-normal length in tokens, between 1 and `max`.
-    pub fn length(&mut self, median: f64, sigma: f64, max: u32) -> u32 {
+    pub(super) fn length(&mut self, median: f64, sigma: f64, max: u32) -> u32 {
         (self.log_normal(median, sigma).round() as u32).clamp(1, max.max(1))
     }
 
     /// How many events until one that has probability `1 / mean`; at least 1.
-    pub fn geometric(&mut self, mean: f64) -> u32 {
+    pub(super) fn geometric(&mut self, mean: f64) -> u32 {
         let p = 1.0 / mean.max(1.0);
         let mut n = 1;
         while self.0.f64() >= p && n < 10_000 {
@@ -40,19 +40,19 @@ impl Random {
     }
 
     /// A seed for another source.
-    pub fn seed(&mut self) -> u64 {
+    pub(super) fn seed(&mut self) -> u64 {
         self.0.u64(..)
     }
 }
 
 /// Popularity by Zipf's law: item `i` of `n` has weight `1 / (i + 1)^exponent`.
 #[derive(Clone, Debug)]
-pub struct Zipf {
+pub(super) struct Zipf {
     cumulative: Vec<f64>,
 }
 
 impl Zipf {
-    pub fn new(n: usize, exponent: f64) -> Self {
+    pub(super) fn new(n: usize, exponent: f64) -> Self {
         let mut sum = 0.0;
         let cumulative = (1..=n.max(1))
             .map(|i| {
@@ -63,7 +63,7 @@ impl Zipf {
         Self { cumulative }
     }
 
-    pub fn draw(&self, random: &mut Random) -> usize {
+    pub(super) fn draw(&self, random: &mut Random) -> usize {
         let total = self.cumulative.last().copied().unwrap_or(1.0);
         let at = random.0.f64() * total;
         self.cumulative.partition_point(|&c| c <= at).min(self.cumulative.len() - 1)

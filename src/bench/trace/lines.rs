@@ -18,7 +18,7 @@ pub enum TraceError {
 }
 
 /// A trace file being read.
-pub struct Lines {
+pub(super) struct Lines {
     path: PathBuf,
     reader: Box<dyn BufRead>,
     line: usize,
@@ -30,7 +30,7 @@ const GZIP: [u8; 2] = [0x1f, 0x8b];
 impl Lines {
     /// # Errors
     /// Where the file cannot be read.
-    pub fn open(path: &Path) -> Result<Self, TraceError> {
+    pub(super) fn open(path: &Path) -> Result<Self, TraceError> {
         let io = |source| TraceError::Io { path: path.to_owned(), source };
         let mut file = BufReader::with_capacity(1 << 16, File::open(path).map_err(io)?);
         let packed = file.fill_buf().map_err(io)?.starts_with(&GZIP);
@@ -43,12 +43,12 @@ impl Lines {
     }
 
     #[cfg(test)]
-    pub fn from_text(text: &'static str) -> Self {
+    pub(super) fn from_text(text: &'static str) -> Self {
         Self { path: "test".into(), reader: Box::new(text.as_bytes()), line: 0 }
     }
 
     #[cfg(test)]
-    pub fn from_bytes(bytes: Vec<u8>) -> Self {
+    pub(super) fn from_bytes(bytes: Vec<u8>) -> Self {
         let reader = Box::new(std::io::Cursor::new(bytes));
         Self { path: "test".into(), reader, line: 0 }
     }
@@ -57,7 +57,7 @@ impl Lines {
     ///
     /// # Errors
     /// Where reading fails or the line is not UTF-8.
-    pub fn next_line(&mut self) -> Result<Option<String>, TraceError> {
+    pub(super) fn next_line(&mut self) -> Result<Option<String>, TraceError> {
         loop {
             let mut text = String::new();
             self.line += 1;
@@ -71,18 +71,18 @@ impl Lines {
     }
 
     /// An error at the line read last.
-    pub fn error(&self, message: impl ToString) -> TraceError {
+    pub(super) fn error(&self, message: impl ToString) -> TraceError {
         error_at(&self.path, self.line, message)
     }
 
     /// The file's name without folder and endings.
-    pub fn name(&self) -> String {
+    pub(super) fn name(&self) -> String {
         let name = self.path.file_name().unwrap_or_default().to_string_lossy();
         name.split('.').next().unwrap_or_default().to_owned()
     }
 
     /// The file's path and all that is left of it.
-    pub fn into_parts(self) -> (PathBuf, impl Read) {
+    pub(super) fn into_parts(self) -> (PathBuf, impl Read) {
         (self.path, self.reader)
     }
 
@@ -90,7 +90,7 @@ impl Lines {
     ///
     /// # Errors
     /// Where a line cannot be parsed or is not taken.
-    pub fn each_json<T: serde::de::DeserializeOwned>(
+    pub(super) fn each_json<T: serde::de::DeserializeOwned>(
         &mut self,
         mut take: impl FnMut(T) -> Result<(), String>,
     ) -> Result<(), TraceError> {
@@ -103,7 +103,7 @@ impl Lines {
 }
 
 /// An error at a line of a file.
-pub fn error_at(path: &Path, line: usize, message: impl ToString) -> TraceError {
+pub(super) fn error_at(path: &Path, line: usize, message: impl ToString) -> TraceError {
     TraceError::Line { path: path.to_owned(), line, message: message.to_string() }
 }
 
@@ -112,7 +112,7 @@ const MAX_TOKENS: u64 = 64 << 20;
 
 /// # Errors
 /// Where `n` is too large to be a number of tokens.
-pub fn tokens(n: u64) -> Result<u32, String> {
+pub(super) fn tokens(n: u64) -> Result<u32, String> {
     if n > MAX_TOKENS {
         return Err(format!("{n} tokens are too many"));
     }

@@ -23,7 +23,7 @@ struct Row {
 
 /// # Errors
 /// Where a line is not a request.
-pub fn read(mut lines: Lines) -> Result<Trace, TraceError> {
+pub(super) fn read(mut lines: Lines) -> Result<Trace, TraceError> {
     let mut trace = Trace { name: lines.name(), ..Default::default() };
     lines.each_json(|row: Row| {
         let at = row.timestamp.checked_mul(1_000_000).ok_or("timestamp is out of range")?;

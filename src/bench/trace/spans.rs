@@ -19,22 +19,22 @@ pub struct Spans(SmallVec<[Span; 2]>);
 const SHARED: u64 = 1 << 63;
 
 /// The stream of something that all passes over a trace share: a system prompt, a document.
-pub fn shared(name: u64) -> u64 {
+pub(super) fn shared(name: u64) -> u64 {
     mix(name) | SHARED
 }
 
 /// The stream of something that belongs to one pass.
-pub fn own(name: u64) -> u64 {
+pub(super) fn own(name: u64) -> u64 {
     mix(name) & !SHARED
 }
 
 /// `stream` as pass number `pass` sees it; the first pass sees it as it is.
-pub fn salted(stream: u64, pass: u32) -> u64 {
+pub(super) fn salted(stream: u64, pass: u32) -> u64 {
     if pass == 0 || stream & SHARED != 0 { stream } else { own(combine(stream, u64::from(pass))) }
 }
 
 /// One number that stands for two.
-pub fn combine(a: u64, b: u64) -> u64 {
+pub(super) fn combine(a: u64, b: u64) -> u64 {
     mix(a.rotate_left(23).wrapping_add(b.wrapping_mul(0x9e37_79b9_7f4a_7c15)))
 }
 

@@ -29,7 +29,7 @@ struct Row {
 
 /// # Errors
 /// Where a line is not a call.
-pub fn read(mut lines: Lines) -> Result<Trace, TraceError> {
+pub(super) fn read(mut lines: Lines) -> Result<Trace, TraceError> {
     let name = lines.name();
     let mut calls: BTreeMap<String, Vec<(Nanos, TraceRequest)>> = BTreeMap::new();
     lines.each_json(|row: Row| {

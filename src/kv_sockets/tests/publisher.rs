@@ -32,7 +32,12 @@ pub(super) struct Publisher {
 
 impl Publisher {
     /// Publishes at `live` and replays at `replay` (port 0: any).
-    pub async fn start(topic: &'static str, layout: Layout, live: &str, replay: &str) -> Self {
+    pub(super) async fn start(
+        topic: &'static str,
+        layout: Layout,
+        live: &str,
+        replay: &str,
+    ) -> Self {
         let address = |bound: zeromq::Endpoint| bound.to_string().replace("tcp://", "");
         let mut socket = PubSocket::new();
         let live = address(socket.bind(&format!("tcp://{live}")).await.unwrap());
@@ -46,29 +51,29 @@ impl Publisher {
     }
 
     /// Connects to a subscriber that is bound, as engines with a fixed address do.
-    pub async fn connect(topic: &'static str, address: &str) -> Self {
+    pub(super) async fn connect(topic: &'static str, address: &str) -> Self {
         let mut publisher = Self::start(topic, Layout::New, "127.0.0.1:0", "127.0.0.1:0").await;
         publisher.socket.connect(&format!("tcp://{address}")).await.unwrap();
         publisher
     }
 
-    pub async fn publish(&mut self, payload: Vec<u8>) {
+    pub(super) async fn publish(&mut self, payload: Vec<u8>) {
         let payload = self.keep(payload);
         let number = Bytes::copy_from_slice(&(self.next - 1).to_be_bytes());
         self.send(vec![self.topic.clone(), number, payload]).await;
     }
 
     /// As when the queue to the subscriber is full: only a replay brings it.
-    pub fn lose(&mut self, payload: Vec<u8>) {
+    pub(super) fn lose(&mut self, payload: Vec<u8>) {
         self.keep(payload);
     }
 
-    pub async fn send(&mut self, parts: Vec<Bytes>) {
+    pub(super) async fn send(&mut self, parts: Vec<Bytes>) {
         self.socket.send(ZmqMessage::try_from(parts).unwrap()).await.unwrap();
     }
 
     /// Drops all but the newest batches, as a buffer that is full does.
-    pub fn forget_all_but(&self, newest: usize) {
+    pub(super) fn forget_all_but(&self, newest: usize) {
         let mut buffer = self.buffer.lock();
         let old = buffer.len().saturating_sub(newest);
         buffer.drain(..old);

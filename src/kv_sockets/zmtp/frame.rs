@@ -56,14 +56,14 @@ fn put(out: &mut BytesMut, flags: u8, body: &[u8]) {
 }
 
 /// Appends a message of these parts.
-pub fn put_message(out: &mut BytesMut, parts: &[&[u8]]) {
+pub(super) fn put_message(out: &mut BytesMut, parts: &[&[u8]]) {
     for (i, part) in parts.iter().enumerate() {
         put(out, if i + 1 < parts.len() { MORE } else { 0 }, part);
     }
 }
 
 /// Appends a command: its name and what belongs to it.
-pub fn put_command(out: &mut BytesMut, name: &str, body: &[u8]) {
+pub(super) fn put_command(out: &mut BytesMut, name: &str, body: &[u8]) {
     let mut command = Vec::with_capacity(1 + name.len() + body.len());
     command.push(name.len() as u8);
     command.extend_from_slice(name.as_bytes());
@@ -72,7 +72,7 @@ pub fn put_command(out: &mut BytesMut, name: &str, body: &[u8]) {
 }
 
 /// Name and rest of a command.
-pub fn split_command(command: &[u8]) -> Option<(&[u8], &[u8])> {
+pub(super) fn split_command(command: &[u8]) -> Option<(&[u8], &[u8])> {
     let (&len, rest) = command.split_first()?;
     rest.split_at_checked(usize::from(len))
 }

@@ -37,12 +37,17 @@ pub(super) enum Joined {
 }
 
 impl Batch {
-    pub fn new(ends: Timestamp) -> Self {
+    pub(super) fn new(ends: Timestamp) -> Self {
         Self { ends, prompts: Mutex::new(Some(Vec::new())), placed: OnceLock::new() }
     }
 
     /// Adds a prompt, unless there are `max` already.
-    pub fn join(self: &Arc<Self>, prompt: HashedPrompt, max: usize, now: Timestamp) -> Joined {
+    pub(super) fn join(
+        self: &Arc<Self>,
+        prompt: HashedPrompt,
+        max: usize,
+        now: Timestamp,
+    ) -> Joined {
         let mut prompts = self.prompts.lock();
         match &mut *prompts {
             Some(prompts) if now < self.ends => {
@@ -61,7 +66,12 @@ impl Batch {
     /// The endpoint instance that a request is best sent to. The first request that asks has all
     /// of the batch placed, on its own candidates; as in the reference those of the others are
     /// taken to be the same.
-    pub fn placed(&self, number: usize, candidates: &[Candidate<'_>], rules: Rules) -> Option<u64> {
+    pub(super) fn placed(
+        &self,
+        number: usize,
+        candidates: &[Candidate<'_>],
+        rules: Rules,
+    ) -> Option<u64> {
         let placed = self.placed.get_or_init(|| {
             let prompts = self.prompts.lock().take().unwrap_or_default();
             let replica = |c: &Candidate<'_>| Replica {

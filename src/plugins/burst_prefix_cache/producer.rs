@@ -48,7 +48,11 @@ impl RequestDatum for Ticket {
 
 impl BurstPrefixCache {
     /// A producer under `name`.
-    pub fn new(name: &str, settings: BurstSettings, dependencies: &mut Dependencies) -> Self {
+    pub(crate) fn new(
+        name: &str,
+        settings: BurstSettings,
+        dependencies: &mut Dependencies,
+    ) -> Self {
         Self {
             key: dependencies.provide(name),
             ticket: dependencies.provide(name),
@@ -59,7 +63,7 @@ impl BurstPrefixCache {
     }
 
     /// The parts it plays.
-    pub fn into_parts(self) -> Capabilities {
+    pub(crate) fn into_parts(self) -> Capabilities {
         let cache = Arc::new(self);
         Capabilities::default()
             .with::<dyn AwaitingProducer>(cache.clone())

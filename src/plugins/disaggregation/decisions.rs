@@ -30,13 +30,13 @@ const KINDS: [(bool, bool, &str); 4] = [
 ];
 
 impl DecisionCounts {
-    pub fn new(plugin_name: &str, plugin_type: &'static str) -> Self {
+    pub(crate) fn new(plugin_name: &str, plugin_type: &'static str) -> Self {
         let plugin_name = plugin_name.to_owned();
         Self { plugin_name, plugin_type, by_model: RwLock::default() }
     }
 
     /// A request for `model` is served in these stages beside decode.
-    pub fn count(&self, model: &str, encode: bool, prefill: bool) {
+    pub(crate) fn count(&self, model: &str, encode: bool, prefill: bool) {
         let Some(kind) = KINDS.iter().position(|k| (k.0, k.1) == (encode, prefill)) else { return };
         let model = label(model);
         if let Some(counts) = self.by_model.read().get(model) {
@@ -51,7 +51,7 @@ impl DecisionCounts {
 
     /// The counts under today's name and its older ones (llm-d-router main at ebab6879). `name`
     /// is `disagg` or `pd`.
-    pub fn families(&self, names: [&'static str; 2]) -> Vec<MetricFamily> {
+    pub(crate) fn families(&self, names: [&'static str; 2]) -> Vec<MetricFamily> {
         let by_model = self.by_model.read();
         let mut with_plugin = Vec::new();
         let mut without = Vec::new();

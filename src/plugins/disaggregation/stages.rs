@@ -53,7 +53,7 @@ fn or_default(given: Option<Placed<&str>>, default: &str) -> Placed<String> {
 }
 
 impl Stages {
-    pub fn new(
+    pub(crate) fn new(
         order: Order,
         [decode, prefill, encode]: [Option<Placed<&str>>; 3],
         prefill_decider: Option<PluginPart<dyn DisaggregationDecider>>,
@@ -73,7 +73,7 @@ impl Stages {
     /// # Errors
     /// A decode profile that is not there, or another one that is asked for by name; a warning
     /// for a stage that is never run.
-    pub fn bind(&self, profiles: &[&str]) -> Result<(), Vec<ProfileMistake>> {
+    pub(crate) fn bind(&self, profiles: &[&str]) -> Result<(), Vec<ProfileMistake>> {
         let find = |name: &Placed<String>| profiles.iter().position(|p| **p == *name.value);
         let mut mistakes = Vec::new();
         let decode = find(&self.decode);
@@ -110,7 +110,7 @@ impl Stages {
     }
 
     /// The profiles to run next. A stage that yields nothing is gone without, but for decode.
-    pub fn next(&self, cycle: &Cycle<'_>) -> ProfilesToRun {
+    pub(crate) fn next(&self, cycle: &Cycle<'_>) -> ProfilesToRun {
         let at = self.indices();
         let ran = |profile: usize| cycle.results.get(profile).is_some();
         let run = |profile: usize| ProfilesToRun::from_slice(&[profile]);
@@ -139,7 +139,7 @@ impl Stages {
 
     /// The endpoint that a stage to be run now will work with: decode's where that is chosen first,
     /// else prefill's.
-    pub fn peer(&self, cycle: &Cycle<'_>) -> Option<u32> {
+    pub(crate) fn peer(&self, cycle: &Cycle<'_>) -> Option<u32> {
         let at = self.indices();
         match self.order {
             Order::DecodeFirst => cycle.results.target(at.decode),
@@ -151,7 +151,7 @@ impl Stages {
     ///
     /// # Errors
     /// 503 where no decode endpoint exists, 429 where all are busy.
-    pub fn primary(&self, cycle: &Cycle<'_>) -> Result<usize, RequestError> {
+    pub(crate) fn primary(&self, cycle: &Cycle<'_>) -> Result<usize, RequestError> {
         let decode = self.indices().decode;
         let result = cycle.results.get(decode);
         if result.and_then(ProfileResult::target).is_none() {
@@ -161,7 +161,7 @@ impl Stages {
     }
 
     /// Whether there is an encode and a prefill stage.
-    pub fn ran(&self, cycle: &Cycle<'_>) -> (bool, bool) {
+    pub(crate) fn ran(&self, cycle: &Cycle<'_>) -> (bool, bool) {
         let at = self.indices();
         let has =
             |profile: Option<usize>| profile.is_some_and(|p| cycle.results.target(p).is_some());
@@ -169,20 +169,20 @@ impl Stages {
     }
 
     /// Sets the headers by which a sidecar finds the stages' endpoints.
-    pub fn set_headers(&self, cycle: &Cycle<'_>, directions: &mut Directions) {
+    pub(crate) fn set_headers(&self, cycle: &Cycle<'_>, directions: &mut Directions) {
         let at = self.indices();
         let result = |profile: Option<usize>| cycle.results.get(profile?);
         set_stage_headers(cycle, result(at.prefill), result(at.encode), directions);
     }
 
     /// Encoders see media alone.
-    pub fn holds_prompt(&self, profile: usize) -> bool {
+    pub(crate) fn holds_prompt(&self, profile: usize) -> bool {
         self.indices().encode != Some(profile)
     }
 
     /// What a request holds on a stage's endpoint: its prompt where that is computed, until the
     /// answer begins; its answer where that is made.
-    pub fn reserve(
+    pub(crate) fn reserve(
         &self,
         cycle: &Cycle<'_>,
         profile: usize,

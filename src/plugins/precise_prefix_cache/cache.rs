@@ -103,7 +103,7 @@ impl Worth {
 
 impl PreciseCache {
     /// A producer under `name`.
-    pub fn new(
+    pub(crate) fn new(
         name: &str,
         settings: PreciseSettings,
         dependencies: &mut Dependencies,
@@ -143,12 +143,12 @@ impl PreciseCache {
     }
 
     /// Where its results are.
-    pub fn key(&self) -> DataKey<PrefixMatch> {
+    pub(crate) fn key(&self) -> DataKey<PrefixMatch> {
         self.key
     }
 
     /// The parts it plays.
-    pub fn into_parts(self, also: Capabilities) -> Capabilities {
+    pub(crate) fn into_parts(self, also: Capabilities) -> Capabilities {
         let signals = crate::scrape_config::Needs { cache: true, ..also.signals };
         let cache = Arc::new(self);
         also.with::<dyn Producer>(cache.clone())

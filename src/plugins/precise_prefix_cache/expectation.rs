@@ -20,11 +20,11 @@ impl Default for Expectations {
 }
 
 impl Expectations {
-    pub fn put(&self, request: &str, endpoint: u64, hit: Hit) {
+    pub(super) fn put(&self, request: &str, endpoint: u64, hit: Hit) {
         self.0.lock().put((request.to_owned(), endpoint), hit);
     }
 
-    pub fn take(&self, request: &str, endpoint: u64) -> Option<Hit> {
+    pub(super) fn take(&self, request: &str, endpoint: u64) -> Option<Hit> {
         self.0.lock().pop(&(request.to_owned(), endpoint))
     }
 }

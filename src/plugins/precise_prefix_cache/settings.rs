@@ -43,7 +43,7 @@ pub(in crate::plugins) struct PreciseSettings {
 
 impl PreciseSettings {
     /// Reads the parameters of this kind from `p`, and leaves all others.
-    pub fn read(p: &mut Fields<'_>, generation: Generation) -> Self {
+    pub(crate) fn read(p: &mut Fields<'_>, generation: Generation) -> Self {
         let mut indexer = p.nested("indexerConfig");
         let mut block_tokens = read_block_tokens(p.nested("tokenProcessorConfig"));
         if generation == Generation::Scorer {
@@ -214,13 +214,13 @@ fn address(text: &str) -> Option<SocketAddr> {
 
 impl PreciseSettings {
     /// What the tiers' blocks are worth together, in blocks.
-    pub fn worth(&self, tiers: [u32; TIERS]) -> f64 {
+    pub(crate) fn worth(&self, tiers: [u32; TIERS]) -> f64 {
         tiers.iter().zip(self.weights).map(|(&blocks, weight)| f64::from(blocks) * weight).sum()
     }
 
     /// What a block counts that is expected and not held: as in the reference, as one of a medium
     /// that is not named.
-    pub fn expected_weight(&self) -> f64 {
+    pub(crate) fn expected_weight(&self) -> f64 {
         self.weights[Tier::Gpu as usize]
     }
 }

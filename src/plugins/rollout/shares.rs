@@ -30,7 +30,7 @@ pub(super) type Shares = BTreeMap<String, f64>;
 
 impl Gating {
     /// The shares by the ready pods of a pool. A pod with several ranks is one pod.
-    pub fn shares<'a>(&self, endpoints: impl Iterator<Item = &'a Endpoint>) -> Shares {
+    pub(crate) fn shares<'a>(&self, endpoints: impl Iterator<Item = &'a Endpoint>) -> Shares {
         let mut pods: BTreeMap<String, Vec<BTreeSet<(&str, &str)>>> = BTreeMap::new();
         for endpoint in endpoints {
             let labels = endpoint.labels();

@@ -60,7 +60,7 @@ pub(super) struct Scratch {
 pub(super) struct Line;
 
 impl Line {
-    pub fn encode<'s>(
+    pub(super) fn encode<'s>(
         event: &Event<'_>,
         encoder: Encoder,
         time: TimeEncoding,
