@@ -134,9 +134,104 @@ fn mistakes_are_told_before_anything_runs() {
         (&["extproc", "nowhere"], "expected HOST:PORT"),
         (&["extproc", "127.0.0.1:1", "--prompt-bytes", "10"], "--prompt-bytes"),
         (&["picker", "--config", "/no/such/file"], "/no/such/file"),
+        (&["cluster", "chat", "--rate", "0"], "--rate"),
+        (&["cluster", "chat", "--picker", "its=/no/such/program"], "/no/such/program"),
+        (&["cluster", "chat", "--envoy", "/no/such/envoy"], "--envoy"),
+        (&["cluster", "chat", "--model", "m"], "--endpoints"),
     ] {
         let output = output(epp_bench().args(arguments));
         let text = String::from_utf8_lossy(&output.stderr);
         assert!(!output.status.success() && text.contains(want), "{arguments:?}: {text}");
     }
+}
+
+/// Engines that exist, for `--endpoints`.
+fn engines(n: &str) -> (Process, String) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_epp-sim"));
+    command.args(["--port", "0", "--workers", n, "--model", "some/model", "--speed", "20"]);
+    let process = Process::start("epp-sim", &mut command);
+    let mut found = Vec::new();
+    let wanted: usize = n.parse().unwrap();
+    let list = process.wait_for("the addresses", |line| {
+        found.extend(line.split_once("listening on http://").map(|(_, a)| a.trim().to_owned()));
+        (found.len() == wanted).then(|| found.join(","))
+    });
+    (process, list)
+}
+
+#[test]
+fn compares_on_engines_that_exist_and_goes_on_where_it_ended() {
+    let Some(envoy) = support::envoy::binary() else { return };
+    let (_engines, endpoints) = engines("2");
+    let dir = tempfile::tempdir().unwrap();
+    let (kept, file) = (dir.path().join("kept"), dir.path().join("r.json"));
+    let run = |more: &[&str]| {
+        output(
+            epp_bench()
+                .args(["cluster", "shared", "--requests", "30", "--base-rate", "60", "--quiet"])
+                .args(["--config", "config/default.yaml", "--baselines", "round-robin"])
+                .args(["--endpoints", &endpoints, "--reset-caches", "--prompts", "token-ids"])
+                .args(["--epp", env!("CARGO_BIN_EXE_epp"), "--turns", "2"])
+                .args(more)
+                .arg("--envoy")
+                .arg(&envoy)
+                .arg("--keep")
+                .arg(&kept)
+                .arg("--json")
+                .arg(&file),
+        )
+    };
+    let first = run(&[]);
+    assert!(first.status.success(), "{first:?}");
+    let results = json(&file)["results"].clone();
+    assert_eq!(results["model"], "some/model", "asked of the engines");
+    for contender in results["contenders"].as_array().unwrap() {
+        for (i, turn) in contender["turns"].as_array().unwrap().iter().enumerate() {
+            assert_eq!((&turn["turn"], &turn["failed"]), (&(i + 1).into(), &0.into()), "{turn}");
+            assert_eq!(turn["answered"], 30, "{turn}");
+            let endpoints = turn["endpoints"].as_object().unwrap();
+            assert!(endpoints.keys().all(|e| e.starts_with("127.0.0.1:")), "{turn}");
+            let prompts = turn["engines"]["prompt_tokens"].as_f64().unwrap();
+            assert!(prompts > 0.0, "what the engines counted in this turn alone: {turn}");
+        }
+    }
+    let names: Vec<&str> = results["contenders"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|c| c["name"].as_str().unwrap())
+        .collect();
+    assert_eq!(names, ["default", "round robin"]);
+    let spread = results["contenders"][1]["turns"][0]["largest_to_mean"].as_f64().unwrap();
+    assert!(spread < 1.2, "round robin is even: {spread}");
+
+    // One turn is lost; the others are taken as they stand in the folder.
+    std::fs::remove_file(kept.join("default-2.json")).unwrap();
+    let text = std::fs::read_to_string(kept.join("default-1.json")).unwrap();
+    let told = text.replace("\"answered\": 30", "\"answered\": 4711");
+    std::fs::write(kept.join("default-1.json"), told).unwrap();
+    let again = run(&[]);
+    assert!(again.status.success(), "{again:?}");
+    let turns = json(&file)["results"]["contenders"][0]["turns"].clone();
+    assert_eq!((&turns[0]["answered"], &turns[1]["answered"]), (&4711.into(), &30.into()));
+
+    let other = run(&["--seed", "9"]);
+    let text = String::from_utf8_lossy(&other.stderr);
+    assert!(!other.status.success() && text.contains("other conditions"), "{text}");
+}
+
+#[test]
+fn engines_that_do_not_empty_their_caches_are_named() {
+    let Some(envoy) = support::envoy::binary() else { return };
+    // It serves no HTTP at all.
+    let (_floor, address) = floor(&[]);
+    let output = output(
+        epp_bench()
+            .args(["cluster", "shared", "--endpoints", &address, "--reset-caches", "--quiet"])
+            .arg("--envoy")
+            .arg(&envoy)
+            .args(["--epp", env!("CARGO_BIN_EXE_epp")]),
+    );
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert!(!output.status.success() && text.contains(&address), "{text}");
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use hdrhistogram::Histogram;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// Latencies in nanoseconds, to three significant digits; grows with the largest.
 #[derive(Clone, Debug)]
@@ -69,7 +69,7 @@ impl Latencies {
 }
 
 /// The usual figures of a latency distribution, in milliseconds.
-#[derive(Clone, Copy, Debug, Default, Serialize)]
+#[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub struct Percentiles {
     pub count: u64,
     pub mean_ms: f64,

@@ -14,12 +14,13 @@ use serde::Deserialize;
 use tokio::task::JoinSet;
 
 use super::ClusterArgs;
-use super::tally::{Answer, Tally};
+use super::envoy::SERVED_BY;
+use super::tally::{Answer, Goal, Tally};
 use crate::bench::trace::{Session, Spans, Trace, TraceRequest};
 use crate::sim::Nanos;
 
-/// What the workers call their model.
-pub(super) const MODEL: &str = "m";
+/// How long an engine or a program may take over a question that is not a request.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 type Http = Client<HttpConnector, Full<Bytes>>;
 
@@ -35,25 +36,110 @@ pub(super) async fn status(url: &str) -> Option<u16> {
     Some(response.status().as_u16())
 }
 
+/// Status and body of a GET.
+///
+/// # Errors
+/// Where nobody answers in time, with the address.
+pub(super) async fn get(url: &str) -> Result<(u16, String), String> {
+    call(http::Request::get(url), url).await
+}
+
+/// Status and body of a POST without a body.
+///
+/// # Errors
+/// Where nobody answers in time, with the address.
+pub(super) async fn post(url: &str) -> Result<(u16, String), String> {
+    call(http::Request::post(url), url).await
+}
+
+async fn call(request: http::request::Builder, url: &str) -> Result<(u16, String), String> {
+    let failed = |e: &dyn std::fmt::Display| format!("{url}: {e}");
+    let request = request.body(Full::default()).map_err(|e| failed(&e))?;
+    let answer = async {
+        let response = http().request(request).await.map_err(|e| failed(&e))?;
+        let status = response.status().as_u16();
+        let body = response.into_body().collect().await.map_err(|e| failed(&e))?.to_bytes();
+        Ok((status, String::from_utf8_lossy(&body).into_owned()))
+    };
+    tokio::time::timeout(PATIENCE, answer).await.unwrap_or_else(|_| Err(failed(&"no answer")))
+}
+
+/// What a prompt is sent as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum PromptForm {
+    /// Made-up text of four letters a token, as epp and epp-sim count; a real tokenizer makes
+    /// more tokens of it.
+    Text,
+    /// Token ids: as many tokens as the trace says, whatever the tokenizer.
+    TokenIds,
+}
+
+/// Where requests go.
+#[derive(Clone, Debug)]
+pub(super) struct Target {
+    /// `host:port` of Envoy.
+    pub gateway: String,
+    pub model: String,
+}
+
+impl Target {
+    fn url(&self) -> String {
+        format!("http://{}/v1/completions", self.gateway)
+    }
+
+    /// Sends requests of one token until one is answered, so that connections stand and the
+    /// picker knows its endpoints.
+    ///
+    /// # Errors
+    /// Where none is in time, with the last reason.
+    pub(super) async fn warm_up(&self) -> Result<(), String> {
+        let body = serde_json::json!({"model": self.model, "prompt": "a", "max_tokens": 1});
+        let (http, end) = (http(), Instant::now() + PATIENCE * 3);
+        loop {
+            let request = http::Request::post(self.url())
+                .header("content-type", "application/json")
+                .body(Full::new(Bytes::from(body.to_string())))
+                .map_err(|e| e.to_string())?;
+            let why = match tokio::time::timeout(PATIENCE, http.request(request)).await {
+                Ok(Ok(response)) if response.status() == http::StatusCode::OK => {
+                    // Read to its end: the engine is done with it then.
+                    _ = response.into_body().collect().await;
+                    return Ok(());
+                }
+                Ok(Ok(response)) => format!("HTTP {}", response.status().as_u16()),
+                Ok(Err(e)) => e.to_string(),
+                Err(_) => "no answer".to_owned(),
+            };
+            if Instant::now() > end {
+                return Err(format!("no request is answered: {why}"));
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    }
+}
+
 /// What all sessions share.
 struct Shared {
     http: Http,
-    url: String,
+    target: Target,
+    form: PromptForm,
+    vocabulary: u32,
     begin: Instant,
     /// No request starts after it.
     end: Instant,
     rate: f64,
     timeout: Duration,
+    goal: Goal,
     tally: Mutex<Tally>,
     bar: ProgressBar,
 }
 
-/// Plays the trace against `gateway`.
+/// Plays the trace.
 ///
 /// # Errors
 /// Where a session's task failed.
 pub(super) async fn drive(
-    gateway: &str,
+    target: &Target,
     trace: &Trace,
     args: &ClusterArgs,
     bar: &ProgressBar,
@@ -61,11 +147,14 @@ pub(super) async fn drive(
     let begin = Instant::now();
     let shared = Arc::new(Shared {
         http: http(),
-        url: format!("http://{gateway}/v1/completions"),
+        target: target.clone(),
+        form: args.prompts,
+        vocabulary: args.vocabulary,
         begin,
         end: begin + args.duration,
         rate: args.rate,
         timeout: args.timeout,
+        goal: Goal { ttft: args.slo_ttft, itl: args.slo_itl },
         tally: Mutex::default(),
         bar: bar.clone(),
     });
@@ -106,21 +195,21 @@ async fn play(shared: Arc<Shared>, session: Session) {
             .await
             .unwrap_or_else(|_| Err("timeout".to_owned()));
         answered = Instant::now();
-        shared.tally.lock().record(result);
+        shared.tally.lock().record(result, shared.goal);
         shared.bar.inc(1);
     }
 }
 
 async fn ask(shared: &Shared, request: &TraceRequest) -> Result<Answer, String> {
     let body = serde_json::json!({
-        "model": MODEL,
-        "prompt": text(&request.prompt),
+        "model": shared.target.model,
+        "prompt": prompt(&request.prompt, shared.form, shared.vocabulary),
         "max_tokens": request.output_tokens,
         "ignore_eos": true,
         "stream": true,
         "stream_options": {"include_usage": true},
     });
-    let call = http::Request::post(&shared.url)
+    let call = http::Request::post(shared.target.url())
         .header("content-type", "application/json")
         .body(Full::new(Bytes::from(body.to_string())))
         .map_err(|e| e.to_string())?;
@@ -131,9 +220,9 @@ async fn ask(shared: &Shared, request: &TraceRequest) -> Result<Answer, String> 
         return Err(format!("HTTP {}", status.as_u16()));
     }
     let mut answer = Answer {
-        worker: response
+        endpoint: response
             .headers()
-            .get("x-sim-worker")
+            .get(SERVED_BY)
             .map(|w| String::from_utf8_lossy(w.as_bytes()).into_owned())
             .unwrap_or_default(),
         ..Default::default()
@@ -156,7 +245,24 @@ async fn ask(shared: &Shared, request: &TraceRequest) -> Result<Answer, String> 
     Ok(answer)
 }
 
-/// Text of four letters a token, equal where tokens are equal.
+/// Equal where tokens are equal.
+fn prompt(prompt: &Spans, form: PromptForm, vocabulary: u32) -> serde_json::Value {
+    match form {
+        PromptForm::Text => text(prompt).into(),
+        PromptForm::TokenIds => ids(prompt, vocabulary).into(),
+    }
+}
+
+/// Ids below `vocabulary`, but for the first few, which tokenizers keep for marks.
+fn ids(prompt: &Spans, vocabulary: u32) -> Vec<u32> {
+    const MARKS: u32 = 16;
+    let mut bytes = Vec::new();
+    prompt.write_tokens(&mut bytes);
+    let tokens = bytes.as_chunks::<4>().0.iter().map(|token| u32::from_le_bytes(*token));
+    tokens.map(|token| MARKS + token % vocabulary.saturating_sub(MARKS).max(1)).collect()
+}
+
+/// Text of four letters a token.
 fn text(prompt: &Spans) -> String {
     let mut bytes = Vec::new();
     prompt.write_tokens(&mut bytes);
@@ -229,6 +335,18 @@ mod tests {
         fn arbitrary_answers_never_panic(data: Vec<u8>) {
             Events::default().take(&data);
         }
+    }
+
+    #[test]
+    fn prompts_of_ids_have_a_token_each_within_the_vocabulary() {
+        let mut spans = Spans::default();
+        spans.push_stream(3, 1000);
+        let short = ids(&spans, 32_000);
+        spans.push_stream(4, 5);
+        let long = ids(&spans, 32_000);
+        assert_eq!((short.len(), long.len()), (1000, 1005));
+        assert!(long.starts_with(&short) && long.iter().all(|id| (16..32_000).contains(id)));
+        assert!(ids(&spans, 1).iter().all(|&id| id == 16), "no division by nothing");
     }
 
     #[test]

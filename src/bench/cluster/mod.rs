@@ -1,43 +1,42 @@
-//! `epp-bench cluster`: simulated workers, `epp` and Envoy on this machine, driven over HTTP in
-//! real time, and what Envoy's clients saw.
+//! `epp-bench cluster`: engines behind Envoy with one picker or another, driven over HTTP in real
+//! time, and what Envoy's clients saw.
 
-mod children;
 mod client;
+mod comparison;
+mod contender;
+mod engines;
+mod envoy;
+mod kept;
+mod picker;
+mod programs;
 mod tally;
+mod turn;
 
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
-
-use serde::Serialize;
+use std::time::Duration;
 
 use super::args::{OutputArgs, duration};
 use super::latency::Percentiles;
-use super::report::{
-    Plot, Report, Scale, Series, Table, count, factor, micros, millis, optional, percent,
-};
+use super::progress;
 use super::trace::{self, TraceArgs};
-use super::{process, progress};
-use children::{Binaries, Cluster};
-use tally::Tally;
+pub use client::PromptForm;
+use comparison::{Comparison, Turns};
+pub use contender::{Balancing, OtherPicker};
+use contender::{Contender, contenders, other_picker};
+use engines::Engines;
+use kept::Kept;
+use programs::Folder;
+use turn::{Binaries, Figures};
 
-/// Start simulated workers, epp and Envoy, and drive them over HTTP in real time.
+/// Drive engines over HTTP in real time, through Envoy, and compare who chooses among them.
 ///
-/// The workload is the same as for "replay", sent as streamed completions. Prompts are made-up
-/// text of four bytes a token; a chat's later prompts quote made-up answers, not the ones the
-/// simulated workers gave.
+/// The engines are simulated, or some that exist (--endpoints). The workload is the same as for
+/// "replay", sent as streamed completions; a chat's later prompts quote made-up answers, not the
+/// ones the engines gave. Everything compared takes turns with a fresh picker and a fresh Envoy.
 #[derive(Clone, Debug, clap::Args)]
 pub struct ClusterArgs {
     #[command(flatten)]
     pub trace: TraceArgs,
-    /// epp's EndpointPickerConfig; its own default if not given.
-    #[arg(long, value_name = "FILE")]
-    pub config: Option<PathBuf>,
-    /// Number of simulated workers.
-    #[arg(long, default_value_t = 4, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
-    pub workers: u16,
-    /// How many times as fast as the measured server they are.
-    #[arg(long, default_value_t = 1.0, value_name = "FACTOR")]
-    pub speed: f64,
     /// Rate factor: 2 means sessions start twice as often as in the trace.
     #[arg(long, default_value_t = 1.0, value_name = "FACTOR")]
     pub rate: f64,
@@ -47,9 +46,65 @@ pub struct ClusterArgs {
     /// After which a request counts as failed.
     #[arg(long, default_value = "120s", value_parser = duration)]
     pub timeout: Duration,
+    /// What prompts are sent as.
+    #[arg(long, value_enum, default_value_t = PromptForm::Text, value_name = "FORM")]
+    pub prompts: PromptForm,
+    /// Token ids are below this.
+    #[arg(long, default_value_t = 32_000, value_name = "N", value_parser = clap::value_parser!(u32).range(32..))]
+    pub vocabulary: u32,
+
+    /// EndpointPickerConfigs to compare; epp's own default if there is none.
+    #[arg(long, value_name = "FILE", help_heading = "What is compared")]
+    pub config: Vec<PathBuf>,
+    /// Another picker that takes the flags of the reference, to be run with each --config.
+    #[arg(long, value_name = "NAME=BINARY", value_parser = other_picker, help_heading = "What is compared")]
+    pub picker: Vec<OtherPicker>,
+    /// Envoy's own load balancing, without a picker.
+    #[arg(
+        long,
+        value_enum,
+        value_delimiter = ',',
+        value_name = "NAMES",
+        help_heading = "What is compared"
+    )]
+    pub baselines: Vec<Balancing>,
+    /// How many turns each has. A built-in workload is made with another seed each turn.
+    #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u32).range(1..), help_heading = "What is compared")]
+    pub turns: u32,
+    /// Keep each turn's figures in DIR, and do not play again what is there.
+    #[arg(long, value_name = "DIR", help_heading = "What is compared")]
+    pub keep: Option<PathBuf>,
+
+    /// Engines that exist, as host:port,host:port.
+    #[arg(long, value_delimiter = ',', value_name = "LIST", help_heading = "Engines")]
+    pub endpoints: Vec<String>,
+    /// What the engines are asked for; the first model that one of them lists if not given.
+    #[arg(long, value_name = "NAME", requires = "endpoints", help_heading = "Engines")]
+    pub model: Option<String>,
+    /// Empty the engines' prefix caches before each turn (POST /reset_prefix_cache); simulated
+    /// engines always do.
+    #[arg(long, requires = "endpoints", help_heading = "Engines")]
+    pub reset_caches: bool,
+    /// Number of simulated engines.
+    #[arg(long, default_value_t = 4, value_name = "N", value_parser = clap::value_parser!(u16).range(1..), help_heading = "Engines")]
+    pub workers: u16,
+    /// How many times as fast as the measured server simulated engines are.
+    #[arg(long, default_value_t = 1.0, value_name = "FACTOR", help_heading = "Engines")]
+    pub speed: f64,
+
+    /// A request is good if its first token comes within this time ...
+    #[arg(long, default_value = "2s", value_parser = duration, help_heading = "Goal")]
+    pub slo_ttft: Duration,
+    /// ... and its later tokens come within this time of each other on average.
+    #[arg(long, default_value = "50ms", value_parser = duration, help_heading = "Goal")]
+    pub slo_itl: Duration,
+
     /// The Envoy binary; one in .tools/ or in the search path if not given.
     #[arg(long, env = "ENVOY", value_name = "FILE", help_heading = "Programs")]
     pub envoy: Option<PathBuf>,
+    /// Threads that Envoy serves with.
+    #[arg(long, default_value_t = 1, value_name = "N", value_parser = clap::value_parser!(u16).range(1..), help_heading = "Programs")]
+    pub envoy_threads: u16,
     /// The epp binary; the one beside this program if not given.
     #[arg(long, value_name = "FILE", help_heading = "Programs")]
     pub epp: Option<PathBuf>,
@@ -60,21 +115,31 @@ pub struct ClusterArgs {
     pub output: OutputArgs,
 }
 
-#[derive(Serialize)]
-struct Figures {
-    trace: String,
-    seconds: f64,
-    answered: u64,
-    failed: u64,
-    errors: std::collections::BTreeMap<String, u64>,
-    ttft: Percentiles,
-    itl: Percentiles,
-    e2e: Percentiles,
-    hit_rate: f64,
-    workers: std::collections::BTreeMap<String, u64>,
-    largest_to_mean: f64,
-    epp_cpu_us_per_request: Option<f64>,
-    envoy_cpu_us_per_request: Option<f64>,
+impl ClusterArgs {
+    /// Simulated engines are ours, so they always begin with empty caches.
+    fn resets_caches(&self) -> bool {
+        self.reset_caches || self.endpoints.is_empty()
+    }
+
+    /// The workload of a turn, counted from 1.
+    fn workload(&self, turn: u32) -> TraceArgs {
+        let seed = self.trace.seed + u64::from(turn - 1);
+        TraceArgs { seed, ..self.trace.clone() }
+    }
+
+    /// Everything but contender and turn that a turn's figures depend on.
+    fn conditions(&self, engines: &Engines) -> String {
+        // Simulated engines are at other ports each time.
+        let engines = match self.endpoints.is_empty() {
+            true => format!("{} simulated engines, speed {}", self.workers, self.speed),
+            false => format!("{} with {}", engines.model, engines.addresses.join(",")),
+        };
+        let loads = format!("rate {} for {:?}, {:?}", self.rate, self.duration, self.trace);
+        let asks = format!("{:?} of {}, timeout {:?}", self.prompts, self.vocabulary, self.timeout);
+        let goal = format!("goal {:?} {:?}", self.slo_ttft, self.slo_itl);
+        let reset = self.resets_caches();
+        format!("{engines}; {loads}; {asks}; {goal}; {} threads; reset {reset}", self.envoy_threads)
+    }
 }
 
 /// # Errors
@@ -83,134 +148,64 @@ pub fn run(args: &ClusterArgs) -> Result<(), String> {
     if !(args.rate.is_finite() && args.rate > 0.0) {
         return Err("--rate must be above 0".into());
     }
-    let binaries = Binaries::find(args)?;
-    let trace = trace::open(&args.trace)?;
+    let contenders = contenders(&args.config, &args.picker, &args.baselines)?;
+    let binaries = Binaries::find(args, &contenders)?;
+    // A workload that cannot be read is told before anything is started.
+    let name = trace::open(&args.workload(1))?.name;
     let runtime = tokio::runtime::Runtime::new().map_err(|e| e.to_string())?;
-    let cluster = runtime.block_on(Cluster::start(&binaries, args))?;
-    let cpu = || [&cluster.epp, &cluster.envoy].map(|c| process::usage(c.id()).map(|u| u.cpu));
-    let before = cpu();
-    let begin = Instant::now();
-    let bar = progress::bar(trace.len() as u64, &trace.name, args.output.quiet);
-    let drive = client::drive(&cluster.gateway, &trace, args, &bar);
-    let tally = runtime.block_on(drive)?;
-    bar.finish_and_clear();
-    let seconds = begin.elapsed().as_secs_f64();
-    let after = cpu();
-    let [epp, envoy] = [0, 1].map(|i| {
-        let used = after[i]?.saturating_sub(before[i]?);
-        let n = tally.answered().max(1) as f64;
-        Some(used.as_secs_f64() * 1e6 / n)
-    });
-    let figures = figures(&trace.name, seconds, tally, epp, envoy);
-    report(&figures).emit(&args.output)?;
-    if figures.answered == 0 {
-        return Err("no request was answered".into());
-    }
-    Ok(())
-}
-
-fn figures(
-    trace: &str,
-    seconds: f64,
-    tally: Tally,
-    epp: Option<f64>,
-    envoy: Option<f64>,
-) -> Figures {
-    let largest = tally.workers.values().copied().max().unwrap_or(0);
-    let sum: u64 = tally.workers.values().sum();
-    Figures {
-        trace: trace.to_owned(),
-        seconds,
-        answered: tally.answered(),
-        failed: tally.errors.values().sum(),
-        ttft: tally.ttft.summary(),
-        itl: tally.itl.summary(),
-        e2e: tally.e2e.summary(),
-        hit_rate: tally.cached_tokens as f64 / (tally.prompt_tokens as f64).max(1.0),
-        largest_to_mean: (largest * tally.workers.len() as u64) as f64 / (sum as f64).max(1.0),
-        workers: tally.workers,
-        errors: tally.errors,
-        epp_cpu_us_per_request: epp,
-        envoy_cpu_us_per_request: envoy,
+    let folder = Folder::make()?;
+    let comparison = runtime.block_on(async {
+        let engines = Engines::find(args, &folder).await?;
+        let contenders = play_all(args, &contenders, &binaries, &engines).await?;
+        let (model, endpoints) = (engines.model.clone(), engines.addresses.clone());
+        Ok::<_, String>(Comparison { trace: name, model, endpoints, contenders })
+    })?;
+    comparison.report().emit(&args.output)?;
+    match comparison.answered() {
+        0 => Err("no request was answered".into()),
+        _ => Ok(()),
     }
 }
 
-fn verdict(f: &Figures) -> String {
-    if f.answered == 0 {
-        return "No request was answered.".to_owned();
+/// Plays every turn of every contender that is not kept from before.
+async fn play_all(
+    args: &ClusterArgs,
+    contenders: &[Contender],
+    binaries: &Binaries,
+    engines: &Engines,
+) -> Result<Vec<Turns>, String> {
+    let conditions = args.conditions(engines);
+    let kept = args.keep.as_deref().map(|folder| Kept::open(folder, conditions)).transpose()?;
+    let mut played: Vec<Turns> = contenders
+        .iter()
+        .map(|contender| Turns { name: contender.name.clone(), turns: Vec::new() })
+        .collect();
+    for turn in 1..=args.turns {
+        let trace = trace::open(&args.workload(turn))?;
+        // Who begins changes: what drifts meanwhile is not always to the same one's cost.
+        let first = (turn as usize - 1) % contenders.len();
+        for i in (first..contenders.len()).chain(0..first) {
+            let contender = &contenders[i];
+            let before = match &kept {
+                Some(kept) => kept.find(&contender.name, turn)?,
+                None => None,
+            };
+            let figures: Figures = match before {
+                Some(figures) => figures,
+                None => {
+                    let title = format!("{}, {} of {}", contender.name, turn, args.turns);
+                    let bar = progress::bar(trace.len() as u64, &title, args.output.quiet);
+                    let whose = (contender, turn);
+                    let figures = turn::play(binaries, whose, engines, &trace, args, &bar).await?;
+                    bar.finish_and_clear();
+                    if let Some(kept) = &kept {
+                        kept.put(&figures)?;
+                    }
+                    figures
+                }
+            };
+            played[i].turns.push(figures);
+        }
     }
-    format!(
-        "Clients had the first token after {} ms in the median and {} ms at p99, with {} of prompt \
-         tokens cached; {} of {} requests failed.",
-        millis(f.ttft.p50_ms),
-        millis(f.ttft.p99_ms),
-        percent(f.hit_rate),
-        count(f.failed as f64),
-        count((f.answered + f.failed) as f64)
-    )
-}
-
-fn plot(f: &Figures) -> Plot {
-    let series = |name: &str, p: Percentiles| Series {
-        name: name.to_owned(),
-        points: vec![(50.0, p.p50_ms), (90.0, p.p90_ms), (99.0, p.p99_ms)],
-    };
-    Plot {
-        title: "What clients waited for".into(),
-        x_label: "percent of the requests that waited no longer".into(),
-        y_label: "milliseconds".into(),
-        x_scale: Scale::Linear,
-        y_scale: Scale::Log,
-        series: vec![
-            series("first token", f.ttft),
-            series("between tokens", f.itl),
-            series("whole answer", f.e2e),
-        ],
-    }
-}
-
-fn report(f: &Figures) -> Report {
-    let json = serde_json::to_value(f).unwrap_or_default();
-    let mut report = Report::new(format!("Clients of Envoy, {}", f.trace), verdict(f), json);
-    let columns = ["what", "p50 ms", "p90", "p99", "max"];
-    let mut latency = Table::new("What clients waited for", &columns);
-    for (name, p) in [
-        ("first token", f.ttft),
-        ("between tokens (mean of each request)", f.itl),
-        ("whole answer", f.e2e),
-    ] {
-        let mut row = vec![name.to_owned()];
-        row.extend([p.p50_ms, p.p90_ms, p.p99_ms, p.max_ms].map(millis));
-        latency.rows.push(row);
-    }
-    report.tables.push(latency);
-    let columns = [
-        "answered",
-        "failed",
-        "per second",
-        "prefix hits",
-        "workers",
-        "largest share / mean",
-        "epp CPU us/request",
-        "Envoy CPU us/request",
-    ];
-    let mut whole = Table::new("Requests", &columns);
-    whole.rows.push(vec![
-        count(f.answered as f64),
-        count(f.failed as f64),
-        format!("{:.1}", f.answered as f64 / f.seconds.max(f64::MIN_POSITIVE)),
-        percent(f.hit_rate),
-        f.workers.len().to_string(),
-        factor(f.largest_to_mean),
-        optional(f.epp_cpu_us_per_request, micros),
-        optional(f.envoy_cpu_us_per_request, micros),
-    ]);
-    report.tables.push(whole);
-    report.plots.push(plot(f));
-    if !f.errors.is_empty() {
-        let mut errors = Table::new("Failed requests", &["kind", "requests"]);
-        errors.rows.extend(f.errors.iter().map(|(kind, n)| vec![kind.clone(), n.to_string()]));
-        report.tables.push(errors);
-    }
-    report
+    Ok(played)
 }

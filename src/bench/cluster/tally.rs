@@ -10,7 +10,7 @@ use crate::bench::latency::Latencies;
 pub(super) struct Answer {
     pub ttft: Duration,
     pub total: Duration,
-    pub worker: String,
+    pub endpoint: String,
     pub prompt_tokens: u64,
     pub cached_tokens: u64,
     pub output_tokens: u64,
@@ -22,25 +22,48 @@ pub(super) struct Tally {
     pub itl: Latencies,
     pub e2e: Latencies,
     pub errors: BTreeMap<String, u64>,
-    /// Answers by worker.
-    pub workers: BTreeMap<String, u64>,
+    /// Answers by endpoint.
+    pub endpoints: BTreeMap<String, u64>,
     pub prompt_tokens: u64,
     pub cached_tokens: u64,
+    pub output_tokens: u64,
+    /// Answers that met the goal.
+    pub good: u64,
+}
+
+/// What clients should not have to wait longer for.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Goal {
+    pub ttft: Duration,
+    /// Between tokens, on average over an answer.
+    pub itl: Duration,
+}
+
+impl Answer {
+    /// Mean time between tokens; `None` for an answer of one.
+    fn itl(&self) -> Option<Duration> {
+        let later = u32::try_from(self.output_tokens.saturating_sub(1)).unwrap_or(0);
+        self.total.saturating_sub(self.ttft).checked_div(later)
+    }
 }
 
 impl Tally {
-    pub(super) fn record(&mut self, result: Result<Answer, String>) {
+    pub(super) fn record(&mut self, result: Result<Answer, String>, goal: Goal) {
         match result {
             Ok(answer) => {
+                let itl = answer.itl();
+                if answer.ttft <= goal.ttft && itl.is_none_or(|itl| itl <= goal.itl) {
+                    self.good += 1;
+                }
+                self.output_tokens += answer.output_tokens;
                 self.ttft.record(answer.ttft);
                 self.e2e.record(answer.total);
-                let later = u32::try_from(answer.output_tokens.saturating_sub(1)).unwrap_or(0);
-                if let Some(itl) = answer.total.saturating_sub(answer.ttft).checked_div(later) {
+                if let Some(itl) = itl {
                     self.itl.record(itl);
                 }
                 self.prompt_tokens += answer.prompt_tokens;
                 self.cached_tokens += answer.cached_tokens;
-                *self.workers.entry(answer.worker).or_default() += 1;
+                *self.endpoints.entry(answer.endpoint).or_default() += 1;
             }
             Err(kind) => *self.errors.entry(kind).or_default() += 1,
         }
@@ -61,16 +84,22 @@ mod tests {
         let answer = |output_tokens| Answer {
             ttft: Duration::from_millis(100),
             total: Duration::from_millis(500),
-            worker: "w".into(),
+            endpoint: "w".into(),
             prompt_tokens: 10,
             cached_tokens: 4,
             output_tokens,
         };
-        tally.record(Ok(answer(5)));
-        tally.record(Ok(answer(1)));
-        tally.record(Err("HTTP 503".into()));
-        assert_eq!((tally.answered(), tally.itl.count(), tally.errors["HTTP 503"]), (2, 1, 1));
+        let goal = |itl| Goal { ttft: Duration::from_millis(100), itl: Duration::from_millis(itl) };
+        tally.record(Ok(answer(5)), goal(100));
+        assert_eq!(tally.good, 1);
+        tally.record(Ok(answer(1)), goal(0));
+        assert_eq!(tally.good, 2, "an answer of one token has no time between tokens");
+        tally.record(Ok(answer(5)), Goal { ttft: Duration::ZERO, ..goal(100) });
+        tally.record(Ok(answer(5)), goal(99));
+        tally.record(Err("HTTP 503".into()), goal(100));
+        assert_eq!((tally.good, tally.output_tokens), (2, 16));
+        assert_eq!((tally.answered(), tally.itl.count(), tally.errors["HTTP 503"]), (4, 3, 1));
         assert!((tally.itl.summary().p50_ms - 100.0).abs() < 0.2);
-        assert_eq!((tally.prompt_tokens, tally.cached_tokens, tally.workers["w"]), (20, 8, 2));
+        assert_eq!((tally.prompt_tokens, tally.cached_tokens, tally.endpoints["w"]), (40, 16, 4));
     }
 }

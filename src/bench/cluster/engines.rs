@@ -1,0 +1,204 @@
+//! The engines that serve: simulated ones of our own, or some that exist.
+
+use std::io::{BufRead, BufReader};
+use std::net::ToSocketAddrs;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use serde::{Deserialize, Serialize};
+
+use super::programs::{Folder, Program, ours};
+use super::{ClusterArgs, client};
+use crate::datalayer::exposition::FamilyName;
+
+/// What the simulated engines call their model.
+const MODEL: &str = "m";
+/// How long engines may still work on what was asked of them before a turn.
+const PATIENCE: Duration = Duration::from_secs(120);
+
+/// Where requests are served.
+#[derive(Debug)]
+pub(super) struct Engines {
+    /// `ip:port` of each.
+    pub(super) addresses: Vec<String>,
+    pub(super) model: String,
+    _simulated: Option<Program>,
+}
+
+/// Counters of all engines together, as vLLM names them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub(super) struct Counters {
+    pub prompt_tokens: f64,
+    pub generation_tokens: f64,
+    /// Tokens looked up in the prefix cache; vLLM counts a preempted request again.
+    pub prefix_cache_queries: f64,
+    pub prefix_cache_hits: f64,
+    pub preemptions: f64,
+}
+
+impl Counters {
+    /// What was counted since `before`.
+    pub(super) fn since(self, before: Self) -> Self {
+        Self {
+            prompt_tokens: self.prompt_tokens - before.prompt_tokens,
+            generation_tokens: self.generation_tokens - before.generation_tokens,
+            prefix_cache_queries: self.prefix_cache_queries - before.prefix_cache_queries,
+            prefix_cache_hits: self.prefix_cache_hits - before.prefix_cache_hits,
+            preemptions: self.preemptions - before.preemptions,
+        }
+    }
+}
+
+impl Engines {
+    /// Those that are named; else simulated ones are started.
+    ///
+    /// # Errors
+    /// Where one cannot be reached or does not start.
+    pub(super) async fn find(args: &ClusterArgs, folder: &Folder) -> Result<Self, String> {
+        if args.endpoints.is_empty() {
+            return simulated(args, folder);
+        }
+        let mut addresses = Vec::new();
+        for endpoint in &args.endpoints {
+            let wrong = |why: &dyn std::fmt::Display| format!("--endpoints: {endpoint}: {why}");
+            let mut found = endpoint.to_socket_addrs().map_err(|e| wrong(&e))?;
+            addresses.push(found.next().ok_or_else(|| wrong(&"has no address"))?.to_string());
+        }
+        let model = match &args.model {
+            Some(model) => model.clone(),
+            None => served_model(&addresses[0]).await?,
+        };
+        Ok(Self { addresses, model, _simulated: None })
+    }
+
+    /// Empties every engine's prefix cache.
+    ///
+    /// # Errors
+    /// Where one does not do so.
+    pub(super) async fn reset_caches(&self) -> Result<(), String> {
+        for address in &self.addresses {
+            let url = format!("http://{address}/reset_prefix_cache");
+            let (status, body) = client::post(&url).await?;
+            // Engines of the last years answer 200 with nothing; ours says what came of it.
+            if status != 200 || body.contains("false") {
+                return Err(format!(
+                    "{address} did not empty its cache: HTTP {status} {body} (vLLM serves \
+                     /reset_prefix_cache with VLLM_SERVER_DEV_MODE=1)"
+                ));
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits until no engine works on anything.
+    ///
+    /// # Errors
+    /// Where they go on for longer than anything of ours can take.
+    pub(super) async fn idle(&self) -> Result<(), String> {
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let mut busy = 0.0;
+            for address in &self.addresses {
+                let text = metrics(address).await?;
+                busy += sum(&text, "vllm:num_requests_running").unwrap_or(0.0)
+                    + sum(&text, "vllm:num_requests_waiting").unwrap_or(0.0);
+            }
+            if busy == 0.0 {
+                return Ok(());
+            }
+            if Instant::now() > end {
+                return Err(format!("the engines still work on {busy} requests of somebody"));
+            }
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+    }
+
+    /// `None` where an engine counts nothing that we know of.
+    ///
+    /// # Errors
+    /// Where an engine does not answer.
+    pub(super) async fn counters(&self) -> Result<Option<Counters>, String> {
+        let mut all = Counters::default();
+        for address in &self.addresses {
+            let text = metrics(address).await?;
+            let Some(prompt_tokens) = sum(&text, "vllm:prompt_tokens_total") else {
+                return Ok(None);
+            };
+            let or_none = |family| sum(&text, family).unwrap_or(0.0);
+            all.prompt_tokens += prompt_tokens;
+            all.generation_tokens += or_none("vllm:generation_tokens_total");
+            all.prefix_cache_queries += or_none("vllm:prefix_cache_queries_total");
+            all.prefix_cache_hits += or_none("vllm:prefix_cache_hits_total");
+            all.preemptions += or_none("vllm:num_preemptions_total");
+        }
+        Ok(Some(all))
+    }
+}
+
+async fn metrics(address: &str) -> Result<String, String> {
+    match client::get(&format!("http://{address}/metrics")).await? {
+        (200, text) => Ok(text),
+        (status, _) => Err(format!("{address}: HTTP {status} for /metrics")),
+    }
+}
+
+fn sum(text: &str, family: &str) -> Option<f64> {
+    let family = FamilyName::new(family).find(text.as_bytes(), 0)?;
+    Some(family.samples().flatten().map(|sample| sample.value).sum())
+}
+
+async fn served_model(address: &str) -> Result<String, String> {
+    #[derive(Deserialize)]
+    struct Models {
+        data: Vec<Model>,
+    }
+    #[derive(Deserialize)]
+    struct Model {
+        id: String,
+    }
+    let (status, body) = client::get(&format!("http://{address}/v1/models")).await?;
+    let models: Option<Models> = serde_json::from_str(&body).ok().filter(|_| status == 200);
+    models
+        .and_then(|models| models.data.into_iter().next())
+        .map(|model| model.id)
+        .ok_or_else(|| format!("{address} does not say what it serves: name it with --model"))
+}
+
+/// Starts simulated engines and reads their addresses off their output.
+fn simulated(args: &ClusterArgs, folder: &Folder) -> Result<Engines, String> {
+    let mut command = Command::new(ours(args.epp_sim.as_deref(), "epp-sim")?);
+    command
+        .args(["--port", "0", "--model", MODEL, "--max-model-len", "1000000"])
+        .args(["--num-blocks", "62500"])
+        .args(["--workers", &args.workers.to_string()])
+        .args(["--speed", &args.speed.to_string()])
+        .stdout(Stdio::piped())
+        .stderr(folder.log("epp-sim")?);
+    let mut program = Program::start(&mut command)?;
+    let output = program.output().ok_or("no output of the simulated engines")?;
+    let addresses: Vec<String> = BufReader::new(output)
+        .lines()
+        .map_while(Result::ok)
+        .filter_map(|line| Some(line.split_once("listening on http://")?.1.trim().to_owned()))
+        .take(usize::from(args.workers))
+        .collect();
+    if addresses.len() < usize::from(args.workers) {
+        let said = folder.last_lines("epp-sim");
+        return Err(format!("the simulated engines did not start:\n{said}"));
+    }
+    Ok(Engines { addresses, model: MODEL.into(), _simulated: Some(program) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counters_are_summed_over_labels() {
+        let text = "# TYPE vllm:num_preemptions counter\n\
+                    vllm:num_preemptions_total{engine=\"0\"} 2.0\n\
+                    vllm:num_preemptions_total{engine=\"1\"} 3.0\n# HELP x\n";
+        assert_eq!(sum(text, "vllm:num_preemptions_total"), Some(5.0));
+        assert_eq!(sum(text, "vllm:prompt_tokens_total"), None);
+    }
+}
