@@ -72,17 +72,18 @@ pub(super) struct Contender {
     pub router: Router,
 }
 
-/// Everything that is asked for, in the order of the report.
+/// Everything that is asked for, in the order of the report: `epp` with each of `configs`, others
+/// with each of `theirs`.
 ///
 /// # Errors
 /// Where two would have one name, and where another picker has no configuration.
 pub(super) fn contenders(
     configs: &[PathBuf],
-    others: &[OtherPicker],
+    (others, theirs): (&[OtherPicker], &[PathBuf]),
     baselines: &[Balancing],
 ) -> Result<Vec<Contender>, String> {
-    if configs.is_empty() && !others.is_empty() {
-        return Err("--picker needs a --config to run with".into());
+    if theirs.is_empty() && !others.is_empty() {
+        return Err("--picker needs a --picker-config to run with".into());
     }
     let mut all: Vec<Contender> = configs
         .iter()
@@ -95,7 +96,7 @@ pub(super) fn contenders(
         all.push(Contender { name: "epp".into(), router: Router::Epp { config: None } });
     }
     for OtherPicker { name, binary } in others {
-        all.extend(configs.iter().map(|config| Contender {
+        all.extend(theirs.iter().map(|config| Contender {
             name: format!("{name}: {}", stem(config)),
             router: Router::Other { binary: binary.clone(), config: config.clone() },
         }));
@@ -130,7 +131,7 @@ mod tests {
             .iter()
             .map(|name| OtherPicker { name: (*name).to_owned(), binary: "b".into() })
             .collect();
-        let all = contenders(&configs, &others, baselines)?;
+        let all = contenders(&configs, (&others, &configs), baselines)?;
         Ok(all.into_iter().map(|c| c.name).collect())
     }
 
@@ -144,7 +145,7 @@ mod tests {
     #[test]
     fn what_cannot_be_told_apart_or_started_is_refused() {
         assert!(names(&["x/a.yaml", "y/a.yaml"], &[], &[]).unwrap_err().contains("called a"));
-        assert!(names(&[], &["ref"], &[]).unwrap_err().contains("--config"));
+        assert!(names(&[], &["ref"], &[]).unwrap_err().contains("--picker-config"));
         assert!(names(&[], &[], &[Balancing::Random; 2]).unwrap_err().contains("random"));
         assert!(other_picker("ref=/no/such/program").unwrap_err().contains("/no/such/program"));
     }

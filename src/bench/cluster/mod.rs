@@ -56,9 +56,13 @@ pub struct ClusterArgs {
     /// EndpointPickerConfigs to compare; epp's own default if there is none.
     #[arg(long, value_name = "FILE", help_heading = "What is compared")]
     pub config: Vec<PathBuf>,
-    /// Another picker that takes the flags of the reference, to be run with each --config.
+    /// Another picker that takes the flags of the reference, to be run with each --picker-config.
     #[arg(long, value_name = "NAME=BINARY", value_parser = other_picker, help_heading = "What is compared")]
     pub picker: Vec<OtherPicker>,
+    /// What other pickers run with, where they do not know all types of --config; if not given,
+    /// each --config.
+    #[arg(long, value_name = "FILE", requires = "picker", help_heading = "What is compared")]
+    pub picker_config: Vec<PathBuf>,
     /// Envoy's own load balancing, without a picker.
     #[arg(
         long,
@@ -121,6 +125,10 @@ impl ClusterArgs {
         self.reset_caches || self.endpoints.is_empty()
     }
 
+    fn picker_configs(&self) -> &[PathBuf] {
+        if self.picker_config.is_empty() { &self.config } else { &self.picker_config }
+    }
+
     /// The workload of a turn, counted from 1.
     fn workload(&self, turn: u32) -> TraceArgs {
         let seed = self.trace.seed + u64::from(turn - 1);
@@ -148,7 +156,8 @@ pub fn run(args: &ClusterArgs) -> Result<(), String> {
     if !(args.rate.is_finite() && args.rate > 0.0) {
         return Err("--rate must be above 0".into());
     }
-    let contenders = contenders(&args.config, &args.picker, &args.baselines)?;
+    let contenders =
+        contenders(&args.config, (&args.picker, args.picker_configs()), &args.baselines)?;
     let binaries = Binaries::find(args, &contenders)?;
     // A workload that cannot be read is told before anything is started.
     let name = trace::open(&args.workload(1))?.name;
