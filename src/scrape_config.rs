@@ -237,7 +237,7 @@ pub struct CustomMetric {
 }
 
 /// A page that is asked for beside the metrics: what it is of, and how it is asked for.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PageScrape {
     /// Type of the data source, and of what reads its pages; for counters and messages.
     pub source: &'static str,

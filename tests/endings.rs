@@ -165,6 +165,7 @@ fn house(endpoints: usize, good: bool, admission: Option<Arc<dyn Admission>>) ->
         wants_prompt: pipeline.wants_prompt,
         counts_tokens: pipeline.counts_tokens,
         asks_for_usage: pipeline.asks_for_usage,
+        until_over: Default::default(),
     });
     House { context, listener, pool }
 }

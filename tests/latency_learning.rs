@@ -96,6 +96,7 @@ fn house() -> House {
         wants_prompt: pipeline.wants_prompt,
         counts_tokens: pipeline.counts_tokens,
         asks_for_usage: pipeline.asks_for_usage,
+        until_over: Default::default(),
     });
     let (_, state) = pipeline.hooks.debug_states[0].clone();
     House { context, clock, state, metrics: pipeline.hooks.metrics[0].clone() }

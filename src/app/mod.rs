@@ -1,9 +1,13 @@
 //! The program put together: from flags to listeners, and down again.
 
+mod at_work;
 mod configuration;
+mod keeper;
 mod memory;
 mod pool_runtime;
 mod queueing;
+mod reload;
+mod reload_triggers;
 mod runtime;
 mod saturation;
 mod workers;
@@ -28,6 +32,7 @@ use crate::server::{
 };
 use crate::telemetry::BuildInfo;
 pub use pool_runtime::PoolRuntime;
+use reload_triggers::ReloadTriggers;
 
 /// Why the program could not start: exit status 2 where what it was told is wrong, 1 where the
 /// machine refused.
@@ -65,6 +70,7 @@ pub struct App {
     options: Options,
     shutdown: Shutdown,
     servers: Servers,
+    _reload: ReloadTriggers,
     _drain: Drain,
     _certificates: Vec<KeyPairFollower>,
 }
@@ -83,7 +89,7 @@ impl App {
         }
         let runtime = PoolRuntime::start(&options).await?;
         let processor = ExternalProcessorServer::new(
-            runtime.context().clone(),
+            runtime.contexts().clone(),
             options.max_recv,
             options.max_send,
         );
@@ -133,6 +139,9 @@ impl App {
                 queue.close(clock::now());
             });
         }
+        let reload =
+            ReloadTriggers::start(runtime.reloader(), options.config_reload, &options.config)
+                .map_err(|e| refused(1, format_args!("{e}: --config-reload")))?;
         let [ext_proc, health, metrics] = addresses;
         Ok(Self {
             ext_proc,
@@ -142,6 +151,7 @@ impl App {
             options,
             shutdown,
             servers,
+            _reload: reload,
             _drain: drain,
             _certificates: certificates,
         })

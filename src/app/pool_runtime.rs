@@ -1,37 +1,37 @@
 //! Everything that belongs to one pool: its endpoints and where they come from, the configuration
 //! that decides for it, its numbers and its readiness. A process may have several.
 
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
 
+use arc_swap::ArcSwap;
+
+use super::at_work::{Fixed, Scraping, begin};
+use super::configuration::read;
 use super::queueing::{OnReading, Queueing};
+use super::reload::Reloader;
 use super::runtime::TokioRuntime;
-use super::workers::Workers;
-use super::{configuration, memory, refused, saturation};
-use crate::api::Parsers;
+use super::workers::{Workers, reads_grpc};
+use super::{memory, refused, saturation};
 use crate::cli::{Exit, Options};
 use crate::clock;
 use crate::datalayer::{
-    DataLayer, EndpointErrors, PageSettings, ScrapeCounters, ScrapeListener, Settings,
-    pool_averages,
+    EndpointErrors, PageSettings, ScrapeCounters, ScrapeListener, pool_averages,
 };
 use crate::endpoints::Pool;
 use crate::exchange::{
-    BodyBudget, Director, ExchangeContext, HealthWatch, OutcomeListener, Randomness, RequestLimits,
+    BodyBudget, CurrentContext, ExchangeContext, HealthWatch, OutcomeListener, RequestLimits,
 };
 use crate::flow_control::FlowController;
 use crate::health::Scrape;
-use crate::inspect::{ConfigView, DriftWatch, PoolView, SAMPLE_INTERVAL, Tallies, sample};
+use crate::inspect::{ConfigInForce, DriftWatch, PoolView, SAMPLE_INTERVAL, Tallies, sample};
 use crate::kv_sockets::Sockets;
-use crate::loader::{Hooks, Pipeline};
+use crate::loader;
 use crate::objectives::Objectives;
 use crate::plugins::Outside;
 use crate::redis_quota::RedisCounters;
 use crate::rendering::RenderClient;
-use crate::scheduling::{
-    DebugState, DecisionOptions, EndpointHook, Lifecycle, PluginMetrics, Runtime,
-};
-use crate::scrape_config::PageScrape;
+use crate::scheduling::{DecisionOptions, PluginMetrics, Runtime};
 use crate::server::{Admin, MetricsAuth, Readiness};
 use crate::telemetry::{
     AccessLog, DecisionLog, EndpointCounts, EndpointScrapeErrors, HealthLog, HealthReader,
@@ -42,21 +42,12 @@ use crate::telemetry::{
 /// One pool at work; it ends when dropped.
 pub struct PoolRuntime {
     pool: Arc<Pool>,
-    context: Arc<ExchangeContext>,
     metrics: Arc<Metrics>,
     decisions: Arc<DecisionLog>,
-    health: Option<Arc<HealthWatch>>,
     readiness: Arc<Readiness>,
     workers: Workers,
-    lifecycles: Vec<Arc<dyn Lifecycle>>,
-    debug_states: Vec<(String, Arc<dyn DebugState>)>,
     tallies: Arc<Tallies>,
-    config: Arc<ConfigView>,
-    /// Endpoints are asked for their metrics.
-    scrapes: bool,
-    /// Where requests wait, if they do.
-    queue: Option<Arc<FlowController>>,
-    _data_layer: Option<DataLayer>,
+    reloader: Arc<Reloader>,
 }
 
 impl PoolRuntime {
@@ -67,7 +58,21 @@ impl PoolRuntime {
     /// A text for the user and the exit status.
     pub async fn start(options: &Options) -> Result<Self, Exit> {
         let pool = Arc::new(Pool::new());
-        let (pipeline, config) = configuration::load(options, pool.ids())?;
+        let document = read(&options.config)?;
+        let (pipeline, diagnostics) =
+            loader::load(&document.name, document.text.as_deref(), &options.load, pool.ids());
+        let Some(pipeline) = pipeline else {
+            return Err(Exit { text: diagnostics.to_string(), code: 2 });
+        };
+        for line in diagnostics.to_string().lines() {
+            tracing::warn!("{line}");
+        }
+        tracing::info!(
+            file = document.name,
+            summary = pipeline.summary,
+            "Configuration loaded"
+        );
+        let config = Arc::new(ConfigInForce::new(document.shown(&pipeline)?));
         let objectives = Arc::new(Objectives::default());
         let workers =
             Workers::start(options, pipeline.discovery.clone(), &pool, &objectives).await?;
@@ -77,53 +82,29 @@ impl PoolRuntime {
             Arc::new(HealthWatch::new(policy, pool.clone(), has_metrics, Arc::new(HealthLog)))
         });
         let counters = Arc::new(ScrapeCounters::default());
-        let pages: Vec<PageSettings> = pipeline.pages.iter().cloned().map(page_settings).collect();
+        let pages = Arc::new(ArcSwap::default());
         let counts = Arc::new(EndpointCounts::claim(pool.ids()));
         let pool_name = workers.pool_name();
         let read = Read { scrapes: &counters, pages: &pages, counts: &counts };
         let metrics = metrics(options, pool_name, &pool, read, health.as_ref())?;
-        let detector = pipeline.saturation.clone();
         let queueing = Queueing::new(options, &pipeline, &pool, workers.pool_name(), &metrics)?;
-        let listener = on_scrape(health.clone(), queueing.on_reading());
-        let scraping = (counters, pages);
-        let data_layer = start_data_layer(options, &pipeline, &pool, scraping, listener)?;
         let tell = Arc::downgrade(&metrics);
         objectives.on_models(move |names| {
             if let Some(metrics) = tell.upgrade() {
                 metrics.always_keep_models(names);
             }
         });
-        let readiness = Arc::new(workers.readiness(&pool, &pipeline.parsers));
+        let reads_grpc = Arc::new(AtomicBool::new(reads_grpc(&pipeline.parsers)));
+        let readiness = Arc::new(workers.readiness(&pool, &reads_grpc));
         let decisions = Arc::new(DecisionLog::new(options.explain_decisions));
 
-        let scrapes = pipeline.scrape.is_some();
-        let Pipeline {
-            scheduler,
-            hooks,
-            parsers,
-            estimate,
-            wants_prompt,
-            counts_tokens,
-            asks_for_usage,
-            ..
-        } = pipeline;
-        let Hooks {
-            processors,
-            awaiting,
-            response,
-            endpoints,
-            lifecycles,
-            debug_states,
-            outcomes,
-            metrics: counted,
-            reaching,
-            ..
-        } = hooks;
         let tallies = Arc::new(Tallies::new(pool.clone()));
         let drift = Arc::new(DriftWatch::new(tallies.clone()));
-        let mut counted = counted;
-        counted.extend([tallies.clone() as Arc<dyn PluginMetrics>, drift.clone()]);
-        metrics.add_plugins(counted).map_err(|e| refused(1, e))?;
+        let publishers: Vec<Arc<dyn PluginMetrics>> =
+            vec![tallies.clone(), drift.clone(), config.clone()];
+        let mut publishing = pipeline.hooks.metrics.clone();
+        publishing.extend(publishers.iter().cloned());
+        let publishing = metrics.add_plugins(publishing).map_err(|e| refused(1, e))?;
         let mut listeners: Vec<Arc<dyn OutcomeListener>> =
             vec![metrics.clone(), counts, Arc::new(AccessLog), tallies.clone()];
         if decisions.is_on() {
@@ -132,75 +113,72 @@ impl PoolRuntime {
         if let Some(health) = &health {
             listeners.push(health.clone());
         }
-        listeners.extend(outcomes);
         let runtime: Arc<dyn Runtime> = Arc::new(TokioRuntime::default());
         queueing.watch(&pool, &objectives, &runtime);
-        saturation::watch(&pool, detector, options.staleness);
-        let context = Arc::new(ExchangeContext {
-            director: Director {
-                pool: pool.clone(),
-                scheduler,
-                objectives,
-                admission: queueing.admission.clone(),
-                health: health.clone(),
-                ignore_subset: options.ignore_subset,
-                options: DecisionOptions {
-                    scores: options.emit_scores,
-                    explanation: decisions.is_on(),
-                },
-                explained_share: options.explain_share,
-                randomness: Randomness::PerThread,
+        saturation::watch(&pool, queueing.detector.clone(), options.staleness);
+        let scraping = Scraping {
+            counters,
+            pages,
+            listener: on_scrape(health.clone(), queueing.on_reading()),
+            tick: options.scrape_interval,
+            asks: pipeline.scrape.is_some(),
+        };
+        runtime.spawn(Box::pin(keep_history(tallies.clone(), drift, Arc::downgrade(&runtime))));
+        let fixed = Fixed {
+            pool: pool.clone(),
+            objectives,
+            health,
+            runtime,
+            outside: Outside {
+                events: Arc::new(Sockets::default()),
+                renderer: Arc::new(RenderClient::default()),
+                quotas: Arc::new(RedisCounters),
             },
-            parsers: Parsers::new(parsers).with_estimate(estimate),
-            processors,
-            awaiting,
-            response_hooks: response,
+            queueing,
             listeners,
-            runtime: runtime.clone(),
             limits: RequestLimits {
                 body: options.max_request_body,
                 held: BodyBudget::new(options.max_held_bodies.unwrap_or_else(memory::quarter)),
                 body_silence: options.request_body_timeout,
             },
             errors: options.error_format,
-            wants_prompt,
-            counts_tokens,
-            asks_for_usage,
-        });
-        watch_endpoints(&pool, endpoints);
-        runtime.spawn(Box::pin(keep_history(tallies.clone(), drift, Arc::downgrade(&runtime))));
-        let outside = Outside {
-            events: Arc::new(Sockets::default()),
-            renderer: Arc::new(RenderClient::default()),
-            quotas: Arc::new(RedisCounters),
+            ignore_subset: options.ignore_subset,
+            decisions: DecisionOptions {
+                scores: options.emit_scores,
+                explanation: decisions.is_on(),
+            },
+            explained_share: options.explain_share,
+            scraping,
+            publishing,
+            publishers,
+            reads_grpc,
+            config,
         };
-        reaching.iter().for_each(|plugin| plugin.reach(&outside));
-        lifecycles.iter().for_each(|plugin| plugin.start(&pool, &runtime));
-        Ok(Self {
-            pool,
-            context,
-            metrics,
-            decisions,
-            health,
-            readiness,
-            workers,
-            lifecycles,
-            debug_states,
-            tallies,
-            config: Arc::new(config),
-            scrapes,
-            queue: queueing.controller,
-            _data_layer: data_layer,
-        })
+        let begun = begin(&fixed, pipeline, None)?;
+        let contexts = Arc::new(CurrentContext::from(begun.context));
+        let reloads = (options.config.clone(), options.load.clone());
+        let reloader = Reloader::new(reloads, fixed, contexts, (begun.at_work, document));
+        let reloader = Arc::new(reloader);
+        Ok(Self { pool, metrics, decisions, readiness, workers, tallies, reloader })
     }
 
     pub fn pool(&self) -> &Arc<Pool> {
         &self.pool
     }
 
-    /// What exchanges of this pool share.
-    pub fn context(&self) -> &Arc<ExchangeContext> {
-        &self.context
+    /// What exchanges that begin now share.
+    pub fn context(&self) -> Arc<ExchangeContext> {
+        self.contexts().get()
+    }
+
+    /// The same, now and later.
+    pub fn contexts(&self) -> &Arc<CurrentContext> {
+        self.reloader.contexts()
+    }
+
+    /// Looks at the configuration's file because it may have changed.
+    pub(super) fn reloader(&self) -> &Arc<Reloader> {
+        &self.reloader
     }
 
     pub fn metrics(&self) -> &Arc<Metrics> {
@@ -218,22 +196,22 @@ impl PoolRuntime {
 
     /// The pages that show this pool; `auth` says who may read them, else Kubernetes does.
     pub fn pages(&self, options: &Options, auth: Option<Arc<dyn MetricsAuth>>) -> Admin {
+        let fixed = self.reloader.fixed();
         Admin {
             metrics: self.metrics.clone(),
             decisions: self.decisions.clone(),
             pool: self.pool.clone(),
-            queue: self.queue.clone(),
+            queue: fixed.queueing.controller.clone(),
             readiness: self.readiness.clone(),
             staleness: options.staleness,
-            health: self.health.clone(),
-            plugins: self.debug_states.clone(),
+            health: fixed.health.clone(),
             view: PoolView {
                 tallies: self.tallies.clone(),
-                health: self.health.clone(),
+                health: fixed.health.clone(),
                 staleness: options.staleness,
-                scrapes: self.scrapes,
+                scrapes: fixed.scraping.asks,
             },
-            config: self.config.clone(),
+            config: fixed.config.clone(),
             page: options.admin_page,
             auth: auth.or_else(|| self.workers.metrics_auth(options)),
         }
@@ -247,12 +225,12 @@ impl PoolRuntime {
 
     /// Where requests wait, if they do.
     pub fn queue(&self) -> Option<&Arc<FlowController>> {
-        self.queue.as_ref()
+        self.reloader.fixed().queueing.controller.as_ref()
     }
 
     /// Stops the plugins that run with the pool, the last one started first.
     pub fn stop(&self) {
-        self.lifecycles.iter().rev().for_each(|plugin| plugin.stop());
+        self.reloader.stop();
     }
 }
 
@@ -263,19 +241,6 @@ async fn keep_history(tallies: Arc<Tallies>, drift: Arc<DriftWatch>, runtime: We
         sample(&tallies);
         drift.look();
     }
-}
-
-/// Tells plugins of endpoints that appear and leave.
-fn watch_endpoints(pool: &Pool, hooks: Vec<Arc<dyn EndpointHook>>) {
-    if hooks.is_empty() {
-        return;
-    }
-    pool.subscribe(move |change| {
-        for hook in &hooks {
-            change.removed.iter().for_each(|endpoint| hook.left(endpoint));
-            change.added.iter().for_each(|endpoint| hook.appeared(endpoint));
-        }
-    });
 }
 
 /// Tells health how scrapes went, and the queue that there is something new to read.
@@ -294,31 +259,6 @@ fn on_scrape(
             reading();
         }
     })))
-}
-
-fn start_data_layer(
-    options: &Options,
-    pipeline: &Pipeline,
-    pool: &Pool,
-    (counters, pages): (Arc<ScrapeCounters>, Vec<PageSettings>),
-    listener: Option<ScrapeListener>,
-) -> Result<Option<DataLayer>, Exit> {
-    let settings = pipeline.scrape.clone().map(|scrape| Settings {
-        scrape,
-        engines: pipeline.engines.clone(),
-        tick: options.scrape_interval,
-        needs: pipeline.needs,
-        listener,
-    });
-    let tick = options.scrape_interval;
-    DataLayer::start_with_pages(pool, settings, counters, pages, tick)
-        .map(Some)
-        .map_err(|e| refused(2, e))
-}
-
-/// Each kind of page has counters of its own.
-fn page_settings(page: PageScrape) -> PageSettings {
-    PageSettings { page, counters: Arc::default() }
 }
 
 fn of_page(settings: &PageSettings) -> PageScrapeErrors {
@@ -344,7 +284,7 @@ fn of_endpoint(errors: &EndpointErrors) -> EndpointScrapeErrors {
 #[derive(Clone, Copy)]
 struct Read<'a> {
     scrapes: &'a Arc<ScrapeCounters>,
-    pages: &'a [PageSettings],
+    pages: &'a Arc<ArcSwap<Vec<PageSettings>>>,
     counts: &'a Arc<EndpointCounts>,
 }
 
@@ -357,7 +297,7 @@ fn metrics(
 ) -> Result<Arc<Metrics>, Exit> {
     let metrics = Arc::new(Metrics::new().map_err(|e| refused(1, e))?);
     let staleness = options.staleness;
-    let (errors, pages, counts) = (read.scrapes.clone(), read.pages.to_vec(), read.counts.clone());
+    let (errors, pages, counts) = (read.scrapes.clone(), read.pages.clone(), read.counts.clone());
     let read = pool.clone();
     let source = PoolSource {
         name: pool_name,
@@ -380,7 +320,7 @@ fn metrics(
             poll: errors.poll_errors.load(Ordering::Relaxed),
             extract: errors.extract_errors.load(Ordering::Relaxed),
             endpoints: errors.by_endpoint().iter().map(|one| of_endpoint(one)).collect(),
-            pages: pages.iter().map(of_page).collect(),
+            pages: pages.load().iter().map(of_page).collect(),
         }),
         counts,
         health: health.cloned().map(|watch| -> HealthReader {

@@ -3,27 +3,34 @@
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
+
 use super::refused;
 use crate::cli::{Exit, Options};
 use crate::clock;
 use crate::endpoints::Pool;
 use crate::exchange::{Admission, QueuedAdmission, ShedWhenSaturated, keep_queue_time};
 use crate::flow_control::{
-    EvictionConfig, FlowControlConfig, FlowController, PoolLoad, SaturationDetector,
+    CurrentDetector, EvictionConfig, FlowControlConfig, FlowController, PoolLoad, SaturationDetector,
 };
 use crate::loader::Pipeline;
 use crate::objectives::Objectives;
 use crate::scheduling::Runtime;
-use crate::telemetry::{FlowControlSource, Metrics};
+use crate::telemetry::{FlowControlPlugins, FlowControlSource, Metrics};
 
 /// Called when there is something new to read.
 pub(super) type OnReading = Box<dyn Fn() + Send + Sync>;
 
-/// How requests are let in.
+/// How requests are let in, by whichever configuration is in force.
 pub(super) struct Queueing {
     pub admission: Arc<dyn Admission>,
     /// `None` where requests never wait.
     pub controller: Option<Arc<FlowController>>,
+    pub detector: Arc<CurrentDetector>,
+    /// What metrics tell of.
+    plugins: Arc<ArcSwap<FlowControlPlugins>>,
+    /// Whether running requests are ended for the sake of others.
+    evicts: bool,
 }
 
 impl Queueing {
@@ -38,10 +45,13 @@ impl Queueing {
         pool_name: String,
         metrics: &Arc<Metrics>,
     ) -> Result<Self, Exit> {
-        let detector = pipeline.saturation.clone();
+        let detector = Arc::new(CurrentDetector::new(pipeline.saturation.clone()));
+        let plugins = Arc::new(ArcSwap::from_pointee(plugins(pipeline)));
         let Some(config) = pipeline.flow_control.clone() else {
-            return Ok(Self { admission: Arc::new(ShedWhenSaturated(detector)), controller: None });
+            let admission = Arc::new(ShedWhenSaturated(detector.clone()));
+            return Ok(Self { admission, controller: None, detector, plugins, evicts: false });
         };
+        let evicts = config.eviction.is_some();
         let config = FlowControlConfig {
             eviction: config.eviction.map(|_| eviction(options, &*detector)),
             observer: Some(metrics.clone()),
@@ -51,18 +61,38 @@ impl Queueing {
         let controller = FlowController::new(config, load, Arc::new(clock::now));
         let admission = Arc::new(QueuedAdmission {
             controller: controller.clone(),
-            detector,
+            detector: detector.clone(),
             listener: metrics.clone(),
             clock: Arc::new(clock::now),
         });
         let source = FlowControlSource {
             pool: pool_name,
             controller: controller.clone(),
-            detector: pipeline.detector_name.clone(),
-            programs: pipeline.programs.clone(),
+            plugins: plugins.clone(),
         };
         metrics.add_flow_control(source).map_err(|e| refused(1, e))?;
-        Ok(Self { admission, controller: Some(controller) })
+        Ok(Self { admission, controller: Some(controller), detector, plugins, evicts })
+    }
+
+    /// What of another configuration takes a restart.
+    pub(super) fn needs_restart(&self, pipeline: &Pipeline) -> Vec<&'static str> {
+        let (is_on, config) = (self.controller.is_some(), pipeline.flow_control.as_ref());
+        let evicts = config.map(|config| config.eviction.is_some());
+        let fields = [
+            ("featureGates (flowControl)", is_on != config.is_some()),
+            ("flowControl.enableEviction", is_on && evicts.is_some_and(|e| e != self.evicts)),
+        ];
+        fields.into_iter().filter(|(_, differs)| *differs).map(|(field, _)| field).collect()
+    }
+
+    /// Goes by another configuration from now on, as far as that takes no restart. What waits
+    /// stays.
+    pub(super) fn reconfigure(&self, pipeline: &Pipeline) {
+        self.detector.set(pipeline.saturation.clone());
+        self.plugins.store(Arc::new(plugins(pipeline)));
+        if let (Some(controller), Some(config)) = (&self.controller, &pipeline.flow_control) {
+            controller.reconfigure(config.clone(), clock::now());
+        }
     }
 
     fn weak(&self) -> Weak<FlowController> {
@@ -89,6 +119,11 @@ impl Queueing {
         });
         keep_queue_time(controller, runtime);
     }
+}
+
+fn plugins(pipeline: &Pipeline) -> FlowControlPlugins {
+    let (detector, programs) = (pipeline.detector_name.clone(), pipeline.programs.clone());
+    FlowControlPlugins { detector, programs }
 }
 
 fn tell(controller: &Weak<FlowController>) {

@@ -1,6 +1,9 @@
 //! Where the workers come from: a file, a list, or Kubernetes, and what else comes from there.
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+#[cfg(feature = "kubernetes")]
+use std::sync::atomic::Ordering;
 
 use super::refused;
 use crate::api::ParserKind;
@@ -141,23 +144,20 @@ impl Workers {
         self.pool_name.clone()
     }
 
-    /// When this replica may serve.
-    pub(super) fn readiness(&self, pool: &Arc<Pool>, parsers: &[ParserKind]) -> Readiness {
+    /// When this replica may serve; `reads_grpc` is of the configuration in force.
+    pub(super) fn readiness(&self, pool: &Arc<Pool>, reads_grpc: &Arc<AtomicBool>) -> Readiness {
         #[cfg(feature = "kubernetes")]
         if let Some(cluster) = &self.cluster {
             let leader = cluster.election.as_ref().map(kubernetes::LeaderElection::leader);
             let state = cluster.discovery.pool();
-            // gRPC is for parsers that read it, or do not look into bodies.
-            use ParserKind::{Passthrough, VertexAi, VllmGrpc};
-            let reads_grpc =
-                parsers.iter().any(|kind| matches!(kind, Passthrough | VertexAi | VllmGrpc));
+            let reads_grpc = reads_grpc.clone();
             return Readiness::new(pool.clone(), leader).with_protocol(move || {
                 let protocol = state.borrow().spec().and_then(|spec| spec.app_protocol);
-                reads_grpc || protocol != Some(discovery::AppProtocol::H2c)
+                reads_grpc.load(Ordering::Relaxed) || protocol != Some(discovery::AppProtocol::H2c)
             });
         }
         #[cfg(not(feature = "kubernetes"))]
-        let _ = parsers;
+        let _ = reads_grpc;
         Readiness::new(pool.clone(), None)
     }
 
@@ -191,6 +191,12 @@ impl Workers {
             election.release().await;
         }
     }
+}
+
+/// Whether some parser reads gRPC, or does not look into bodies.
+pub(super) fn reads_grpc(parsers: &[ParserKind]) -> bool {
+    use ParserKind::{Passthrough, VertexAi, VllmGrpc};
+    parsers.iter().any(|kind| matches!(kind, Passthrough | VertexAi | VllmGrpc))
 }
 
 #[cfg(feature = "kubernetes")]

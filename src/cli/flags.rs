@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use clap::{Parser, Subcommand};
 
+use super::ConfigReload;
 use crate::config::{parse_duration, parse_quantity};
 use crate::console::Column;
 use crate::error::ErrorFormat;
@@ -32,6 +33,11 @@ pub(super) struct Flags {
     /// The EndpointPickerConfig itself
     #[arg(long, value_name = "YAML", help_heading = "Configuration")]
     pub config_text: Option<String>,
+    /// When a changed configuration file is put to work: off, signal (on SIGHUP), or watch (on
+    /// SIGHUP, and when the file changes)
+    #[arg(long, value_name = "WHEN", value_enum, default_value = "watch",
+        hide_possible_values = true, help_heading = "Configuration")]
+    pub config_reload: ConfigReload,
     /// Accept plugin types that are marked experimental
     #[arg(long, default_value_t = false, help_heading = "Configuration")]
     pub allow_experimental_plugins: bool,

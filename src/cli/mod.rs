@@ -64,6 +64,18 @@ pub enum ConfigSource {
     Text(String),
 }
 
+/// When a changed configuration is put to work.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum ConfigReload {
+    /// Never: it takes a restart.
+    Off,
+    /// On SIGHUP.
+    Signal,
+    /// On SIGHUP, and when the file changes.
+    #[default]
+    Watch,
+}
+
 /// Where the workers come from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum WorkerSource {
@@ -132,6 +144,7 @@ impl AdminOptions {
 #[derive(Debug)]
 pub struct Options {
     pub config: ConfigSource,
+    pub config_reload: ConfigReload,
     pub load: LoadOptions,
     pub workers: WorkerSource,
     /// Namespace of the pool.

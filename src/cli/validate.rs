@@ -220,6 +220,7 @@ fn options(
     });
     Options {
         config,
+        config_reload: flags.config_reload,
         load,
         workers,
         namespace: flags

@@ -72,6 +72,23 @@ impl Node {
         }
     }
 
+    /// True where both say the same, wherever it stands and in whatever order mappings have it.
+    pub fn says_the_same(&self, other: &Self) -> bool {
+        match (&self.value, &other.value) {
+            (Value::Seq(ours), Value::Seq(theirs)) => {
+                ours.len() == theirs.len()
+                    && ours.iter().zip(theirs).all(|(a, b)| a.says_the_same(b))
+            }
+            (Value::Map(ours), Value::Map(theirs)) => {
+                ours.len() == theirs.len()
+                    && ours.iter().all(|(key, value)| {
+                        other.get(&key.name).is_some_and(|theirs| value.says_the_same(theirs))
+                    })
+            }
+            (ours, theirs) => ours == theirs,
+        }
+    }
+
     pub fn as_str(&self) -> Option<&str> {
         match &self.value {
             Value::Str(s) => Some(s),

@@ -101,6 +101,8 @@ pub enum StartError {
 pub struct DataLayer {
     /// `None` where nothing is scraped.
     running: Option<(mpsc::Sender<Command>, JoinHandle<()>)>,
+    /// The pool tells of endpoints for as long as this is there.
+    there: Arc<()>,
 }
 
 impl DataLayer {
@@ -137,7 +139,7 @@ impl DataLayer {
             commons.push(Common::page(page, tick, counters)?);
         }
         if commons.is_empty() {
-            return Ok(Self { running: None });
+            return Ok(Self { running: None, there: Arc::default() });
         }
         let (sender, receiver) = mpsc::channel();
         let thread = std::thread::Builder::new()
@@ -146,7 +148,8 @@ impl DataLayer {
             .map_err(|e| StartError::Thread(e.to_string()))?;
         let commands = sender.clone();
         // Once the thread has ended nobody listens, and the pool need not know.
-        pool.subscribe(move |change| {
+        let there = Arc::default();
+        pool.subscribe_while(&there, move |change| {
             for endpoint in &change.removed {
                 let _ = commands.send(Command::Remove(endpoint.clone()));
             }
@@ -154,12 +157,13 @@ impl DataLayer {
                 let _ = commands.send(Command::Add(endpoint.clone()));
             }
         });
-        Ok(Self { running: Some((sender, thread)) })
+        Ok(Self { running: Some((sender, thread)), there })
     }
 }
 
 impl Drop for DataLayer {
     fn drop(&mut self) {
+        self.there = Arc::default();
         if let Some((commands, thread)) = self.running.take() {
             // Fails where the thread is gone already.
             let _ = commands.send(Command::Stop);

@@ -2,6 +2,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use arc_swap::ArcSwapOption;
 
+use super::EndpointMemory;
+
 /// A number told of an endpoint beside its [`super::Signals`]; none until it is told first.
 #[derive(Debug)]
 pub struct Scalar(AtomicU64);
@@ -24,6 +26,13 @@ impl Scalar {
     /// Takes note of a number; what is not a number counts as none.
     pub fn set(&self, value: f64) {
         self.0.store(value.to_bits(), Ordering::Relaxed);
+    }
+}
+
+impl EndpointMemory for Scalar {
+    fn forget(&self) -> bool {
+        self.set(NONE);
+        true
     }
 }
 
@@ -51,6 +60,13 @@ impl ServedModels {
         if self.0.load().as_deref() != Some(&models) {
             self.0.store(Some(models.into()));
         }
+    }
+}
+
+impl EndpointMemory for ServedModels {
+    fn forget(&self) -> bool {
+        self.0.store(None);
+        true
     }
 }
 

@@ -13,11 +13,11 @@ mod state;
 
 pub use attributes::{Scalar, ServedModel, ServedModels};
 pub use endpoint::{Endpoint, EndpointSpec, InFlight, Labels, Placement};
-pub use ids::{DenseIndex, PoolIds};
+pub use ids::{DenseIndex, PoolIds, SlotClaims};
 pub use pool::{Pool, PoolChange, Snapshot};
 pub use reservation::{Reservation, ReservationTerms};
 pub use signals::{LoraSignals, SignalValues, Signals};
-pub use state::{StateSlot, StateSlots};
+pub use state::{EndpointMemory, StateSlot, StateSlots};
 
 /// Endpoints for tests of this crate.
 #[cfg(test)]

@@ -1,10 +1,10 @@
 use std::collections::HashMap;
-use std::sync::Arc;
+use std::sync::{Arc, Weak};
 
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 
-use super::{Endpoint, EndpointSpec, PoolIds};
+use super::{Endpoint, EndpointSpec, PoolIds, SlotClaims};
 
 /// The endpoints of the pool at one moment. Immutable; requests hold the `Arc` they started with.
 #[derive(Debug, Default)]
@@ -25,7 +25,18 @@ impl PoolChange {
     }
 }
 
-type Listener = Box<dyn Fn(&PoolChange) + Send + Sync>;
+/// Who is told of changes.
+struct Listener {
+    tell: Box<dyn Fn(&PoolChange) + Send + Sync>,
+    /// It is told for as long as this is there; `None`: as long as the pool.
+    while_there: Option<Weak<()>>,
+}
+
+impl Listener {
+    fn is_over(&self) -> bool {
+        self.while_there.as_ref().is_some_and(|there| there.strong_count() == 0)
+    }
+}
 
 /// The pool of endpoints. Discovery writes it, everyone else reads snapshots.
 #[derive(Default)]
@@ -69,12 +80,38 @@ impl Pool {
     /// Calls `listener` after every change, in order. Endpoints already there are told at once
     /// as added, so no change is missed.
     pub fn subscribe(&self, listener: impl Fn(&PoolChange) + Send + Sync + 'static) {
+        self.add_listener(Listener { tell: Box::new(listener), while_there: None });
+    }
+
+    /// The same for as long as `there` is held by somebody.
+    pub fn subscribe_while(
+        &self,
+        there: &Arc<()>,
+        listener: impl Fn(&PoolChange) + Send + Sync + 'static,
+    ) {
+        let while_there = Some(Arc::downgrade(there));
+        self.add_listener(Listener { tell: Box::new(listener), while_there });
+    }
+
+    fn add_listener(&self, listener: Listener) {
         let mut writer = self.writer.lock();
+        writer.retain(|listener| !listener.is_over());
         let there = PoolChange { added: self.snapshot().endpoints.clone(), removed: Vec::new() };
         if !there.is_empty() {
-            listener(&there);
+            (listener.tell)(&there);
         }
-        writer.push(Box::new(listener));
+        writer.push(listener);
+    }
+
+    /// Has every endpoint let go of what the plugin that claimed these slots remembered there,
+    /// and gives the slots back. To be called when nothing of the plugin is left.
+    pub fn forget(&self, claims: &SlotClaims) {
+        let snapshot = self.snapshot();
+        claims.keep_if(|slot| {
+            // All of them are asked, whatever one says.
+            snapshot.endpoints.iter().fold(true, |is_as_new, e| e.state.forget(slot) && is_as_new)
+        });
+        self.ids.give_back(claims);
     }
 
     /// Makes the pool hold exactly `specs`. A worker that is still the same one stays the same
@@ -106,8 +143,8 @@ impl Pool {
         change.removed.extend(known.into_values().cloned());
         if !change.is_empty() {
             self.current.store(Arc::new(Snapshot { endpoints }));
-            for listener in writer.iter() {
-                listener(&change);
+            for listener in writer.iter().filter(|listener| !listener.is_over()) {
+                (listener.tell)(&change);
             }
         }
         change

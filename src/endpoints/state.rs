@@ -42,8 +42,17 @@ impl<T> fmt::Debug for StateSlot<T> {
     }
 }
 
+/// What a plugin remembers of an endpoint.
+pub trait EndpointMemory: Any + Send + Sync {
+    /// Lets go of what it remembers: its plugin is gone for good. True where it is as new then, so
+    /// that another plugin may go on with it.
+    fn forget(&self) -> bool {
+        false
+    }
+}
+
 /// One plugin's memory of one endpoint, made on first use.
-type Cell = OnceLock<Box<dyn Any + Send + Sync>>;
+type Cell = OnceLock<Box<dyn EndpointMemory>>;
 
 /// Slots of the first block; every further block has twice as many as the one before. A
 /// configuration claims a handful.
@@ -78,15 +87,25 @@ fn place(slot: usize) -> (usize, usize, usize) {
 
 impl StateSlots {
     /// What the slot's plugin keeps here, if anything yet.
-    pub fn get<T: Send + Sync + 'static>(&self, slot: StateSlot<T>) -> Option<&T> {
-        let (block, _, at) = place(slot.index);
-        self.blocks.get(block)?.get()?.get(at)?.get()?.downcast_ref()
+    pub fn get<T: EndpointMemory>(&self, slot: StateSlot<T>) -> Option<&T> {
+        memory(self.cell(slot.index)?.get()?)
+    }
+
+    fn cell(&self, slot: usize) -> Option<&Cell> {
+        let (block, _, at) = place(slot);
+        self.blocks.get(block)?.get()?.get(at)
+    }
+
+    /// Lets go of what is remembered in the slot of this number. True where nothing is in the
+    /// way of another plugin that is given the slot.
+    pub(super) fn forget(&self, slot: usize) -> bool {
+        self.cell(slot).and_then(Cell::get).is_none_or(|memory| memory.forget())
     }
 
     /// What the slot's plugin keeps here, made by `init` on first use. `None` only where the
     /// slot was claimed from another pool and stands here for something of another type, or beyond
     /// the last block.
-    pub fn get_or_init<T: Send + Sync + 'static>(
+    pub fn get_or_init<T: EndpointMemory>(
         &self,
         slot: StateSlot<T>,
         init: impl FnOnce() -> T,
@@ -94,14 +113,23 @@ impl StateSlots {
         let (block, len, at) = place(slot.index);
         let cells = self.blocks.get(block)?;
         let cells = cells.get_or_init(|| (0..len).map(|_| OnceLock::new()).collect());
-        cells.get(at)?.get_or_init(|| Box::new(init())).downcast_ref()
+        memory(cells.get(at)?.get_or_init(|| Box::new(init())))
     }
+}
+
+fn memory<T: EndpointMemory>(any: &Box<dyn EndpointMemory>) -> Option<&T> {
+    let any: &dyn Any = &**any;
+    any.downcast_ref()
 }
 
 #[cfg(test)]
 mod tests {
     use super::super::PoolIds;
     use super::*;
+
+    impl EndpointMemory for u8 {}
+    impl EndpointMemory for u64 {}
+    impl EndpointMemory for usize {}
 
     #[test]
     fn every_slot_has_a_place_of_its_own() {

@@ -1,6 +1,9 @@
+use std::any::Any;
 use std::cell::RefCell;
+use std::fmt;
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 
 use super::{Director, OutcomeListener, RequestLimits};
@@ -8,7 +11,8 @@ use crate::api::Parsers;
 use crate::error::ErrorFormat;
 use crate::scheduling::{AwaitingProducer, RequestProcessor, ResponseHook, Runtime};
 
-/// What all exchanges of one pool share.
+/// What all exchanges of one pool share that begin under one configuration: each takes it once, at
+/// its start, and keeps it to its end.
 #[derive(Debug)]
 pub struct ExchangeContext {
     pub director: Director,
@@ -28,6 +32,41 @@ pub struct ExchangeContext {
     pub counts_tokens: bool,
     /// Streams are asked to end with the engine's counts, whether or not clients want them.
     pub asks_for_usage: bool,
+    /// What is let go of when the last exchange has ended.
+    pub until_over: UntilOver,
+}
+
+/// Something that is kept for as long as exchanges use a context, and dropped with it: after all
+/// else of it.
+#[derive(Default)]
+pub struct UntilOver(pub Vec<Arc<dyn Any + Send + Sync>>);
+
+impl fmt::Debug for UntilOver {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "UntilOver({})", self.0.len())
+    }
+}
+
+/// The context that exchanges begin with now.
+#[derive(Debug)]
+pub struct CurrentContext(ArcSwap<ExchangeContext>);
+
+impl CurrentContext {
+    /// For an exchange that begins.
+    pub fn get(&self) -> Arc<ExchangeContext> {
+        self.0.load_full()
+    }
+
+    /// From now on exchanges begin with `context`; those in progress keep theirs.
+    pub fn set(&self, context: Arc<ExchangeContext>) {
+        self.0.store(context);
+    }
+}
+
+impl From<Arc<ExchangeContext>> for CurrentContext {
+    fn from(context: Arc<ExchangeContext>) -> Self {
+        Self(ArcSwap::new(context))
+    }
 }
 
 /// Where chance comes from.

@@ -1,3 +1,4 @@
+use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -6,7 +7,7 @@ use std::time::Duration;
 pub(super) const MAX_HEADERS: usize = 1_000;
 
 /// What a request may cost before it is decided.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct RequestLimits {
     /// Largest request body, bytes; more is answered with 413.
     pub body: usize,
@@ -23,16 +24,16 @@ impl RequestLimits {
     }
 }
 
-/// Bytes of request bodies that may be held at one time.
-#[derive(Debug)]
+/// Bytes of request bodies that may be held at one time. Clones count together.
+#[derive(Clone, Debug)]
 pub struct BodyBudget {
     limit: usize,
-    held: AtomicUsize,
+    held: Arc<AtomicUsize>,
 }
 
 impl BodyBudget {
     pub fn new(limit: usize) -> Self {
-        Self { limit, held: AtomicUsize::new(0) }
+        Self { limit, held: Arc::default() }
     }
 
     /// Bytes held now.

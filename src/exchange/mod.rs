@@ -27,7 +27,7 @@ mod response;
 mod subset;
 
 pub use admission::{Admission, Admitted, Arrival, Permit, ShedWhenSaturated, Stay};
-pub use context::{ExchangeContext, Randomness};
+pub use context::{CurrentContext, ExchangeContext, Randomness, UntilOver};
 pub use director::Director;
 pub use exchange::{BodyKnown, Exchange, Forward};
 pub use health_watch::{HealthListener, HealthWatch};

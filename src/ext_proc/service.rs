@@ -18,7 +18,7 @@ use tower::Service;
 use super::ExchangeStream;
 use super::grpc_encoder::GrpcEncoder;
 use super::wire::ProcessingRequest;
-use crate::exchange::ExchangeContext;
+use crate::exchange::CurrentContext;
 
 /// The service's full name, also the name that health checks ask for.
 pub const SERVICE_NAME: &str = "envoy.service.ext_proc.v3.ExternalProcessor";
@@ -27,7 +27,7 @@ const PROCESS: &str = "/envoy.service.ext_proc.v3.ExternalProcessor/Process";
 /// Serves the ext_proc API; cheap to clone.
 #[derive(Clone, Debug)]
 pub struct ExternalProcessorServer {
-    context: Arc<ExchangeContext>,
+    context: Arc<CurrentContext>,
     max_decoding_message_size: usize,
     max_encoding_message_size: Option<usize>,
 }
@@ -35,7 +35,7 @@ pub struct ExternalProcessorServer {
 impl ExternalProcessorServer {
     /// Messages larger than the limits, bytes, end the stream with `RESOURCE_EXHAUSTED`.
     pub fn new(
-        context: Arc<ExchangeContext>,
+        context: Arc<CurrentContext>,
         max_decoding_message_size: usize,
         max_encoding_message_size: Option<usize>,
     ) -> Self {
@@ -71,7 +71,7 @@ impl Service<http::Request<Body>> for ExternalProcessorServer {
             encoding,
             Some(self.max_decoding_message_size),
         );
-        let stream = ExchangeStream::new(self.context.clone(), messages);
+        let stream = ExchangeStream::new(self.context.get(), messages);
         let body = Body::new(GrpcEncoder::new(stream, self.max_encoding_message_size));
         let mut response = http::Response::new(body);
         response

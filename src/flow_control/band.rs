@@ -71,6 +71,31 @@ impl Band {
         }
     }
 
+    /// Goes by another configuration from now on. What waits stays, in the order that it has, and
+    /// goes before what comes to be ordered by another policy. Items whose place is another one
+    /// are told to `moved`.
+    pub(super) fn reconfigure(&mut self, config: BandConfig, mut moved: impl FnMut(usize, Place)) {
+        let is_ordered_alike = Arc::ptr_eq(&self.config.ordering, &config.ordering);
+        if is_ordered_alike && Arc::ptr_eq(&self.config.fairness, &config.fairness) {
+            self.config = config;
+            return;
+        }
+        let mut next = Self::new(self.priority, config, self.is_permanent, self.last_used);
+        let flows = std::mem::take(&mut self.flows);
+        for (_, Flow { id, waiting, .. }) in flows {
+            let mut seqs: Vec<u64> = waiting.keys().map(|(_, seq)| *seq).collect();
+            if !is_ordered_alike {
+                seqs.sort_unstable();
+            }
+            for (((key, _), waiting), seq) in waiting.into_iter().zip(seqs) {
+                let key = if is_ordered_alike { key } else { OrderKey::FIRST };
+                let item = waiting.item;
+                moved(item, next.insert(&id, key, seq, waiting));
+            }
+        }
+        *self = next;
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         self.requests == 0
     }

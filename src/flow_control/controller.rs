@@ -41,7 +41,7 @@ pub struct FlowController {
     is_closed: AtomicBool,
     pending: PendingCount,
     bands: ArcSwap<BandTable>,
-    usage_limit: Arc<dyn UsageLimit>,
+    usage_limit: ArcSwap<Arc<dyn UsageLimit>>,
     /// Running requests of negative priority may be ended.
     evicts: bool,
     load: Box<dyn LoadSource>,
@@ -110,7 +110,7 @@ impl FlowController {
             waiting: AtomicU64::new(0),
             is_closed: AtomicBool::new(false),
             pending: PendingCount::default(),
-            usage_limit,
+            usage_limit: ArcSwap::from_pointee(usage_limit),
             evicts,
             load,
             observer,
@@ -163,7 +163,7 @@ impl FlowController {
         let Some(band) = bands.band_of(arrival.priority) else { return false };
         let others = self.pending.add(arrival.tokens);
         let load = self.load.read(others, now);
-        let ceilings = self.usage_limit.ceilings(load.effective, &bands.priorities);
+        let ceilings = self.usage_limit.load().ceilings(load.effective, &bands.priorities);
         let goes = !load.is_empty && ceilings.get(band).is_some_and(|c| load.effective < *c);
         if !goes {
             self.pending.sub(arrival.tokens);
@@ -243,6 +243,20 @@ impl FlowController {
             self.settle(shared, &mut wakers);
         }
         wakers.into_iter().for_each(Waker::wake);
+    }
+
+    /// Goes by another configuration from now on: its bands, limits, times and policies. What
+    /// waits stays. Eviction and who observes stay as they are.
+    pub fn reconfigure(&self, config: FlowControlConfig, now: Timestamp) {
+        let mut wakers = Wakers::new();
+        {
+            let shared = &mut *self.queue.lock();
+            self.usage_limit.store(Arc::new(config.usage_limit.clone()));
+            shared.queue.reconfigure(config, now);
+            self.settle(shared, &mut wakers);
+        }
+        wakers.into_iter().for_each(Waker::wake);
+        self.on_capacity(now);
     }
 
     /// Rejects everything that waits and all that comes: the process ends.

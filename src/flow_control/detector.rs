@@ -1,5 +1,8 @@
 use std::fmt::Debug;
+use std::sync::Arc;
 use std::time::Duration;
+
+use arc_swap::ArcSwap;
 
 use super::SaturationConfig;
 use crate::clock::Timestamp;
@@ -52,6 +55,47 @@ pub trait SaturationDetector: Debug + Send + Sync {
 
     /// True where what is in flight is seen at once, false where only scraped metrics show it.
     fn sees_at_once(&self) -> bool;
+}
+
+/// The detector of the configuration in force, whichever that is.
+#[derive(Debug)]
+pub struct CurrentDetector(ArcSwap<Arc<dyn SaturationDetector>>);
+
+impl CurrentDetector {
+    pub fn new(detector: Arc<dyn SaturationDetector>) -> Self {
+        Self(ArcSwap::from_pointee(detector))
+    }
+
+    /// From now on `detector` says how full the pool is.
+    pub fn set(&self, detector: Arc<dyn SaturationDetector>) {
+        self.0.store(Arc::new(detector));
+    }
+}
+
+impl SaturationDetector for CurrentDetector {
+    fn saturation(&self, candidates: &[Candidate<'_>], pending: Pending, now: Timestamp) -> f64 {
+        self.0.load().saturation(candidates, pending, now)
+    }
+
+    fn stale(&self, candidates: &[Candidate<'_>], now: Timestamp) -> usize {
+        self.0.load().stale(candidates, now)
+    }
+
+    fn observe(&self, sent: Sent, now: Timestamp) {
+        self.0.load().observe(sent, now);
+    }
+
+    fn observes(&self) -> bool {
+        self.0.load().observes()
+    }
+
+    fn counts_tokens(&self) -> bool {
+        self.0.load().counts_tokens()
+    }
+
+    fn sees_at_once(&self) -> bool {
+        self.0.load().sees_at_once()
+    }
 }
 
 impl SaturationDetector for SaturationConfig {

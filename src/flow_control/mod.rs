@@ -43,7 +43,7 @@ pub use arrival::Arrival;
 pub use concurrency::{ConcurrencyConfig, ConcurrencyMode};
 pub use config::{BandConfig, EvictionConfig, FlowControlConfig, FlowObserver};
 pub use controller::{Admission, Clock, FlowController};
-pub use detector::{Pending, SaturationDetector, Sent};
+pub use detector::{CurrentDetector, Pending, SaturationDetector, Sent};
 pub use fairness::{
     BandFairness, FairnessPolicy, FlowKey, GlobalStrict, Head, ProgramAware, ProgramAwareConfig,
     ProgramStrategy, RoundRobin, Served,

@@ -8,7 +8,7 @@ use smallvec::SmallVec;
 use super::stage::Stage;
 use super::{Pending, SaturationDetector};
 use crate::clock::Timestamp;
-use crate::endpoints::{Endpoint, Labels, Pool, SignalValues, StateSlot};
+use crate::endpoints::{Endpoint, EndpointMemory, Labels, Pool, SignalValues, StateSlot};
 use crate::scheduling::Candidate;
 
 /// How full the pool was at one moment.
@@ -60,6 +60,8 @@ struct Remembered {
     /// Requests sent since then.
     sent: AtomicU32,
 }
+
+impl EndpointMemory for Remembered {}
 
 impl Remembered {
     fn stage(&self, endpoint: &Endpoint) -> Stage {

@@ -23,6 +23,8 @@ pub(super) type Wakers = SmallVec<[Waker; 4]>;
 #[derive(Debug)]
 pub(super) struct Queue {
     config: FlowControlConfig,
+    /// Priorities that have bands beside those of the configuration.
+    desired: Vec<i32>,
     /// From the highest priority to the lowest.
     bands: Vec<Band>,
     /// True since the bands were last told to those who read them without a lock.
@@ -80,6 +82,7 @@ pub(super) enum Step {
 impl Queue {
     pub(super) fn new(config: FlowControlConfig, now: Timestamp) -> Self {
         let mut queue = Self {
+            desired: Vec::new(),
             bands: Vec::new(),
             bands_changed: true,
             items: Slab::new(),
@@ -118,6 +121,7 @@ impl Queue {
     /// Makes the bands of the configuration and of `desired` priorities permanent, and only
     /// those; the others are forgotten when nothing uses them.
     pub(super) fn provision(&mut self, desired: &[i32], now: Timestamp) {
+        self.desired = desired.to_vec();
         let configured: Vec<i32> =
             self.config.bands.iter().map(|(priority, _)| *priority).collect();
         let wanted = |p: i32| p == 0 || configured.contains(&p) || desired.contains(&p);
@@ -130,6 +134,25 @@ impl Queue {
                 self.insert_band(at, priority, true, now);
             }
         }
+    }
+
+    /// Goes by another configuration from now on. What waits stays and may wait for as long as it
+    /// might before; whether running requests are ended for the sake of others stays as it is.
+    pub(super) fn reconfigure(&mut self, config: FlowControlConfig, now: Timestamp) {
+        let FlowControlConfig { eviction, observer, .. } = &self.config;
+        let (eviction, observer) = (*eviction, observer.clone());
+        self.config = FlowControlConfig { eviction, observer, ..config };
+        for band in &mut self.bands {
+            let items = &mut self.items;
+            band.reconfigure(self.config.band(band.priority).clone(), |item, place| {
+                if let Some(Item { state: State::Waiting(wait), .. }) = items.get_mut(item) {
+                    wait.place = place;
+                }
+            });
+        }
+        let desired = std::mem::take(&mut self.desired);
+        self.provision(&desired, now);
+        self.bands_changed = true;
     }
 
     fn insert_band(&mut self, at: usize, priority: i32, permanent: bool, now: Timestamp) {

@@ -9,6 +9,7 @@ use super::observation::{Change, Standing};
 use super::policy::HealthPolicy;
 use super::speed;
 use crate::clock::Timestamp;
+use crate::endpoints::EndpointMemory;
 
 /// The health of one endpoint instance.
 ///
@@ -22,6 +23,8 @@ pub struct EndpointHealth {
     ejections: AtomicU64,
     returns: AtomicU64,
 }
+
+impl EndpointMemory for EndpointHealth {}
 
 /// Moments are stored plus one; 0 is none.
 #[derive(Debug, Default)]

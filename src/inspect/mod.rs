@@ -5,6 +5,7 @@
 //! and delivered cache hits part, [`findings()`] puts into words what is broken, and [`PoolView`]
 //! makes one page of all of it.
 
+mod config_in_force;
 mod configuration;
 mod drift;
 mod findings;
@@ -12,6 +13,7 @@ mod history;
 mod pool_view;
 mod tally;
 
+pub use config_in_force::{ConfigInForce, DebugStates, ShownConfig};
 pub use configuration::ConfigView;
 pub use drift::{Drift, DriftWatch};
 pub use findings::{Finding, Level, findings};

@@ -3,7 +3,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::findings::{Rules, Seen, findings};
+use super::findings::{Finding, Rules, Seen, findings};
 use super::history::{INTERVAL, ms_ago};
 use super::tally::{EndpointTally, Tallies, Tally};
 use crate::clock::Timestamp;
@@ -28,7 +28,13 @@ pub struct PoolView {
 impl PoolView {
     /// The endpoints, sums over all of them, and what is wrong; of the request, its prompt or its
     /// answer there is nothing in it.
-    pub fn state(&self, now: Timestamp, not_ready: Option<String>) -> Value {
+    /// `others` are findings of somebody else.
+    pub fn state(
+        &self,
+        now: Timestamp,
+        not_ready: Option<String>,
+        others: Vec<Finding>,
+    ) -> Value {
         let pool = self.tallies.pool();
         let snapshot = pool.snapshot();
         let all: Vec<&EndpointTally> =
@@ -48,13 +54,16 @@ impl PoolView {
             synced: pool.is_synced(),
             not_ready: not_ready.clone(),
         };
+        let mut found = findings(&rules, &seen);
+        found.extend(others);
+        found.sort_by_key(|finding| finding.level);
         json!({
             "endpoints": seen.iter().map(|s| self.endpoint(s, &lately, now)).collect::<Vec<_>>(),
             "endpointsInAll": snapshot.endpoints.len(),
             "synced": pool.is_synced(),
             "notReady": not_ready,
             "lately": { "seconds": span.as_secs_f64(), "sum": tally(&lately, span) },
-            "findings": findings(&rules, &seen),
+            "findings": found,
         })
     }
 

@@ -2,7 +2,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::history::History;
-use crate::endpoints::{Endpoint, Pool, StateSlot};
+use crate::endpoints::{Endpoint, EndpointMemory, Pool, StateSlot};
 use crate::exchange::{Ending, Outcome, OutcomeListener};
 use crate::scheduling::{
     MetricFamily, MetricKind, MetricSample, MetricValue, PluginMetrics, PrefixSource,
@@ -14,6 +14,8 @@ pub struct Tallies {
     pool: Arc<Pool>,
     slot: StateSlot<EndpointTally>,
 }
+
+impl EndpointMemory for EndpointTally {}
 
 /// What became of the requests to one endpoint, since it came into the pool.
 #[derive(Debug, Default)]

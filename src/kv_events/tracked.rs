@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use super::line::{Line, StreamState, StreamStatus};
 use super::trust::{Trouble, Trust};
 use crate::clock::Timestamp;
+use crate::endpoints::EndpointMemory;
 use crate::kv_index::{Holder, KvIndex};
 
 /// One endpoint as its events show it.
@@ -20,6 +21,14 @@ pub struct Tracked {
     has_begun: AtomicBool,
     trouble: Mutex<Option<Trouble>>,
     is_troubled: AtomicBool,
+}
+
+impl EndpointMemory for Tracked {
+    /// Another plugin's index has other keys: what is left is no use to it.
+    fn forget(&self) -> bool {
+        self.holder.clear();
+        false
+    }
 }
 
 impl Tracked {

@@ -10,6 +10,14 @@ pub struct EndpointCorrection {
     pub(super) tpot: Factor,
 }
 
+impl EndpointCorrection {
+    /// As new.
+    pub fn forget(&self) {
+        self.ttft.0.store(0, Ordering::Relaxed);
+        self.tpot.0.store(0, Ordering::Relaxed);
+    }
+}
+
 /// A factor, kept as its logarithm in the bits of an `f64`: written by whoever learns, read by
 /// everybody without a lock.
 #[derive(Debug, Default)]

@@ -234,6 +234,27 @@ impl Effective {
         }
     }
 
+    /// The profiles that differ in `other`, and the sections beside plugins and profiles.
+    pub(super) fn differences(&self, other: &Self) -> (Vec<String>, Vec<&'static str>) {
+        let find = |all: &[ProfileSection], name: &str| {
+            all.iter().find(|profile| profile.name == name).cloned()
+        };
+        let (ours, theirs) = (&self.scheduling_profiles, &other.scheduling_profiles);
+        let mut names: Vec<&String> = ours.iter().chain(theirs).map(|p| &p.name).collect();
+        names.sort_unstable();
+        names.dedup();
+        let differs = |name: &&String| find(ours, name) != find(theirs, name);
+        let profiles = names.into_iter().filter(differs).cloned().collect();
+        let sections = [
+            ("featureGates", self.feature_gates == other.feature_gates),
+            ("dataLayer", self.data_layer == other.data_layer),
+            ("flowControl", self.flow_control == other.flow_control),
+            ("requestHandler", self.request_handler == other.request_handler),
+        ];
+        let sections = sections.into_iter().filter(|(_, same)| !same).map(|(name, _)| name);
+        (profiles, sections.collect())
+    }
+
     /// The document.
     ///
     /// # Errors

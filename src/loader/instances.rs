@@ -4,11 +4,12 @@ use std::sync::Arc;
 use super::document::{PluginEntry, did_you_mean};
 use super::reference::Reference;
 use super::reference_types;
+use super::residents::Residents;
 use crate::api::EstimateRules;
 use crate::config::{Diagnostics, Fields, Node, Position, Severity};
-use crate::endpoints::PoolIds;
+use crate::endpoints::{PoolIds, SlotClaims};
 use crate::exchange::OutcomeListener;
-use crate::plugins::{self, Build, Capabilities, Dependencies};
+use crate::plugins::{self, Build, Capabilities, DataPlaces, Dependencies, TookOver};
 use crate::prefix::HashKey;
 use crate::scheduling::{
     Admitter, AwaitingProducer, DebugState, EndpointHook, Filter, Lifecycle, PickObserver, Picker,
@@ -28,6 +29,10 @@ pub(super) struct Instance {
     pub capabilities: Capabilities,
     /// Something refers to it, or it works by being there.
     pub used: bool,
+    /// Its places in every endpoint, and those that it took over.
+    pub claims: Vec<SlotClaims>,
+    /// It is the plugin of the configuration before, which goes on.
+    pub goes_on: bool,
 }
 
 impl Instance {
@@ -50,6 +55,16 @@ pub(super) struct Instances<'d> {
     /// Plugins that were configured but could not be made, which was reported: a reference to
     /// one is no further mistake.
     broken: BTreeSet<String>,
+    /// The plugins of the configuration that this one replaces.
+    before: Option<&'d Residents>,
+}
+
+/// The plugins of the configuration that is replaced, and where results would be put were there
+/// none.
+#[derive(Clone, Copy)]
+pub(super) struct Before<'a> {
+    pub residents: &'a Residents,
+    pub fresh: &'a DataPlaces,
 }
 
 impl<'d> Instances<'d> {
@@ -57,11 +72,15 @@ impl<'d> Instances<'d> {
         diagnostics: &'d Diagnostics,
         ids: &'d PoolIds,
         options: &super::LoadOptions,
+        before: Option<Before<'d>>,
     ) -> Self {
         let said = if options.only_checked { Severity::Warning } else { Severity::Error };
         Self {
             list: Vec::new(),
-            dependencies: Dependencies::default(),
+            dependencies: before.map_or_else(Dependencies::default, |before| {
+                Dependencies::over(&before.residents.places, before.fresh)
+            }),
+            before: before.map(|before| before.residents),
             ids,
             hash_key: options.hash_key,
             diagnostics,
@@ -169,13 +188,20 @@ impl<'d> Instances<'d> {
         let fields =
             Fields::new(parameters, path, self.diagnostics).or_at(place.type_at).any_case();
         self.dependencies.begin(self.list.len());
+        let predecessor = self.before.and_then(|before| before.find(name, found.name));
+        let (ids, claims) = self.ids.noting();
+        let mut claims = vec![claims];
         let capabilities = (found.build)(Build {
             name,
             parameters: fields,
             dependencies: &mut self.dependencies,
-            ids: self.ids,
+            ids: &ids,
             hash_key: self.hash_key,
+            predecessor: predecessor.map(|before| &before.capabilities),
         });
+        if let (Some(predecessor), true) = (predecessor, capabilities.has::<TookOver>()) {
+            claims.extend(predecessor.claims.iter().cloned());
+        }
         self.list.push(Instance {
             name: name.to_owned(),
             plugin_type: found.name,
@@ -184,8 +210,53 @@ impl<'d> Instances<'d> {
             path: place.path,
             used: works_unasked(&capabilities),
             capabilities,
+            claims,
+            goes_on: false,
         });
         Some(self.list.len() - 1)
+    }
+
+    /// Replaces plugins by those of the configuration before that are made in the same way and
+    /// work with the same others: they know what they know, and go on. `profiles` are the names
+    /// of the profiles, which a profile handler is bound to.
+    pub(super) fn carry_over(&mut self, profiles: &[&str]) {
+        let Some(before) = self.before else { return };
+        let is_same = |(plugin, instance): (usize, &Instance)| {
+            let known = before.find(&instance.name, instance.plugin_type);
+            let handles = instance.capabilities.has::<dyn ProfileHandler>();
+            known.is_some_and(|known| known.has_parameters(instance.parameters.as_ref()))
+                && (!handles || before.has_profiles(profiles))
+                && self.dependencies.has_places_of(plugin, &before.places)
+        };
+        let mut goes_on: Vec<bool> = self.list.iter().enumerate().map(is_same).collect();
+        // One that uses another which is made anew has to be made anew as well.
+        loop {
+            let uses_new = self.dependencies.references().iter().find(|reference| {
+                let name = &reference.name.value;
+                let stays = match self.find(name) {
+                    Some(used) => goes_on[used],
+                    None => !before.has(name),
+                };
+                goes_on[reference.plugin] && !stays
+            });
+            let Some(reference) = uses_new else { break };
+            goes_on[reference.plugin] = false;
+        }
+        for (instance, _) in self.list.iter_mut().zip(goes_on).filter(|(_, goes_on)| *goes_on) {
+            let Some(known) = before.find(&instance.name, instance.plugin_type) else { continue };
+            // The one that was made to be looked at has nothing anywhere.
+            instance.claims.first().into_iter().for_each(|claims| self.ids.give_back(claims));
+            instance.capabilities = known.capabilities.clone();
+            instance.claims = known.claims.clone();
+            instance.goes_on = true;
+        }
+    }
+
+    /// Gives back what the plugins claimed that were made: nobody will use them.
+    pub(super) fn give_back(&self) {
+        for instance in self.list.iter().filter(|instance| !instance.goes_on) {
+            instance.claims.first().into_iter().for_each(|claims| self.ids.give_back(claims));
+        }
     }
 
     /// The plugin of this name.

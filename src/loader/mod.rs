@@ -7,6 +7,7 @@
 //! Every version of the document from GIE v0.5.0 to llm-d-router main at ebab6879 is read; the
 //! defaulting is the latter's.
 
+mod changes;
 mod data_layer;
 mod dependencies;
 mod document;
@@ -18,15 +19,18 @@ mod queueing;
 mod reference;
 mod reference_types;
 mod request_handler;
+mod residents;
 mod saturation;
 mod scheduling;
 
 use std::fmt::Write;
 use std::sync::Arc;
 
+pub use changes::Changes;
 pub use document::{API_VERSION, API_VERSIONS, KIND};
 pub use effective::Effective;
 pub use feature_gates::{FEATURE_GATES, REMOVED_GATES};
+pub use residents::{Resident, Residents};
 
 use crate::api::EstimateRules;
 use crate::config::{Diagnostics, parse};
@@ -38,13 +42,13 @@ use crate::plugins::{MetricsExtractor, MetricsSource, ParserKind, ReachOutside};
 use crate::prefix::HashKey;
 use crate::scheduling::{
     AskForUsage, AwaitingProducer, CountTokens, DebugState, EndpointHook, Lifecycle, Picker,
-    PluginMetrics, RequestProcessor, ResponseHook, Scheduler,
+    PluginMetrics, ProfileHandler, RequestProcessor, ResponseHook, Scheduler,
 };
 use crate::scrape_config::{EngineMaps, Needs, PageScrape, Scheme, ScrapeConfig};
 use data_layer::Collection;
 use document::Document;
 use effective::Decisions;
-use instances::{Instance, Instances};
+use instances::{Before, Instance, Instances};
 
 /// What flags say about loading. `None` where a flag was not given.
 #[derive(Clone, Debug, Default)]
@@ -113,6 +117,15 @@ pub struct Pipeline {
     pub effective: Effective,
     /// One line for the log: what picks, and from what.
     pub summary: String,
+    /// The plugins, for a configuration that replaces this one.
+    pub residents: Residents,
+}
+
+/// A configuration in force.
+#[derive(Clone, Copy, Debug)]
+pub struct InForce<'a> {
+    pub residents: &'a Residents,
+    pub effective: &'a Effective,
 }
 
 /// What plugins do around a decision and in the life of the pool, in the order of the
@@ -166,11 +179,27 @@ pub fn load(
     options: &LoadOptions,
     ids: &PoolIds,
 ) -> (Option<Pipeline>, Diagnostics) {
+    let (loaded, diagnostics) = load_over(name, text, options, ids, None);
+    (loaded.map(|(pipeline, _)| pipeline), diagnostics)
+}
+
+/// The same where another configuration is `in_force` for the pool: plugins that are made in the
+/// same way in both, and work with the same others, go on in this one with all they know. With it
+/// comes what changes.
+///
+/// Where the result is not used in the end, its [`Residents::give_back`] is to be called.
+pub fn load_over(
+    name: &str,
+    text: Option<&str>,
+    options: &LoadOptions,
+    ids: &PoolIds,
+    in_force: Option<InForce<'_>>,
+) -> (Option<(Pipeline, Changes)>, Diagnostics) {
     let diagnostics = Diagnostics::new(name);
     let text = text.filter(|text| !text.is_empty()).unwrap_or(DEFAULT_DOCUMENT);
     let pipeline = match parse(text) {
         Ok(Some(root)) => Document::read(&root, &diagnostics)
-            .and_then(|document| assemble(&document, options, ids, &diagnostics)),
+            .and_then(|document| assemble(&document, options, ids, &diagnostics, in_force)),
         Ok(None) => {
             diagnostics.error(None, "", format!("has no document: expected an {}", document::KIND));
             None
@@ -180,29 +209,61 @@ pub fn load(
             None
         }
     };
-    (pipeline.filter(|_| !diagnostics.has_errors()), diagnostics)
+    (pipeline, diagnostics)
 }
 
+/// Makes everything; `None` where there is an error.
 fn assemble(
     document: &Document<'_>,
     options: &LoadOptions,
     ids: &PoolIds,
     diagnostics: &Diagnostics,
+    in_force: Option<InForce<'_>>,
+) -> Option<(Pipeline, Changes)> {
+    let mut instances = Instances::new(diagnostics, ids, options, None);
+    let fresh = assemble_with(document, options, diagnostics, &mut instances);
+    let Some(fresh) = fresh.filter(|_| !diagnostics.has_errors()) else {
+        instances.give_back();
+        return None;
+    };
+    let Some(InForce { residents, effective }) = in_force else {
+        return Some((fresh, Changes::default()));
+    };
+    // There is nothing wrong with it. Once more, with what there is.
+    instances.give_back();
+    let before = Before { residents, fresh: &fresh.residents.places };
+    let again = Diagnostics::new(diagnostics.file.clone());
+    let mut instances = Instances::new(&again, ids, options, Some(before));
+    let Some(pipeline) = assemble_with(document, options, &again, &mut instances) else {
+        instances.give_back();
+        return None;
+    };
+    let after = (&pipeline.residents, &pipeline.effective);
+    let changes = Changes::between((residents, effective), after);
+    Some((pipeline, changes))
+}
+
+fn assemble_with(
+    document: &Document<'_>,
+    options: &LoadOptions,
+    diagnostics: &Diagnostics,
+    instances: &mut Instances<'_>,
 ) -> Option<Pipeline> {
-    let mut instances = Instances::new(diagnostics, ids, options);
     instances.configure(&document.plugins);
-    let plans = scheduling::plan_profiles(document, &mut instances);
-    let handler = scheduling::choose_handler(&plans, &mut instances);
-    let parsers = request_handler::plan_parsers(&document.parsers, &mut instances);
+    let plans = scheduling::plan_profiles(document, instances);
+    let handler = scheduling::choose_handler(&plans, instances);
+    let parsers = request_handler::plan_parsers(&document.parsers, instances);
     let mut rules = instances.list.iter().filter_map(|i| i.capabilities.get::<EstimateRules>());
     let estimate = rules.next().map(|rules| **rules);
-    let detector = saturation::plan_detector(document, &mut instances);
+    let detector = saturation::plan_detector(document, instances);
     let queueing =
-        document.has_flow_control().then(|| queueing::plan(&document.flow_control, &mut instances));
-    let (collection, pages) = data_layer::plan_collection(&document.data_layer, &mut instances);
-    let discovery = data_layer::plan_discovery(&document.data_layer, &mut instances);
-    dependencies::complete_producers(&mut instances);
-    dependencies::bind_references(&mut instances);
+        document.has_flow_control().then(|| queueing::plan(&document.flow_control, instances));
+    let (collection, pages) = data_layer::plan_collection(&document.data_layer, instances);
+    let discovery = data_layer::plan_discovery(&document.data_layer, instances);
+    dependencies::complete_producers(instances);
+    let profiles: Vec<&str> = plans.iter().map(|plan| plan.name.as_str()).collect();
+    instances.carry_over(&profiles);
+    dependencies::bind_references(instances);
     instances.warn_of_unused();
     let engine_defaults = data_layer::engine_defaults(options, diagnostics);
 
@@ -221,12 +282,19 @@ fn assemble(
         diagnostics.warning(None, "dataLayer", message);
     }
 
-    let scheduler = scheduling::build_scheduler(&plans, handler, &instances)?;
-    let (detector, saturation) = detector?;
-    let queueing = match queueing {
+    // What was found before plugins were carried over is looked for anew.
+    let handler = handler.and_then(|_| instances.all::<dyn ProfileHandler>().into_iter().next());
+    let scheduler = scheduling::build_scheduler(&plans, handler, instances)?;
+    let (detector, _) = detector?;
+    let saturation =
+        instances.list[detector].capabilities.get::<dyn SaturationDetector>()?.clone();
+    let mut queueing = match queueing {
         Some(queueing) => Some(queueing?),
         None => None,
     };
+    if let Some(plan) = &mut queueing {
+        plan.take_policies(instances);
+    }
     let source =
         collection.and_then(|c| instances.list[c.source].capabilities.get::<MetricsSource>());
     let extractor =
@@ -242,8 +310,9 @@ fn assemble(
         parsers: &parsers.iter().map(|(index, _)| *index).collect::<Vec<_>>(),
     };
     Some(Pipeline {
-        summary: summarise(&scheduler, &decisions, &instances),
-        effective: Effective::new(document, &instances, &decisions),
+        residents: Residents::new(instances, profiles.into_iter().map(str::to_owned).collect()),
+        summary: summarise(&scheduler, &decisions, instances),
+        effective: Effective::new(document, instances, &decisions),
         asks_for_usage: instances.first_with::<AskForUsage>().is_some(),
         counts_tokens: instances.first_with::<CountTokens>().is_some(),
         wants_prompt: !scheduler.producers.is_empty()
@@ -263,7 +332,7 @@ fn assemble(
         scheduler,
         discovery: discovery.map(|(_, config)| (*config).clone()),
         scrape,
-        pages: data_layer::page_scrapes(&pages, &instances, options),
+        pages: data_layer::page_scrapes(&pages, instances, options),
         engines: match extractor {
             Some(extractor) => extractor.over(engine_defaults),
             None => engine_defaults,

@@ -93,6 +93,36 @@ pub(super) fn plan(
     })
 }
 
+impl QueueingPlan {
+    /// Takes the policies from the plugins as they are now: some may go on from a configuration
+    /// before.
+    pub(super) fn take_policies(&mut self, instances: &Instances<'_>) {
+        let take = |config: &mut BandConfig, plugins: BandPlugins| {
+            let fairness = &instances.list[plugins.fairness].capabilities;
+            let ordering = &instances.list[plugins.ordering].capabilities;
+            if let (Some(fairness), Some(ordering)) =
+                (fairness.get::<dyn FairnessPolicy>(), ordering.get::<dyn OrderingPolicy>())
+            {
+                config.fairness = fairness.clone();
+                config.ordering = ordering.clone();
+            }
+        };
+        let config = &mut self.config;
+        for ((_, band), plugins) in config.bands.iter_mut().zip(&self.bands) {
+            take(band, *plugins);
+        }
+        take(&mut config.default_band, self.default_band);
+        if let (Some(band), Some(plugins)) =
+            (&mut config.default_negative_band, self.default_negative_band)
+        {
+            take(band, plugins);
+        }
+        if let Some(limit) = instances.list[self.usage_limit].capabilities.get::<dyn UsageLimit>() {
+            config.usage_limit = limit.clone();
+        }
+    }
+}
+
 /// Zero stands for "without limit".
 fn positive(ttl: Option<Duration>) -> Option<Duration> {
     ttl.filter(|ttl| !ttl.is_zero())

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use super::{About, Build, Capabilities, Parameter, Parameters, Part, PluginType, Stability};
+use super::{
+    About, Build, Capabilities, Parameter, Parameters, Part, PluginType, Stability, TookOver,
+};
 use crate::endpoints::{PoolIds, SignalValues};
 use crate::prefix::{BlockRule, Chains, HashKey, PrefixIndex, hash_prompt};
 use crate::scheduling::{
@@ -71,6 +73,12 @@ pub(super) enum Limit {
 }
 
 impl PrefixCacheSettings {
+    /// True where an index that was filled with `other` serves as well: prompts are cut alike and
+    /// as much is remembered, whatever part of a prompt is looked at.
+    fn fills_alike(&self, other: &Self) -> bool {
+        Self { limit: other.limit, ..*self } == *other
+    }
+
     /// The rule for a request; `first` is the first candidate, which speaks for all.
     pub(super) fn rule(&self, first: &SignalValues) -> BlockRule {
         let reported = 1..=MAX_REPORTED_BLOCK_TOKENS;
@@ -111,8 +119,15 @@ impl PrefixCacheSettings {
 #[derive(Debug)]
 pub(super) struct PrefixCache {
     key: DataKey<PrefixMatch>,
-    index: PrefixIndex,
+    memory: PrefixMemory,
+    took_over: bool,
     hash_key: HashKey,
+}
+
+/// What it remembers, as a part of its own: a plugin with other parameters may go on with it.
+#[derive(Clone, Debug)]
+struct PrefixMemory {
+    index: PrefixIndex,
     settings: PrefixCacheSettings,
 }
 
@@ -122,15 +137,25 @@ impl PrefixCache {
         ids: &PoolIds,
         hash_key: HashKey,
         settings: PrefixCacheSettings,
+        predecessor: Option<&Capabilities>,
     ) -> Self {
-        Self { key, index: PrefixIndex::claim(ids), hash_key, settings }
+        let known = predecessor.and_then(|before| before.get::<PrefixMemory>());
+        let known = known.filter(|known| settings.fills_alike(&known.settings));
+        let index = known.map_or_else(|| PrefixIndex::claim(ids), |known| known.index.clone());
+        let took_over = known.is_some();
+        Self { key, memory: PrefixMemory { index, settings }, took_over, hash_key }
     }
 
     /// The parts it plays.
     pub(super) fn into_parts(self, also: Capabilities) -> Capabilities {
-        let signals = Needs { cache: self.settings.auto_tune, ..also.signals };
+        let signals = Needs { cache: self.memory.settings.auto_tune, ..also.signals };
+        let also = if self.took_over { also.with(Arc::new(TookOver)) } else { also };
         let cache = Arc::new(self);
-        also.with::<dyn Producer>(cache.clone()).with::<dyn PickObserver>(cache).reading(signals)
+        also.with(Arc::new(cache.memory.clone()))
+            .with::<dyn Producer>(cache.clone())
+            .with::<dyn PickObserver>(cache)
+            .reading(signals)
+            .remembering("prefix index")
     }
 }
 
@@ -179,7 +204,8 @@ fn build(build: Build<'_, '_>) -> Capabilities {
         capacity_by_tokens,
     };
     let key = build.dependencies.provide(build.name);
-    PrefixCache::new(key, build.ids, build.hash_key, settings).into_parts(Capabilities::default())
+    PrefixCache::new(key, build.ids, build.hash_key, settings, build.predecessor)
+        .into_parts(Capabilities::default())
 }
 
 impl Producer for PrefixCache {
@@ -188,7 +214,8 @@ impl Producer for PrefixCache {
         if cycle.request.prompt.is_empty() {
             return;
         }
-        let rule = self.settings.rule(&first.signals);
+        let PrefixMemory { index, settings } = &self.memory;
+        let rule = settings.rule(&first.signals);
         let seed = self.hash_key.seed(&cycle.request.target_model, &cycle.request.cache_salt);
         let hashed = hash_prompt(&cycle.request.prompt, seed, rule);
         if hashed.hashes.is_empty() {
@@ -196,7 +223,7 @@ impl Producer for PrefixCache {
         }
         let chains = Chains { hashes: &hashed.hashes, breaks: &hashed.breaks };
         let matched =
-            cycle.candidates.iter().map(|c| self.index.matched(c.endpoint, chains)).collect();
+            cycle.candidates.iter().map(|c| index.matched(c.endpoint, chains)).collect();
         let result = PrefixMatch {
             matched,
             total: hashed.hashes.len() as u32,
@@ -218,8 +245,9 @@ impl PickObserver for PrefixCache {
         let chains = Chains { hashes: &found.hashes, breaks: &found.breaks };
         for target in picked.holders() {
             let worker = &cycle.candidates[target as usize];
-            let capacity = self.settings.capacity(&worker.signals, found.block_bytes);
-            self.index.record(worker.endpoint, chains, capacity);
+            let PrefixMemory { index, settings } = &self.memory;
+            let capacity = settings.capacity(&worker.signals, found.block_bytes);
+            index.record(worker.endpoint, chains, capacity);
         }
     }
 }

@@ -15,6 +15,9 @@ pub struct Capabilities {
     parts: SmallVec<[Arc<dyn AnyPart>; 2]>,
     /// The endpoints' signals that the plugin reads; the others need not be collected.
     pub signals: Needs,
+    /// What the plugin comes to know that decisions rest on, as people call it; `None`: nothing
+    /// that would be missed.
+    pub memory: Option<&'static str>,
 }
 
 /// A part of some kind, which can be looked at and printed.
@@ -48,6 +51,12 @@ impl Capabilities {
     /// Says which of the endpoints' signals the plugin reads.
     pub fn reading(mut self, signals: Needs) -> Self {
         self.signals = signals;
+        self
+    }
+
+    /// Says what is lost when the plugin is made anew, such as "prefix index".
+    pub fn remembering(mut self, memory: &'static str) -> Self {
+        self.memory = Some(memory);
         self
     }
 

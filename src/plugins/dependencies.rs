@@ -19,8 +19,13 @@ pub struct Dependencies {
     building: usize,
 }
 
+/// Where the results of plugins were put, so that those of another configuration are put there as
+/// well: a plugin that goes on knows its places.
+#[derive(Clone, Debug, Default)]
+pub struct DataPlaces(Vec<DataSlot>);
+
 /// The place of one producer's result.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub struct DataSlot {
     data: TypeId,
     /// Name of the producer; empty: whichever there is.
@@ -31,6 +36,15 @@ pub struct DataSlot {
     pub default_producer: Option<&'static str>,
     pub provided_by: Option<usize>,
     pub readers: Vec<DataReader>,
+}
+
+/// What stands in a place that is not used any more.
+struct Vacant;
+
+impl DataSlot {
+    fn is_same(&self, other: &Self) -> bool {
+        self.data == other.data && self.producer == other.producer
+    }
 }
 
 /// A plugin that reads a producer's result.
@@ -45,6 +59,8 @@ pub struct DataReader {
 
 /// A plugin that another one is told to use.
 pub struct PluginReference {
+    /// Number of the plugin that is told.
+    pub plugin: usize,
     pub name: Placed<String>,
     /// What the plugin has to be, for messages: "prefill decider".
     pub role: &'static str,
@@ -203,8 +219,49 @@ impl Dependencies {
             Some(p) if accepts(p) => found.set(p.clone()).is_ok() || found.get().is_some(),
             _ => false,
         };
-        self.references.push(PluginReference { name, role, lack, bind: Box::new(bind) });
+        let plugin = self.building;
+        self.references.push(PluginReference { plugin, name, role, lack, bind: Box::new(bind) });
         PluginPart(part)
+    }
+
+    /// Puts results where they were put `before`, as far as they are in the order there that they
+    /// have in `fresh`, a configuration that knew of none. The kinds of data of which that is
+    /// not so get new places.
+    pub fn over(before: &DataPlaces, fresh: &DataPlaces) -> Self {
+        let names = |slots: &[DataSlot], data: TypeId, among: &[DataSlot]| -> Vec<String> {
+            let of_kind = slots.iter().filter(|slot| slot.data == data);
+            let is_there = |slot: &&DataSlot| among.iter().any(|other| other.is_same(slot));
+            of_kind.filter(is_there).map(|slot| slot.producer.clone()).collect()
+        };
+        let keeps_order = |data: TypeId| {
+            let ours = names(&before.0, data, &fresh.0);
+            let all: Vec<_> = fresh.0.iter().filter(|slot| slot.data == data).collect();
+            // What is new comes behind what was there.
+            ours.iter().zip(&all).all(|(ours, fresh)| *ours == fresh.producer)
+        };
+        let place = |slot: &DataSlot| DataSlot {
+            data: if keeps_order(slot.data) { slot.data } else { TypeId::of::<Vacant>() },
+            provided_by: None,
+            readers: Vec::new(),
+            ..slot.clone()
+        };
+        Self { slots: before.0.iter().map(place).collect(), ..Self::default() }
+    }
+
+    /// Where results are put; those at the end that nobody has a use for are left out.
+    pub fn places(&self) -> DataPlaces {
+        let used = |slot: &DataSlot| slot.provided_by.is_some() || !slot.readers.is_empty();
+        let len = self.slots.iter().rposition(used).map_or(0, |last| last + 1);
+        DataPlaces(self.slots.iter().take(len).cloned().collect())
+    }
+
+    /// True where a plugin finds its results, and what it reads, in the same places as `before`.
+    pub fn has_places_of(&self, plugin: usize, before: &DataPlaces) -> bool {
+        let touches = |slot: &DataSlot| {
+            slot.provided_by == Some(plugin) || slot.readers.iter().any(|r| r.plugin == plugin)
+        };
+        let mut slots = self.slots.iter().enumerate().filter(|(_, slot)| touches(slot));
+        slots.all(|(at, slot)| before.0.get(at).is_some_and(|b| b.is_same(slot)))
     }
 
     /// The results that plugins give or read.

@@ -36,4 +36,5 @@ fn build(build: Build<'_, '_>) -> Capabilities {
         .with::<dyn Filter>(detector.clone())
         .with::<dyn SaturationDetector>(detector)
         .reading(signals)
+        .remembering("learned limit")
 }

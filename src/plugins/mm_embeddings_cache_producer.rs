@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 use smallvec::SmallVec;
 
 use super::{About, Build, Capabilities, Parameter, Parameters, Part, PluginType, Stability};
-use crate::endpoints::{Endpoint, StateSlot};
+use crate::endpoints::{Endpoint, EndpointMemory, StateSlot};
 use crate::scheduling::{
     Cycle, DataKey, PickObserver, Picked, Piece, Producer, Prompt, RequestData, RequestDatum,
 };
@@ -70,6 +70,13 @@ struct MmEmbeddingsCacheProducer {
     capacity: usize,
 }
 
+impl EndpointMemory for Mutex<LruCache<MediaKey, ()>> {
+    fn forget(&self) -> bool {
+        *self.lock() = LruCache::unbounded();
+        true
+    }
+}
+
 fn build(build: Build<'_, '_>) -> Capabilities {
     let mut p = build.parameters;
     let size = p.int_in("cacheSizeInMBPerServer", ITEM_MB..=i64::MAX).unwrap_or(DEFAULT_SIZE_MB);
@@ -79,7 +86,10 @@ fn build(build: Build<'_, '_>) -> Capabilities {
         encoded: build.ids.claim_slot(),
         capacity: usize::try_from(size / ITEM_MB).unwrap_or(usize::MAX),
     });
-    Capabilities::default().with::<dyn Producer>(plugin.clone()).with::<dyn PickObserver>(plugin)
+    Capabilities::default()
+        .with::<dyn Producer>(plugin.clone())
+        .with::<dyn PickObserver>(plugin)
+        .remembering("index of media items")
 }
 
 impl MmEmbeddingsCacheProducer {

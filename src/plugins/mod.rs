@@ -133,8 +133,10 @@ pub use page_source::{PageExtractor, PageKind, PageSource};
 
 pub use about::{About, Parameters, Part, Stability};
 pub use capabilities::Capabilities;
-pub use dependencies::{DataReader, DataSlot, Dependencies, Lack, PluginPart, PluginReference};
+pub use dependencies::{
+    DataPlaces, DataReader, DataSlot, Dependencies, Lack, PluginPart, PluginReference,
+};
 pub use outside::{Outside, ReachOutside};
 pub use parameter::{Bound, Kind, Parameter, Range, Status};
-pub use plugin_type::{Build, PluginType};
+pub use plugin_type::{Build, PluginType, TookOver};
 pub use registry::{find, type_names, types};

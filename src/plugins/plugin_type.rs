@@ -28,4 +28,12 @@ pub struct Build<'a, 'l> {
     pub ids: &'l PoolIds,
     /// What its block hashes are to depend on.
     pub hash_key: HashKey,
+    /// The plugin of its name and type in the configuration that this one replaces, where its
+    /// parameters were others: what that one knows may be of use still. See [`TookOver`].
+    pub predecessor: Option<&'l Capabilities>,
 }
+
+/// The part of a plugin that goes on with what its predecessor knows, in the places that that
+/// one claimed.
+#[derive(Clone, Copy, Debug)]
+pub struct TookOver;

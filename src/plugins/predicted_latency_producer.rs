@@ -15,10 +15,10 @@ use serde_json::json;
 use super::latency_prediction::{LatencyPredictions, PredictedLatency, Slo};
 use super::{
     About, Build, Capabilities, Kind, Parameter, Parameters, Part, PluginType, Stability,
-    parameters,
+    TookOver, parameters,
 };
 use crate::config::Fields;
-use crate::endpoints::{Endpoint, PoolIds, StateSlot};
+use crate::endpoints::{Endpoint, EndpointMemory, PoolIds, StateSlot};
 use crate::exchange::{Ending, Outcome, OutcomeListener};
 use crate::latency::{
     EndpointCorrection, ErrorEstimate, Features, Latency, LatencyPredictor, Observation, Prediction,
@@ -78,13 +78,23 @@ pub(super) struct LatencyProducer {
     settings: Settings,
     key: DataKey<LatencyPredictions>,
     prefix: DataKey<PrefixMatch>,
-    model: LatencyPredictor,
-    endpoints: StateSlot<EndpointLatency>,
+    memory: LatencyMemory,
+    took_over: bool,
     /// By the request's address, which is its own from the pick to the end of its exchange; its
     /// id may be another's too.
     followed: DashMap<usize, Followed>,
     /// The plugin's name and type, for metrics.
     labels: [String; 2],
+}
+
+/// What was learnt, as a part of its own: a plugin with other parameters that observes the same
+/// goes on with it.
+#[derive(Clone, Debug)]
+struct LatencyMemory {
+    model: Arc<LatencyPredictor>,
+    endpoints: StateSlot<EndpointLatency>,
+    /// What is learnt depends on these.
+    of: (bool, String),
 }
 
 /// What is remembered of an endpoint.
@@ -94,6 +104,14 @@ struct EndpointLatency {
     /// TPOT limits of the requests in flight there, microseconds, and how many have each. Only
     /// requests with such a limit take the lock.
     tpot_limits: Mutex<BTreeMap<u64, u32>>,
+}
+
+impl EndpointMemory for EndpointLatency {
+    fn forget(&self) -> bool {
+        self.correction.forget();
+        self.tpot_limits.lock().clear();
+        true
+    }
 }
 
 /// A request on its way.
@@ -114,7 +132,7 @@ struct Learning {
 }
 
 fn build(build: Build<'_, '_>) -> Capabilities {
-    let Build { name, parameters: mut p, dependencies, ids, .. } = build;
+    let Build { name, parameters: mut p, dependencies, ids, predecessor, .. } = build;
     let settings = Settings {
         slo_buffer_factor: slo_buffer_factor(&mut p),
         streaming: p.bool("streamingMode").unwrap_or(false),
@@ -137,7 +155,7 @@ fn build(build: Build<'_, '_>) -> Capabilities {
     dependencies.read::<TokenLoad>(in_flight);
     let key = dependencies.provide(name);
     let labels = [name.to_owned(), TYPE.name.to_owned()];
-    LatencyProducer::new(settings, prefix, key, ids, labels).capabilities()
+    LatencyProducer::new(settings, prefix, key, ids, labels, predecessor).capabilities()
 }
 
 /// `sloBufferFactor`, above 0.
@@ -156,13 +174,22 @@ impl LatencyProducer {
         key: DataKey<LatencyPredictions>,
         ids: &PoolIds,
         labels: [String; 2],
+        predecessor: Option<&Capabilities>,
     ) -> Arc<Self> {
+        let of = (settings.streaming, settings.role_label.clone());
+        let known = predecessor.and_then(|before| before.get::<LatencyMemory>());
+        let known = known.filter(|known| known.of == of);
+        let took_over = known.is_some();
+        let memory = known.map_or_else(
+            || LatencyMemory { model: Arc::default(), endpoints: ids.claim_slot(), of },
+            |known| LatencyMemory::clone(known),
+        );
         Arc::new(Self {
             settings,
             key,
             prefix,
-            model: LatencyPredictor::new(),
-            endpoints: ids.claim_slot(),
+            memory,
+            took_over,
             followed: DashMap::new(),
             labels,
         })
@@ -170,17 +197,20 @@ impl LatencyProducer {
 
     /// All parts of it.
     pub(super) fn capabilities(self: Arc<Self>) -> Capabilities {
-        Capabilities::default()
+        let parts = Capabilities::default().with(Arc::new(self.memory.clone()));
+        let parts = if self.took_over { parts.with(Arc::new(TookOver)) } else { parts };
+        parts
             .with::<dyn Producer>(self.clone())
             .with::<dyn PickObserver>(self.clone())
             .with::<dyn OutcomeListener>(self.clone())
             .with::<dyn PluginMetrics>(self.clone())
             .with::<dyn DebugState>(self)
+            .remembering("latency model")
             .reading(Needs { queue: true, running: true, kv: true, ..Needs::default() })
     }
 
     fn state<'e>(&self, endpoint: &'e Endpoint) -> Option<&'e EndpointLatency> {
-        endpoint.state.get_or_init(self.endpoints, EndpointLatency::default)
+        endpoint.state.get_or_init(self.memory.endpoints, EndpointLatency::default)
     }
 
     fn is_prefill(&self, endpoint: &Endpoint) -> bool {
@@ -220,7 +250,7 @@ impl LatencyProducer {
     /// Teaches the model what a request saw, `since` its pick or its first byte.
     fn learn(&self, learning: &Learning, latency: Latency) {
         let Learning { features, correction } = learning.clone();
-        self.model.observe(Observation { features, correction, latency });
+        self.memory.model.observe(Observation { features, correction, latency });
     }
 }
 
@@ -273,7 +303,7 @@ fn features(cycle: &Cycle<'_>, prefix: Option<&PrefixMatch>, candidate: u32) -> 
 
 impl Producer for LatencyProducer {
     fn produce(&self, cycle: &Cycle<'_>, data: &mut RequestData) {
-        if !self.settings.predict || !self.model.is_ready() {
+        if !self.settings.predict || !self.memory.model.is_ready() {
             return;
         }
         let slo = Slo::of(&cycle.request.headers);
@@ -281,7 +311,7 @@ impl Producer for LatencyProducer {
         let by_candidate = (0..cycle.candidates.len() as u32).map(|c| {
             let endpoint = &cycle.candidates[c as usize].endpoint;
             let state = self.state(endpoint)?;
-            let prediction = self.model.predict(&features(cycle, prefix, c)?, &state.correction);
+            let prediction = self.memory.model.predict(&features(cycle, prefix, c)?, &state.correction);
             self.against(prediction, slo, endpoint, state)
         });
         let by_candidate = by_candidate.collect();
@@ -404,7 +434,7 @@ fn ms(duration: Duration) -> f64 {
 impl DebugState for LatencyProducer {
     /// How far off predictions were of late, as shares of what was observed.
     fn debug_state(&self) -> serde_json::Value {
-        let errors = self.model.errors();
+        let errors = self.memory.model.errors();
         let show = |e: ErrorEstimate| {
             let known = |share: f64| (e.observations > 0).then_some(share);
             json!({
@@ -414,7 +444,7 @@ impl DebugState for LatencyProducer {
             })
         };
         json!({
-            "ready": self.model.is_ready(),
+            "ready": self.memory.model.is_ready(),
             "requestsFollowed": self.followed.len(),
             "ttft": show(errors.ttft),
             "tpot": show(errors.tpot),
@@ -425,7 +455,7 @@ impl DebugState for LatencyProducer {
 impl PluginMetrics for LatencyProducer {
     /// Ours: the reference's predictions are judged by its servers.
     fn families(&self) -> Vec<MetricFamily> {
-        let errors = self.model.errors();
+        let errors = self.memory.model.errors();
         let (mut shares, mut counts) = (Vec::new(), Vec::new());
         for (latency, error) in [("ttft", errors.ttft), ("tpot", errors.tpot)] {
             counts.push(self.sample(&[("latency", latency)], error.observations as f64));

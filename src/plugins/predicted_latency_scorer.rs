@@ -162,7 +162,7 @@ struct Composite {
 }
 
 fn build(build: Build<'_, '_>) -> Capabilities {
-    let Build { name, parameters: mut p, dependencies, ids, .. } = build;
+    let Build { name, parameters: mut p, dependencies, ids, predecessor, .. } = build;
     for old in ["samplingMean", "maxSampledTokens"] {
         parameters::without_effect(&mut p, old, "every answer is learnt from");
     }
@@ -216,7 +216,7 @@ fn build(build: Build<'_, '_>) -> Capabilities {
         largest,
     };
     let labels = [name.to_owned(), TYPE.name.to_owned()];
-    LatencyProducer::new(settings, prefix, predictions, ids, labels)
+    LatencyProducer::new(settings, prefix, predictions, ids, labels, predecessor)
         .capabilities()
         .with::<dyn Scorer>(Arc::new(scorer))
 }

@@ -86,7 +86,10 @@ fn build(build: Build<'_, '_>) -> Capabilities {
     }
     p.finish();
     let policy = Arc::new(ProgramAware::new(config));
-    Capabilities::default().with::<dyn FairnessPolicy>(policy.clone()).with(policy)
+    Capabilities::default()
+        .with::<dyn FairnessPolicy>(policy.clone())
+        .with(policy)
+        .remembering("service of programs")
 }
 
 fn not_negative(p: &mut Fields<'_>, name: &'static str) -> Option<f64> {

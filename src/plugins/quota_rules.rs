@@ -62,7 +62,7 @@ const LIMIT: [Parameter; 3] = [
 ];
 
 /// One rule.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub(super) struct Rule {
     pub name: String,
     selector: Selector,

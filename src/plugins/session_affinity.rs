@@ -128,7 +128,9 @@ impl SessionAffinity {
         let both = Capabilities::default().with::<dyn Admitter>(affinity.clone());
         match affinity.strategy {
             Strategy::Token { .. } => both.with::<dyn ResponseHook>(affinity.clone()),
-            Strategy::Session { .. } => both.with::<dyn PickObserver>(affinity.clone()),
+            Strategy::Session { .. } => {
+                both.with::<dyn PickObserver>(affinity.clone()).remembering("session table")
+            }
         }
     }
 

@@ -13,7 +13,7 @@ use super::shared_quota::{self, Lease, SharedQuota, Verdict};
 use super::tokens_used::{INCLUDE_USAGE, TokensUsed, estimated_prompt};
 use super::{
     About, Build, Capabilities, Outside, Parameter, Parameters, Part, PluginType, ReachOutside,
-    Stability,
+    Stability, TookOver,
 };
 use crate::endpoints::Pool;
 use crate::error::{Code, DropReason, RequestError};
@@ -68,9 +68,7 @@ const MAX_FORESEEN: u64 = 1_000_000_000_000;
 #[derive(Debug)]
 struct TokenQuota {
     name: String,
-    rules: Vec<Rule>,
-    counts: Vec<RuleCounts>,
-    counters: Counters,
+    memory: Arc<QuotaMemory>,
     /// Counters that replicas share, in place of those above.
     shared: Option<SharedQuota>,
     verdict: DataKey<Verdict>,
@@ -84,6 +82,16 @@ struct TokenQuota {
     ticket: DataKey<Ticket>,
     /// Tells the time, once the pool is there.
     runtime: OnceLock<Arc<dyn Runtime>>,
+}
+
+/// What is counted and by which rules, as a part of its own: a plugin with other parameters and
+/// the same rules goes on with it.
+#[derive(Debug)]
+struct QuotaMemory {
+    rules: Vec<Rule>,
+    counts: Vec<RuleCounts>,
+    counters: Counters,
+    max_tenants: usize,
 }
 
 /// What a request holds until it has ended.
@@ -115,11 +123,21 @@ fn build(build: Build<'_, '_>) -> Capabilities {
     let rules = quota_rules::read(&mut p);
     let tenants = p.int_in("maxTenants", 1..=10_000_000).unwrap_or(MAX_TENANTS);
     let reserved = p.int_in("reservedOutputTokens", 1..=1_000_000).unwrap_or(RESERVED_OUTPUT);
+    let max_tenants = tenants.unsigned_abs() as usize;
+    let known = build.predecessor.and_then(|before| before.get::<QuotaMemory>());
+    let known = known.filter(|known| known.rules == rules && known.max_tenants == max_tenants);
+    let took_over = known.is_some();
+    let memory = known.cloned().unwrap_or_else(|| {
+        Arc::new(QuotaMemory {
+            counts: rules.iter().map(|_| RuleCounts::default()).collect(),
+            rules,
+            counters: Counters::new(max_tenants),
+            max_tenants,
+        })
+    });
     let quota = Arc::new(TokenQuota {
         name: build.name.to_owned(),
-        counts: rules.iter().map(|_| RuleCounts::default()).collect(),
-        rules,
-        counters: Counters::new(tenants.unsigned_abs() as usize),
+        memory: memory.clone(),
         strict: p.bool("strict").unwrap_or(false),
         dry_run: p.bool("dryRun").unwrap_or(false),
         reserved_output: reserved.unsigned_abs(),
@@ -138,7 +156,10 @@ fn build(build: Build<'_, '_>) -> Capabilities {
         .with::<dyn OutcomeListener>(quota.clone())
         .with::<dyn Lifecycle>(quota.clone())
         .with::<dyn PluginMetrics>(quota.clone())
-        .with(Arc::new(CountTokens));
+        .with(Arc::new(CountTokens))
+        .with(memory)
+        .remembering("use by tenants");
+    let parts = if took_over { parts.with(Arc::new(TookOver)) } else { parts };
     let parts = match quota.shared {
         None => parts,
         Some(_) => {
@@ -166,7 +187,7 @@ impl TokenQuota {
     /// unfit, which the admitter says.
     fn tenants(&self, request: &InferenceRequest) -> Option<(Vec<usize>, Arc<[Tenant]>)> {
         let mut found = (Vec::new(), Vec::new());
-        for (i, rule) in self.rules.iter().enumerate() {
+        for (i, rule) in self.memory.rules.iter().enumerate() {
             match rule.key(request) {
                 Ok(Some(key)) => {
                     found.0.push(i);
@@ -190,7 +211,7 @@ impl TokenQuota {
     ) -> Result<(), RequestError> {
         let mut lease_of = ticket.lease.lock();
         let Some(lease) = &mut *lease_of else {
-            let unfit = self.rules.iter().find_map(|rule| rule.key(request).err());
+            let unfit = self.memory.rules.iter().find_map(|rule| rule.key(request).err());
             return unfit.filter(|_| !self.dry_run).map_or(Ok(()), Err);
         };
         // A request is scheduled a second time where the first found no fit endpoint.
@@ -198,7 +219,7 @@ impl TokenQuota {
             return Ok(());
         }
         let counts = |lease: &Lease| -> Vec<&RuleCounts> {
-            lease.rules.iter().filter_map(|i| self.counts.get(*i)).collect()
+            lease.rules.iter().filter_map(|i| self.memory.counts.get(*i)).collect()
         };
         let Some(Verdict(Ok(known))) = verdict else {
             let unknown = |counts: &RuleCounts| {
@@ -222,7 +243,7 @@ impl TokenQuota {
             return Ok(());
         }
         *lease_of = None;
-        match first.and_then(|(i, overdrawn)| Some((self.rules.get(i)?, overdrawn))) {
+        match first.and_then(|(i, overdrawn)| Some((self.memory.rules.get(i)?, overdrawn))) {
             Some((rule, overdrawn)) => Err(refusal(&rule.name, &overdrawn)),
             // Somebody else has changed the script's numbers.
             None => shared.unknown(),
@@ -237,7 +258,7 @@ impl TokenQuota {
             return Ok(());
         }
         let (now, tokens) = (self.now(), self.foreseen(request, ticket));
-        for (i, (rule, counts)) in self.rules.iter().zip(&self.counts).enumerate() {
+        for (i, (rule, counts)) in self.memory.rules.iter().zip(&self.memory.counts).enumerate() {
             let key = match rule.key(request) {
                 Ok(Some(key)) => key,
                 Err(error) if !self.dry_run => {
@@ -248,7 +269,7 @@ impl TokenQuota {
             };
             let limits = rule.limits.as_slice();
             let (strict, anyway) = (self.strict, self.dry_run);
-            let taken = self.counters.take(Take { key: &key, limits, tokens, now, strict, anyway });
+            let taken = self.memory.counters.take(Take { key: &key, limits, tokens, now, strict, anyway });
             match taken {
                 Ok((hold, overdrawn)) => {
                     let count =
@@ -268,8 +289,8 @@ impl TokenQuota {
 
     fn give_back(&self, holds: &mut SmallVec<[(usize, Hold); 2]>, now: u64) {
         for (i, hold) in holds.drain(..) {
-            if let Some(rule) = self.rules.get(i) {
-                self.counters.give_back(hold, &rule.limits, now);
+            if let Some(rule) = self.memory.rules.get(i) {
+                self.memory.counters.give_back(hold, &rule.limits, now);
             }
         }
     }
@@ -360,7 +381,7 @@ impl ResponseHook for TokenQuota {
         let now = self.now();
         let holds = ticket.holds.lock();
         let standings = holds.iter().filter_map(|(i, hold)| {
-            let rule = self.rules.get(*i)?;
+            let rule = self.memory.rules.get(*i)?;
             hold.standing(&rule.limits, now)
         });
         let lease = ticket.lease.lock();
@@ -381,7 +402,7 @@ impl OutcomeListener for TokenQuota {
         let sent = !matches!(outcome.ending, Ending::Refused | Ending::CutBeforeDecision);
         let used = TokensUsed::of(&outcome.response.so_far(), ticket.prompt).total();
         if let (Some(shared), Some(lease)) = (&self.shared, ticket.lease.lock().take()) {
-            for counts in lease.rules.iter().filter_map(|i| self.counts.get(*i)) {
+            for counts in lease.rules.iter().filter_map(|i| self.memory.counts.get(*i)) {
                 counts.tokens.fetch_add(used, Ordering::Relaxed);
             }
             shared.settle(lease, used, sent, now);
@@ -391,11 +412,11 @@ impl OutcomeListener for TokenQuota {
             return;
         }
         for (i, hold) in holds.drain(..) {
-            let (Some(rule), Some(counts)) = (self.rules.get(i), self.counts.get(i)) else {
+            let (Some(rule), Some(counts)) = (self.memory.rules.get(i), self.memory.counts.get(i)) else {
                 continue;
             };
             counts.tokens.fetch_add(used, Ordering::Relaxed);
-            self.counters.settle(hold, &rule.limits, used, now);
+            self.memory.counters.settle(hold, &rule.limits, used, now);
         }
     }
 }
@@ -411,7 +432,7 @@ impl PluginMetrics for TokenQuota {
     fn families(&self) -> Vec<MetricFamily> {
         let (mut requests, mut tokens) = (Vec::new(), Vec::new());
         let refused = if self.dry_run { "would_refuse" } else { "refused" };
-        for (rule, counts) in self.rules.iter().zip(&self.counts) {
+        for (rule, counts) in self.memory.rules.iter().zip(&self.memory.counts) {
             let sample = |decision: Option<&str>, count: &AtomicU64| MetricSample {
                 labels: [("plugin", self.name.clone()), ("rule", rule.name.clone())]
                     .into_iter()
@@ -428,7 +449,7 @@ impl PluginMetrics for TokenQuota {
         }
         let tenants = MetricSample {
             labels: vec![("plugin", self.name.clone())],
-            value: MetricValue::Number(self.counters.len() as f64),
+            value: MetricValue::Number(self.memory.counters.len() as f64),
         };
         let family = |name, help, kind, samples| MetricFamily { name, help, kind, samples };
         let mut families = vec![

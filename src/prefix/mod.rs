@@ -17,7 +17,7 @@ use std::sync::Arc;
 
 use parking_lot::RwLock;
 
-use crate::endpoints::{Endpoint, PoolIds, StateSlot};
+use crate::endpoints::{Endpoint, EndpointMemory, PoolIds, StateSlot};
 use head_filter::HeadFilter;
 
 /// The hash chains of one request: one chain per prompt, end to end.
@@ -46,15 +46,27 @@ pub struct PrefixIndex {
 
 /// What one worker holds.
 struct Held {
-    blocks: RwLock<BlockLru>,
+    /// `None` since the index that had it was given up.
+    of: RwLock<Option<OfWorker>>,
+}
+
+struct OfWorker {
+    blocks: BlockLru,
     /// The worker's place in `heads`.
     index: usize,
     heads: Arc<HeadFilter>,
 }
 
-impl Drop for Held {
+impl Drop for OfWorker {
     fn drop(&mut self) {
         self.heads.clear(self.index);
+    }
+}
+
+impl EndpointMemory for Held {
+    fn forget(&self) -> bool {
+        *self.of.write() = None;
+        true
     }
 }
 
@@ -80,21 +92,23 @@ impl PrefixIndex {
             return 0;
         }
         let Some(held) = endpoint.state.get(self.slot) else { return 0 };
-        let blocks = held.blocks.read();
+        let held = held.of.read();
+        let Some(OfWorker { blocks, .. }) = held.as_ref() else { return 0 };
         begun.map(|chain| blocks.longest_prefix(chain) as u32).sum()
     }
 
     /// Notes that the worker is sent `chains`. `capacity` (blocks) counts the first time only.
     pub fn record(&self, endpoint: &Endpoint, chains: Chains<'_>, capacity: u32) {
-        let empty = || Held {
-            blocks: RwLock::new(BlockLru::new(capacity)),
+        let nothing = || Held { of: RwLock::new(None) };
+        let Some(held) = endpoint.state.get_or_init(self.slot, nothing) else { return };
+        let mut held = held.of.write();
+        let OfWorker { blocks, index, heads } = held.get_or_insert_with(|| OfWorker {
+            blocks: BlockLru::new(capacity),
             index: endpoint.index.number(),
             heads: self.heads.clone(),
-        };
-        let Some(held) = endpoint.state.get_or_init(self.slot, empty) else { return };
-        let mut blocks = held.blocks.write();
+        });
         for chain in chains.iter() {
-            blocks.record(chain, |head, is_held| held.heads.set(held.index, head, is_held));
+            blocks.record(chain, |head, is_held| heads.set(*index, head, is_held));
         }
     }
 }

@@ -23,8 +23,7 @@ use crate::clock;
 use crate::endpoints::{Endpoint, Pool};
 use crate::exchange::HealthWatch;
 use crate::flow_control::{BandSnapshot, FlowController, FlowSnapshot};
-use crate::inspect::{ConfigView, PoolView};
-use crate::scheduling::DebugState;
+use crate::inspect::{ConfigInForce, PoolView};
 use crate::telemetry::{DecisionLog, Metrics};
 
 /// Says who may read this port.
@@ -48,12 +47,10 @@ pub struct Admin {
     pub staleness: Duration,
     /// `None`: nobody watches the endpoints' health.
     pub health: Option<Arc<HealthWatch>>,
-    /// What plugins show of their state, with the plugins' names.
-    pub plugins: Vec<(String, Arc<dyn DebugState>)>,
     /// What came of requests, and what is wrong.
     pub view: PoolView,
-    /// The configuration in force.
-    pub config: Arc<ConfigView>,
+    /// The configuration in force, with what its plugins show of their state.
+    pub config: Arc<ConfigInForce>,
     /// Show the page for people at `/`.
     pub page: bool,
     /// Who may read; `None`: everybody.
@@ -155,7 +152,8 @@ fairness id
 
 /// What plugins show of their state, by name.
 async fn plugins(State(admin): State<Arc<Admin>>) -> Json<Value> {
-    let states = admin.plugins.iter().map(|(name, plugin)| (name.clone(), plugin.debug_state()));
+    let shown = admin.config.shown();
+    let states = shown.plugins.iter().map(|(name, plugin)| (name.clone(), plugin.debug_state()));
     Json(Value::Object(states.collect()))
 }
 

@@ -14,7 +14,6 @@ use serde_json::{Value, json};
 use super::Admin;
 use super::cached::Cached;
 use crate::clock;
-use crate::inspect::ConfigView;
 use crate::telemetry::BuildInfo;
 
 /// The pages that all readers share.
@@ -41,7 +40,7 @@ pub(super) async fn state(
 fn state_of(admin: &Admin) -> Value {
     let build = BuildInfo::of_this_build();
     let not_ready = admin.readiness.reason_not_ready().map(|reason| reason.to_string());
-    let mut state = admin.view.state(clock::now(), not_ready);
+    let mut state = admin.view.state(clock::now(), not_ready, admin.config.findings());
     state["version"] = format!("{} ({})", build.build_ref, build.commit).into();
     state["flowControl"] = admin.waiting();
     state["keepsDecisions"] = json!(admin.decisions.is_on());
@@ -55,8 +54,8 @@ pub(super) async fn history(
     answer(pages.history.get(move || bytes(&admin.view.history())).await)
 }
 
-pub(super) async fn config(State(admin): State<Arc<Admin>>) -> Json<ConfigView> {
-    Json(ConfigView::clone(&admin.config))
+pub(super) async fn config(State(admin): State<Arc<Admin>>) -> Json<Value> {
+    Json(admin.config.to_json())
 }
 
 /// A value in JSON, whose keys are texts.

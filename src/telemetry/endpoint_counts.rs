@@ -1,7 +1,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::request_metrics::FIRST_ERROR_STATUS;
-use crate::endpoints::{Endpoint, PoolIds, StateSlot};
+use crate::endpoints::{Endpoint, EndpointMemory, PoolIds, StateSlot};
 use crate::exchange::{Ending, Outcome, OutcomeListener};
 
 /// Counts what the exchanges of each endpoint came to, in the endpoint's own memory: there are as
@@ -18,6 +18,8 @@ struct Counts {
     prompt_tokens: AtomicU64,
     cached_tokens: AtomicU64,
 }
+
+impl EndpointMemory for Counts {}
 
 /// The counts of one endpoint since it came into the pool.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

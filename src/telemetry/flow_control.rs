@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use arc_swap::ArcSwap;
 use prometheus::proto::{Metric, MetricFamily};
 
 use super::Metrics;
@@ -25,6 +26,13 @@ pub struct FlowControlSource {
     /// Name of the pool, a label.
     pub pool: String,
     pub controller: Arc<FlowController>,
+    /// What the configuration in force has.
+    pub plugins: Arc<ArcSwap<FlowControlPlugins>>,
+}
+
+/// The plugins that metrics of the queue tell of.
+#[derive(Debug)]
+pub struct FlowControlPlugins {
     /// Name of the saturation detector, a label.
     pub detector: String,
     pub programs: Vec<Arc<ProgramAware>>,
@@ -187,7 +195,7 @@ pub(super) fn collector(
     series: impl Fn() -> Vec<Arc<RequestSeries>> + Send + Sync,
 ) -> prometheus::Result<impl prometheus::core::Collector> {
     let programs = [JAIN, WAIT, SERVICE];
-    let programs = programs.iter().filter(|_| !source.programs.is_empty()).copied();
+    let programs = programs.iter().copied();
     let infos: Vec<Info> = ALL.into_iter().flatten().chain(programs).collect();
     LazyCollector::new(infos.iter(), move || {
         let mut families = Vec::new();
@@ -196,7 +204,7 @@ pub(super) fn collector(
         let snapshot = source.controller.snapshot(clock::now());
         of_queue(&source, &snapshot, &mut families);
         of_revocations(&source.pool, &snapshot, &mut families);
-        of_programs(&source.programs, &mut families);
+        of_programs(&source.plugins.load().programs, &mut families);
         families
     })
 }
@@ -278,7 +286,8 @@ fn of_queue(
         stages.map(|(stage, value)| SATURATION[0].sample(&[pool, ("stage", stage)], value));
     publish(&SATURATION, saturation.collect(), families);
     let stale = snapshot.stale_endpoints as f64;
-    let detector = [("detector", source.detector.as_str())];
+    let plugins = source.plugins.load();
+    let detector = [("detector", plugins.detector.as_str())];
     publish(&STALE, vec![STALE[0].sample(&detector, stale)], families);
 
     let (mut requests, mut bytes) = (Vec::new(), Vec::new());

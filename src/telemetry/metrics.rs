@@ -12,6 +12,7 @@ use super::cardinality::{CardinalityLimiter, OTHER, cut};
 use super::exposition::{Info, LazyCollector, histogram_sample, with_go_bounds};
 use super::flow_control::{FlowControlSource, QueueTimes};
 use super::histogram::Histogram;
+use super::plugin_metrics::PublishingPlugins;
 use super::pool::{self, PoolSource};
 use super::series::RequestSeries;
 use super::streams::StreamMetrics;
@@ -176,11 +177,15 @@ impl Metrics {
 
     /// Publishes what plugins count of their own. Fails where two of them, or a plugin and we,
     /// call different things by one name.
-    pub fn add_plugins(&self, plugins: Vec<Arc<dyn PluginMetrics>>) -> prometheus::Result<()> {
-        if plugins.is_empty() {
-            return Ok(());
+    pub fn add_plugins(
+        &self,
+        plugins: Vec<Arc<dyn PluginMetrics>>,
+    ) -> prometheus::Result<Arc<PublishingPlugins>> {
+        let plugins = Arc::new(PublishingPlugins::new(plugins));
+        if !plugins.is_empty() {
+            self.registry.register(Box::new(plugin_metrics::collector(plugins.clone())?))?;
         }
-        self.registry.register(Box::new(plugin_metrics::collector(plugins)?))
+        Ok(plugins)
     }
 
     /// Publishes the metrics of the queue. Fails where it was called before.

@@ -29,9 +29,10 @@ pub use decision_record::{DecisionRecord, DecisionView};
 pub use decision_text::as_text;
 pub use decisions::DecisionLog;
 pub use endpoint_counts::{EndpointCount, EndpointCounts};
-pub use flow_control::FlowControlSource;
+pub use flow_control::{FlowControlPlugins, FlowControlSource};
 pub use health_log::HealthLog;
 pub use metrics::{BuildInfo, Metrics};
+pub use plugin_metrics::PublishingPlugins;
 pub use pool::{
     EndpointScrapeErrors, HealthReader, HealthReading, MeanAndDeviation, PageScrapeErrors,
     PoolReading, PoolSource, ScrapeErrors,

@@ -3,19 +3,39 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use arc_swap::ArcSwap;
 use prometheus::core::Collector;
 use prometheus::proto::{Metric, MetricFamily as Published};
 
 use super::exposition::{Info, LazyCollector, histogram_of_counts};
 use crate::scheduling::{MetricFamily, MetricKind, MetricSample, MetricValue, PluginMetrics};
 
-/// A collector of what `plugins` publish. The families that they have now are those that they may
-/// have.
+/// Those who publish numbers of their own in the configuration in force.
+#[derive(Debug)]
+pub struct PublishingPlugins(ArcSwap<Vec<Arc<dyn PluginMetrics>>>);
+
+impl PublishingPlugins {
+    pub(super) fn new(plugins: Vec<Arc<dyn PluginMetrics>>) -> Self {
+        Self(ArcSwap::from_pointee(plugins))
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.load().is_empty()
+    }
+
+    /// From now on these publish.
+    pub fn set(&self, plugins: Vec<Arc<dyn PluginMetrics>>) {
+        self.0.store(Arc::new(plugins));
+    }
+}
+
+/// A collector of what `plugins` publish. None of the families that they have now may be published
+/// by others.
 pub(super) fn collector(
-    plugins: Vec<Arc<dyn PluginMetrics>>,
+    plugins: Arc<PublishingPlugins>,
 ) -> prometheus::Result<impl Collector + 'static> {
-    let infos: Vec<Info> = merged(&plugins).iter().map(info).collect();
-    LazyCollector::new(&infos, move || merged(&plugins).iter().map(publish).collect())
+    let infos: Vec<Info> = merged(&plugins.0.load()).iter().map(info).collect();
+    LazyCollector::new(&infos, move || merged(&plugins.0.load()).iter().map(publish).collect())
 }
 
 /// The families of all plugins, those of one name as one.

@@ -87,13 +87,14 @@ async fn picker(flow_control: &str, endpoints: u8, priorities: &[i32]) -> Picker
         wants_prompt: pipeline.wants_prompt,
         counts_tokens: pipeline.counts_tokens,
         asks_for_usage: pipeline.asks_for_usage,
+        until_over: Default::default(),
     });
     let localhost = [127, 0, 0, 1].into();
     let incoming =
         Incoming::start(bind(Some(localhost), 0).await.unwrap(), None, ListenerOptions::EXT_PROC)
             .unwrap();
     let port = incoming.local_addr().port();
-    let service = ExternalProcessorServer::new(context, 64 << 20, None);
+    let service = ExternalProcessorServer::new(Arc::new(context.into()), 64 << 20, None);
     tokio::spawn(serve_grpc(incoming, Routes::new(service), std::future::pending()));
     Picker { gateway: Gateway::connect(port).await, controller, _runtime: runtime }
 }

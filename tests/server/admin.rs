@@ -8,7 +8,7 @@ use axum::http::StatusCode;
 use epp::endpoints::{EndpointSpec, Pool, Reservation, ReservationTerms, SignalValues};
 use epp::error::RequestError;
 use epp::exchange::{Ending, Kept, Outcome, OutcomeListener, Response, Times};
-use epp::inspect::{ConfigView, PoolView, Tallies};
+use epp::inspect::{ConfigInForce, ConfigView, PoolView, ShownConfig, Tallies};
 use epp::scheduling::{DebugState, InferenceRequest, Refusal};
 use epp::server::{Admin, MetricsAuth, Readiness};
 use epp::telemetry::{DecisionLog, Metrics};
@@ -47,14 +47,17 @@ impl Pages {
             readiness: readiness.clone(),
             staleness: Duration::from_secs(2),
             health: None,
-            plugins: vec![("my-plugin".into(), Arc::new(Telling))],
             view: PoolView {
                 tallies: Arc::new(Tallies::new(pool.clone())),
                 health: None,
                 staleness: Duration::from_secs(2),
                 scrapes: true,
             },
-            config: Arc::new(ConfigView::new("c.yaml", None, "{kind: EndpointPickerConfig}")),
+            config: Arc::new(ConfigInForce::new(ShownConfig {
+                view: ConfigView::new("c.yaml", None, "{kind: EndpointPickerConfig}"),
+                plugins: vec![("my-plugin".into(), Arc::new(Telling))],
+                ..ShownConfig::default()
+            })),
             page: true,
             auth,
         };

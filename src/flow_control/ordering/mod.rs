@@ -19,6 +19,8 @@ use crate::clock::Timestamp;
 pub struct OrderKey(pub Timestamp);
 
 impl OrderKey {
+    /// Before everything else.
+    pub const FIRST: Self = Self(Timestamp::START);
     /// After everything that is due at some time.
     pub const LAST: Self = Self(Timestamp::from_nanos(u64::MAX));
 }

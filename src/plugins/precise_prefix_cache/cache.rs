@@ -1,5 +1,7 @@
+use std::future::poll_fn;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
+use std::task::Poll;
 use std::time::Duration;
 
 use smallvec::SmallVec;
@@ -81,6 +83,8 @@ pub(in crate::plugins) struct PreciseCache {
     pool: OnceLock<(Arc<Pool>, Arc<dyn Runtime>)>,
     events: OnceLock<Arc<dyn FollowEvents>>,
     said_block_size: AtomicBool,
+    /// Nobody asks any more.
+    stopped: Arc<AtomicBool>,
 }
 
 /// What a candidate holds of a prompt, in tokens.
@@ -138,6 +142,7 @@ impl PreciseCache {
             pool: OnceLock::new(),
             events: OnceLock::new(),
             said_block_size: AtomicBool::new(false),
+            stopped: Arc::default(),
             settings,
         }
     }
@@ -159,6 +164,7 @@ impl PreciseCache {
             .with::<dyn Lifecycle>(cache.clone())
             .with::<dyn DebugState>(cache)
             .reading(signals)
+            .remembering("index of KV events")
     }
 
     /// The prompts in token ids: as the request gave them, or as somebody made them.
@@ -387,7 +393,16 @@ impl Lifecycle for PreciseCache {
             track: Arc::new(move |endpoint: &Endpoint| track(endpoint, slot, &index, &filter)),
             runtime: runtime.clone(),
         };
-        runtime.spawn(events.follow(follow));
+        let (mut following, stopped) = (events.follow(follow), self.stopped.clone());
+        // Followers look around many times a second: none goes on for long.
+        runtime.spawn(Box::pin(poll_fn(move |context| match stopped.load(Ordering::Relaxed) {
+            true => Poll::Ready(()),
+            false => following.as_mut().poll(context),
+        })));
+    }
+
+    fn stop(&self) {
+        self.stopped.store(true, Ordering::Relaxed);
     }
 }
 
