@@ -54,11 +54,11 @@ impl Changes {
         let kept = new.goes_on || new.capabilities.has::<crate::plugins::TookOver>();
         if let (false, Some(memory)) = (kept, new.capabilities.memory.or(old.capabilities.memory)) {
             let why = match parameters.is_empty() {
-                false => format!("{} changed", parameters.join(", ")),
+                false => format!("of {}", parameters.join(", ")),
                 true if other_profiles => "the profiles changed".to_owned(),
                 true => "a plugin that it works with changed".to_owned(),
             };
-            self.lost.push(format!("{memory} of {} starts empty: {why}", new.name));
+            self.lost.push(format!("{memory} of {} starts empty because {why}", new.name));
         }
     }
 }

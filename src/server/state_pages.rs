@@ -43,6 +43,7 @@ fn state_of(admin: &Admin) -> Value {
     let mut state = admin.view.state(clock::now(), not_ready, admin.config.findings());
     state["version"] = format!("{} ({})", build.build_ref, build.commit).into();
     state["flowControl"] = admin.waiting();
+    state["configHash"] = admin.config.shown().hash.clone().into();
     state["keepsDecisions"] = json!(admin.decisions.is_on());
     state
 }

@@ -1,6 +1,7 @@
 //! The real `epp`, started with port 0 everywhere.
 
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::process::Command;
 
 use super::process::Process;
@@ -10,6 +11,8 @@ pub struct Program {
     pub grpc_port: u16,
     pub health_port: u16,
     pub metrics_port: u16,
+    /// The configuration's file.
+    pub config_file: PathBuf,
     _dir: tempfile::TempDir,
 }
 
@@ -58,6 +61,6 @@ impl Program {
         };
         let (grpc_port, health_port, metrics_port) =
             (port("ext_proc"), port("health"), port("metrics"));
-        Self { grpc_port, health_port, metrics_port, process, _dir: dir }
+        Self { grpc_port, health_port, metrics_port, config_file: file, process, _dir: dir }
     }
 }

@@ -79,6 +79,7 @@ async function loadHistory() {
 }
 async function loadConfig() {
   const config = await get("/debug/config");
+  page.configHash = config.hash;
   say($("config-source"), config.source);
   $("config-lines").replaceChildren(...config.lines.flatMap(l => [make("span", l.default ? "default" : "", l.text), "\n"]));
 }
@@ -93,7 +94,7 @@ async function poll() {
       page.answered = Date.now();
       showState();
       if (!$("dialog").open) await loadDecisions();
-      if (turn === 0) await loadConfig();
+      if (page.state.configHash !== page.configHash) await loadConfig();
       turn += 1;
       document.body.dataset.turn = turn;
     } catch (error) { page.error = String(error); }
