@@ -7,7 +7,7 @@ SOAK ?= 20
 FUZZ_SECONDS ?= $(shell expr $(SOAK) \* 30)
 
 .PHONY: soak
-soak: soak-properties soak-sockets soak-fuzz ## robustness tests at length: SOAK=20 times the usual
+soak: soak-properties soak-sockets soak-reload soak-fuzz ## robustness tests at length: SOAK=20 times the usual
 
 .PHONY: soak-properties
 soak-properties:
@@ -23,6 +23,10 @@ soak-sockets: tools
 		CI=true $(if $(call skips,envoy),,ENVOY="$(ENVOY_BIN)") $(CARGO) test -q --test gateway \
 			--test exchanges --test message_orders --test lifecycle --test server --test datalayer; \
 	done
+
+.PHONY: soak-reload
+soak-reload: ## a thousand configurations, one after the other, under load
+	$(CARGO) test --test reload -- --ignored --nocapture
 
 .PHONY: soak-fuzz
 soak-fuzz:

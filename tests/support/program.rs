@@ -52,7 +52,9 @@ impl Program {
         let process = Process::start("epp", &mut command);
         let port = |listener: &str| {
             process.wait_for(&format!("the address of {listener}"), |line| {
-                let line: serde_json::Value = serde_json::from_str(line).ok()?;
+                let Ok(line) = serde_json::from_str::<serde_json::Value>(line) else {
+                    return in_console_form(line, listener);
+                };
                 let named = line["msg"] == "Listening" && line["listener"] == listener;
                 let address: SocketAddr =
                     line["address"].as_str().filter(|_| named)?.parse().ok()?;
@@ -63,4 +65,10 @@ impl Program {
             (port("ext_proc"), port("health"), port("metrics"));
         Self { grpc_port, health_port, metrics_port, config_file: file, process, _dir: dir }
     }
+}
+
+/// The port in a line of the form for people, if it is of this listener.
+fn in_console_form(line: &str, listener: &str) -> Option<u16> {
+    let fields = line.split_once(&format!("Listening listener={listener} address="))?.1;
+    Some(fields.split(' ').next()?.parse::<SocketAddr>().ok()?.port())
 }
