@@ -31,7 +31,10 @@ pub(super) fn complete_producers(instances: &mut Instances<'_>) {
 
 /// The type of a default producer that is required and not there.
 fn missing_default(instances: &Instances<'_>) -> Option<&'static str> {
-    instances.dependencies.data().iter().find_map(|slot| {
+    let mut slots: Vec<_> = instances.dependencies.data().iter().collect();
+    // Whichever places they have: those that were spoken of first are added first.
+    slots.sort_by_key(|slot| slot.spoken_of);
+    slots.into_iter().find_map(|slot| {
         let name = slot.default_producer?;
         let wanted = slot.provided_by.is_none()
             && slot.producer == name

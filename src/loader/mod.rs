@@ -7,6 +7,8 @@
 //! Every version of the document from GIE v0.5.0 to llm-d-router main at ebab6879 is read; the
 //! defaulting is the latter's.
 
+#[cfg(test)]
+mod carry_over_tests;
 mod changes;
 mod data_layer;
 mod dependencies;

@@ -17,12 +17,23 @@ pub struct Dependencies {
     references: Vec<PluginReference>,
     /// Number of the plugin that is being built.
     building: usize,
+    /// Slots that were spoken of.
+    spoken_of: usize,
 }
 
 /// Where the results of plugins were put, so that those of another configuration are put there as
 /// well: a plugin that goes on knows its places.
 #[derive(Clone, Debug, Default)]
 pub struct DataPlaces(Vec<DataSlot>);
+
+#[cfg(test)]
+impl DataPlaces {
+    /// The results that are given, in the order of their places.
+    pub(crate) fn given(&self) -> Vec<(TypeId, String)> {
+        let given = self.0.iter().filter(|slot| slot.provided_by.is_some());
+        given.map(|slot| (slot.data, slot.producer.clone())).collect()
+    }
+}
 
 /// The place of one producer's result.
 #[derive(Clone, Debug)]
@@ -36,6 +47,8 @@ pub struct DataSlot {
     pub default_producer: Option<&'static str>,
     pub provided_by: Option<usize>,
     pub readers: Vec<DataReader>,
+    /// In which order plugins spoke of it first; `None`: none has.
+    pub spoken_of: Option<usize>,
 }
 
 /// What stands in a place that is not used any more.
@@ -161,7 +174,7 @@ impl Dependencies {
     fn slot<T: RequestDatum>(&mut self, producer: &str) -> usize {
         let data = TypeId::of::<T>();
         let known = self.slots.iter().position(|s| s.data == data && s.producer == producer);
-        known.unwrap_or_else(|| {
+        let slot = known.unwrap_or_else(|| {
             self.slots.push(DataSlot {
                 data,
                 producer: producer.to_owned(),
@@ -169,9 +182,15 @@ impl Dependencies {
                 default_producer: T::DEFAULT_PRODUCER,
                 provided_by: None,
                 readers: Vec::new(),
+                spoken_of: None,
             });
             self.slots.len() - 1
-        })
+        });
+        if self.slots[slot].spoken_of.is_none() {
+            self.slots[slot].spoken_of = Some(self.spoken_of);
+            self.spoken_of += 1;
+        }
+        slot
     }
 
     /// The plugin being built uses the plugin of this name in the part `P`; `role` is what that
@@ -243,6 +262,7 @@ impl Dependencies {
             data: if keeps_order(slot.data) { slot.data } else { TypeId::of::<Vacant>() },
             provided_by: None,
             readers: Vec::new(),
+            spoken_of: None,
             ..slot.clone()
         };
         Self { slots: before.0.iter().map(place).collect(), ..Self::default() }

@@ -199,6 +199,20 @@ fn how_metrics_are_read_is_put_into_a_configuration_that_does_not_say_it() {
     assert_eq!(plugins[1]["parameters"]["defaultEngine"], "trtllm-serve");
 }
 
+/// `epp` takes up a changed configuration by itself; where it is told not to, pods are replaced.
+#[test]
+fn a_changed_configuration_replaces_pods_only_where_epp_does_not_take_it_up() {
+    let Some(helm) = tool("helm") else { return };
+    let checksum = |set: &[&str]| {
+        let objects = render(&helm, &[ours("agentic")], set).expect("rendered");
+        let deployment = object(&objects, "Deployment/vllm-epp").expect("a Deployment").clone();
+        !deployment["spec"]["template"]["metadata"]["annotations"]["checksum/config"].is_null()
+    };
+    let flag = |value: &str| format!("router.epp.flags.config-reload={value}");
+    assert!(!checksum(&[]) && !checksum(&[&flag("watch")]));
+    assert!(checksum(&[&flag("off")]) && checksum(&[&flag("signal")]));
+}
+
 #[test]
 fn the_flag_for_leader_election_is_not_given_twice() {
     let Some(helm) = tool("helm") else { return };

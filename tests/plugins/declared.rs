@@ -43,6 +43,7 @@ fn make(plugin: &PluginType, parameters: &Value) -> Made {
         dependencies: &mut dependencies,
         ids: &PoolIds::default(),
         hash_key: HashKey::PUBLIC,
+        predecessor: None,
     });
     let source = capabilities.get::<MetricsSource>().map(|s| s.over(ScrapeConfig::default()));
     let extractor = capabilities.get::<MetricsExtractor>().map(|e| e.over(EngineMaps::default()));

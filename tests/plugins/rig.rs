@@ -39,6 +39,7 @@ pub fn build(kind: &str, parameters: &str) -> Built {
         dependencies: &mut dependencies,
         ids: ids(),
         hash_key: HashKey::default(),
+        predecessor: None,
     });
     let findings = diagnostics
         .findings()

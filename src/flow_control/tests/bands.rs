@@ -3,8 +3,9 @@ use std::time::Duration;
 
 use super::rig::{Request, Rig};
 use crate::flow_control::{
-    BandConfig, EarliestDeadline, FlowControlConfig, HoldbackDomain, PriorityHoldback, RoundRobin,
-    SloDeadline, SoftReflectiveCeiling, UsageLimit,
+    Arrival, BandConfig, EarliestDeadline, FairnessPolicy, FirstCome, FlowControlConfig,
+    GlobalStrict, HoldbackDomain, OrderingPolicy, PriorityHoldback, RoundRobin, SloDeadline,
+    SoftReflectiveCeiling, UsageLimit,
 };
 
 fn bands(priorities: &[i32]) -> FlowControlConfig {
@@ -195,4 +196,56 @@ fn who_gives_up_holds_up_nobody_any_more() {
     assert!(below.waits(), "a lower band does not overtake");
     drop(held);
     assert!(below.start());
+}
+
+#[test]
+fn another_configuration_keeps_what_waits_and_its_order() {
+    let with = |max_requests, ordering: Arc<dyn OrderingPolicy>, fairness: Arc<dyn FairnessPolicy>| {
+        let band = BandConfig { max_requests, ordering, fairness, ..BandConfig::default() };
+        FlowControlConfig { default_band: band, ..FlowControlConfig::default() }
+    };
+    let (first_come, strict) = (Arc::new(FirstCome), Arc::new(GlobalStrict));
+    let rig = Rig::new(1, with(3, first_come.clone(), strict.clone()));
+    let running = vec![rig.run("x", 0)];
+    let mut waiting = Vec::new();
+    for (name, id) in [("a", "x"), ("b", "y"), ("c", "x")] {
+        waiting.push((name, rig.ask(id, 0)));
+        rig.pass(Duration::from_millis(1));
+    }
+    assert!(rig.ask("x", 0).rejection().is_some(), "no room for a fourth");
+    // Room, another order, other fairness; one after the other, and both at once.
+    rig.controller.reconfigure(with(5, first_come, strict.clone()), rig.now());
+    waiting.push(("d", rig.ask("x", 0)));
+    let by_deadline = Arc::new(EarliestDeadline);
+    rig.controller.reconfigure(with(5, by_deadline.clone(), strict), rig.now());
+    let later = Arrival { ttl: Some(Duration::from_secs(50)), ..rig.arrival("x", 0) };
+    let sooner = Arrival { ttl: Some(Duration::from_secs(5)), ..rig.arrival("x", 0) };
+    waiting.push(("later", rig.ask_as(&later)));
+    rig.controller.reconfigure(with(9, by_deadline, Arc::new(GlobalStrict)), rig.now());
+    waiting.push(("sooner", rig.ask_as(&sooner)));
+    let snapshot = rig.controller.snapshot(rig.now());
+    assert_eq!((snapshot.requests, snapshot.bands[0].max_requests), (6, 9));
+    assert_eq!(order(running, waiting), "abcdsoonerlater");
+    assert!(rig.controller.is_tidy());
+}
+
+#[test]
+fn the_bands_of_another_configuration_are_there_at_once() {
+    let rig = Rig::new(1, bands(&[100, 0]));
+    let priorities = |rig: &Rig| -> Vec<i32> {
+        rig.controller.snapshot(rig.now()).bands.iter().map(|band| band.priority).collect()
+    };
+    rig.controller.provision(&[7], rig.now());
+    assert_eq!(priorities(&rig), [100, 7, 0]);
+    let running = rig.run("x", 0);
+    let mut waiting = rig.ask("x", 100);
+    rig.controller.reconfigure(bands(&[50, 0]), rig.now());
+    assert_eq!(priorities(&rig), [100, 50, 7, 0], "one that is used stays");
+    drop(running);
+    assert!(waiting.start());
+    drop(waiting);
+    rig.pass(Duration::from_secs(601));
+    let _a = rig.run("x", 0);
+    let _b = rig.ask("x", 0);
+    assert_eq!(priorities(&rig), [50, 7, 0], "and is forgotten when nobody uses it");
 }
