@@ -15,6 +15,7 @@ use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::retry_state::RetryState;
+use super::unreadable::Unreadable;
 use crate::kubernetes::is_missing;
 
 /// How long a watch may go without ending by itself, in seconds.
@@ -37,6 +38,7 @@ pub(super) struct Cluster {
     pub(super) client: Client,
     pub(super) namespace: String,
     pub(super) missing_kind_retry: Duration,
+    pub(super) unreadable: Unreadable,
 }
 
 /// How much of a kind is known.
@@ -77,14 +79,16 @@ pub(super) struct Selection {
     pub(super) resource: ApiResource,
     pub(super) labels: Option<String>,
     pub(super) fields: Option<String>,
+    /// What it means where the kind cannot be read, for kinds that can be done without.
+    pub(super) without: Option<&'static str>,
 }
 
 impl Selection {
     pub(super) fn all(resource: ApiResource) -> Self {
-        Self { resource, labels: None, fields: None }
+        Self { resource, labels: None, fields: None, without: None }
     }
 
-    fn describe(&self) -> String {
+    pub(super) fn describe(&self) -> String {
         format!("{} ({})", self.resource.plural, self.resource.api_version)
     }
 }
@@ -108,13 +112,8 @@ where
 {
     let (known, receiver) = watch::channel(Listing::default());
     let api = Api::namespaced_with(cluster.client.clone(), &cluster.namespace, &selection.resource);
-    let follower = Follower {
-        api,
-        known,
-        read,
-        trouble: RetryState::new(selection.describe(), cluster.missing_kind_retry),
-        selection,
-    };
+    let follower =
+        Follower { api, known, read, trouble: RetryState::new(&selection, cluster), selection };
     (receiver, AbortOnDropHandle::new(tokio::spawn(follower.run())))
 }
 

@@ -13,6 +13,7 @@ mod pods;
 mod pool;
 mod pool_spec;
 mod retry_state;
+mod unreadable;
 mod warn_once;
 
 use std::sync::Arc;
@@ -24,6 +25,7 @@ use kube::api::{Api, ListParams};
 use tokio::sync::watch;
 use tokio_util::task::AbortOnDropHandle;
 
+use self::unreadable::Unreadable;
 use crate::endpoints::Pool;
 use crate::objectives::Objectives;
 
@@ -85,12 +87,14 @@ pub async fn start(
     pool: Arc<Pool>,
     objectives: Arc<Objectives>,
 ) -> Result<Handle, KubernetesError> {
+    let (unreadable, task) = Unreadable::start(options.missing_kind_retry);
     let cluster = kind::Cluster {
         client,
         namespace: options.namespace,
         missing_kind_retry: options.missing_kind_retry,
+        unreadable,
     };
-    let mut tasks = Vec::new();
+    let mut tasks = vec![task];
     let pool_state = match options.source {
         Source::Selector { labels, target_ports } => {
             check_selector(&cluster, &labels).await?;

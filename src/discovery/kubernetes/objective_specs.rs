@@ -19,6 +19,9 @@ pub(super) struct PoolObject<S> {
 /// A `spec` that names the pool it is for.
 pub(super) trait NamesPool: DeserializeOwned {
     const KIND: &'static str;
+    /// What goes on where objects of the kind cannot be read.
+    const WITHOUT: &'static str;
+
     fn pool_ref(&self) -> &PoolRef;
 
     /// What is allowed and yet hardly meant.
@@ -110,6 +113,7 @@ pub(super) struct TargetModel {
 
 impl NamesPool for ObjectiveSpec {
     const KIND: &'static str = "InferenceObjective";
+    const WITHOUT: &'static str = "no priorities by name from there";
 
     fn pool_ref(&self) -> &PoolRef {
         &self.pool_ref
@@ -118,6 +122,7 @@ impl NamesPool for ObjectiveSpec {
 
 impl NamesPool for RewriteSpec {
     const KIND: &'static str = "InferenceModelRewrite";
+    const WITHOUT: &'static str = "models are asked for by the names that requests give";
 
     fn pool_ref(&self) -> &PoolRef {
         &self.pool_ref
@@ -134,6 +139,7 @@ impl NamesPool for RewriteSpec {
 
 impl NamesPool for ModelSpec {
     const KIND: &'static str = "InferenceModel";
+    const WITHOUT: &'static str = "no priorities by model";
 
     fn pool_ref(&self) -> &PoolRef {
         &self.pool_ref

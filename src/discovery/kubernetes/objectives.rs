@@ -32,7 +32,8 @@ impl<S: NamesPool + Clone + Send + Sync + 'static> Kind<S> {
     fn follow(cluster: &Cluster, both: bool, tasks: &mut Vec<AbortOnDropHandle<()>>) -> Self {
         let mut follow = |group| {
             let gvk = GroupVersionKind::gvk(group, "v1alpha2", S::KIND);
-            let selection = Selection::all(ApiResource::from_gvk(&gvk));
+            let without = Some(S::WITHOUT);
+            let selection = Selection { without, ..Selection::all(ApiResource::from_gvk(&gvk)) };
             let (known, task) = kind::follow(cluster, selection, PoolObject::read);
             tasks.push(task);
             known

@@ -53,7 +53,9 @@ pub(super) fn follow(
             return Side { known: watch::channel(Listing::not_wanted()).1, wanted: false };
         }
         let fields = Some(format!("metadata.name={name}"));
-        let selection = Selection { fields, ..Selection::all(of.resource()) };
+        // Where only one group is wanted there is no other to do with.
+        let without = group.is_none().then_some("no pool is taken from there");
+        let selection = Selection { fields, without, ..Selection::all(of.resource()) };
         let (known, task) = kind::follow(cluster, selection, read);
         tasks.push(task);
         Side { known, wanted: true }

@@ -2,12 +2,16 @@
 
 use std::time::Duration;
 
+use super::kind::{Cluster, Selection};
+use super::unreadable::Unreadable;
 use crate::kubernetes::{is_missing, reason};
 
 /// How often to try again, and what to say about it: one line when trouble begins, one when it
 /// is over.
 pub(super) struct RetryState {
     what: String,
+    without: Option<&'static str>,
+    unreadable: Unreadable,
     missing_kind_retry: Duration,
     attempts: u32,
     said: Said,
@@ -21,8 +25,15 @@ enum Said {
 }
 
 impl RetryState {
-    pub(super) fn new(what: String, missing_kind_retry: Duration) -> Self {
-        Self { what, missing_kind_retry, attempts: 0, said: Said::Nothing }
+    pub(super) fn new(selection: &Selection, cluster: &Cluster) -> Self {
+        Self {
+            what: selection.describe(),
+            without: selection.without,
+            unreadable: cluster.unreadable.clone(),
+            missing_kind_retry: cluster.missing_kind_retry,
+            attempts: 0,
+            said: Said::Nothing,
+        }
     }
 
     /// Takes note of an error; answers how long to wait. `known` is true where objects of the
@@ -37,11 +48,14 @@ impl RetryState {
             _ if is_missing(error) && !known => {
                 if self.said != Said::Missing {
                     self.said = Said::Missing;
-                    let most = self.missing_kind_retry.as_secs();
-                    tracing::warn!(
-                        "{what} cannot be read: {}; looking again at least every {most} s",
-                        reason(error)
-                    );
+                    match self.without {
+                        Some(without) => self.unreadable.note(what, without, reason(error)),
+                        None => tracing::warn!(
+                            "{what} cannot be read: {}; looking again at least every {} s",
+                            reason(error),
+                            self.missing_kind_retry.as_secs()
+                        ),
+                    }
                 }
                 return backoff(&mut self.attempts, 1_000, self.missing_kind_retry);
             }
