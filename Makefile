@@ -2,6 +2,7 @@
 CARGO ?= cargo
 ENVOY_BIN = $$(./tools/envoy.sh)
 REDIS_BIN = $$(./tools/redis.sh)
+RATELIMIT_BIN = $$(./tools/ratelimit.sh)
 
 # What to do without, by name: `SKIP=envoy,kubernetes make test`. Without it a missing Envoy or API
 # server is an error: tests that did not run must not look like tests that passed.
@@ -9,8 +10,8 @@ SKIP ?=
 export SKIP
 comma := ,
 skips = $(filter $(1),$(subst $(comma), ,$(SKIP)))
-unknown_skips := $(filter-out envoy kubernetes redis browser,$(subst $(comma), ,$(SKIP)))
-$(if $(unknown_skips),$(error SKIP names $(unknown_skips); it knows envoy, kubernetes, redis and browser))
+unknown_skips := $(filter-out envoy kubernetes redis ratelimit browser,$(subst $(comma), ,$(SKIP)))
+$(if $(unknown_skips),$(error SKIP names $(unknown_skips); it knows envoy, kubernetes, redis, ratelimit and browser))
 
 .DEFAULT_GOAL := help
 
@@ -35,13 +36,16 @@ endif
 ifeq ($(call skips,redis),)
 	@./tools/redis.sh >/dev/null
 endif
+ifeq ($(call skips,ratelimit),)
+	@./tools/ratelimit.sh >/dev/null
+endif
 ifeq ($(call skips,browser),)
 	@./tools/chromium.sh >/dev/null
 endif
 
 .PHONY: test-rust
 test-rust: tools ## unit, property, integration and end-to-end tests
-	CI=true $(if $(call skips,envoy),,ENVOY="$(ENVOY_BIN)") $(if $(call skips,redis),,REDIS_SERVER="$(REDIS_BIN)") $(CARGO) test --lib --bins --tests
+	CI=true $(if $(call skips,envoy),,ENVOY="$(ENVOY_BIN)") $(if $(call skips,redis),,REDIS_SERVER="$(REDIS_BIN)") $(if $(call skips,ratelimit),,RATELIMIT="$(RATELIMIT_BIN)") $(CARGO) test --lib --bins --tests
 
 .PHONY: test-docs
 test-docs: ## the examples in the documentation

@@ -3,6 +3,8 @@
 
 #[path = "gateway/connections.rs"]
 mod connections;
+#[path = "gateway/rate_limit.rs"]
+mod rate_limit;
 mod support;
 #[path = "gateway/tokens.rs"]
 mod tokens;

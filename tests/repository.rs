@@ -202,16 +202,18 @@ fn the_hosted_run_is_the_local_one() {
 
 #[test]
 fn what_is_skipped_is_named() {
-    for (skip, envoy, kubernetes, redis) in [
-        ("", false, false, false),
-        ("envoy", true, false, false),
-        ("kubernetes", false, true, false),
-        (" kubernetes , envoy", true, true, false),
-        ("redis,envoys", false, false, true),
+    for (skip, envoy, kubernetes, redis, ratelimit) in [
+        ("", false, false, false, false),
+        ("envoy", true, false, false, false),
+        ("kubernetes", false, true, false, false),
+        (" kubernetes , envoy", true, true, false, false),
+        ("redis,envoys", false, false, true, false),
+        ("ratelimit", false, false, false, true),
     ] {
         assert_eq!(names(skip, Need::Envoy), envoy, "{skip:?}");
         assert_eq!(names(skip, Need::Kubernetes), kubernetes, "{skip:?}");
         assert_eq!(names(skip, Need::Redis), redis, "{skip:?}");
+        assert_eq!(names(skip, Need::RateLimit), ratelimit, "{skip:?}");
     }
 }
 

@@ -29,6 +29,8 @@ pub fn binary() -> Option<PathBuf> {
     binary
 }
 
+pub const STANDALONE: &str = include_str!("../../deploy/envoy/standalone.yaml");
+
 impl Envoy {
     /// Starts Envoy with `deploy/envoy/standalone.yaml`, its `epp` cluster at `epp_port`, and
     /// `edit` applied to the text.
@@ -37,8 +39,18 @@ impl Envoy {
         epp_port: u16,
         edit: impl FnOnce(String) -> String,
     ) -> Self {
+        Self::start_sample(binary, STANDALONE, epp_port, edit).await
+    }
+
+    /// The same with another of the repository's samples.
+    pub async fn start_sample(
+        binary: PathBuf,
+        sample: &str,
+        epp_port: u16,
+        edit: impl FnOnce(String) -> String,
+    ) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let yaml = include_str!("../../deploy/envoy/standalone.yaml")
+        let yaml = sample
             .replace("port_value: 19000", "port_value: 0")
             .replace("port_value: 8081", "port_value: 0")
             .replace("port_value: 9002", &format!("port_value: {epp_port}"));

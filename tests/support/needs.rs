@@ -1,6 +1,6 @@
 //! What some tests cannot do without, and what happens where it is missing.
 //!
-//! A test that wants Envoy, Redis or an API server is skipped, with a line that says so, where there is
+//! A test that wants Envoy, Redis, a rate limit service or an API server is skipped, with a line that says so, where there is
 //! none: `cargo test` works on any machine. Where everything has to be run (`CI=true`, which
 //! `make test` sets too) a test that would be skipped fails instead, unless the need is named in
 //! `SKIP`: `SKIP=envoy,kubernetes make test` does without those two.
@@ -16,6 +16,8 @@ pub enum Need {
     Kubernetes,
     /// A Redis server.
     Redis,
+    /// `envoyproxy/ratelimit`.
+    RateLimit,
     /// Chromium with its driver.
     Browser,
 }
@@ -26,6 +28,7 @@ impl Need {
             Self::Envoy => "envoy",
             Self::Kubernetes => "kubernetes",
             Self::Redis => "redis",
+            Self::RateLimit => "ratelimit",
             Self::Browser => "browser",
         }
     }
