@@ -179,6 +179,11 @@ fn the_tutorials_arguments_and_configuration() {
     let (pipeline, found) =
         loader::load("tutorial", Some(text), &LoadOptions::default(), &PoolIds::default());
     assert!(pipeline.is_some(), "{found}");
+    // Today's KServe takes the same configuration with the service.
+    let today = read("today/40-llm-inference-service.yaml");
+    let inline = &today["spec"]["router"]["scheduler"]["config"]["inline"];
+    let original: Value = serde_yaml::from_str(text).expect("YAML");
+    assert_eq!(*inline, original);
 }
 
 /// Least privilege, in every set: nobody runs as root, writes to the image's file system or keeps
