@@ -16,7 +16,7 @@
 //!
 //! Around it: [`config`] reads documents, [`catalogue`] tells what may stand in them, [`migrate`] rewrites old ones, [`loader`] turns an `EndpointPickerConfig` into a
 //! scheduler, [`discovery`] fills the pool, [`files`] reads and follows what an operator names, [`cli`] reads the flags, [`app`] puts a pool's runtime
-//! and the process together, [`inspect`] shows an operator what goes on in it. Beside it: `sim`, a model of a vLLM worker, and `bench`, the harness.
+//! and the process together, [`inspect`] shows an operator what goes on in it, [`doctor`] looks a set-up over from outside. Beside it: `sim`, a model of a vLLM worker, and `bench`, the harness.
 
 // Here and not for all targets: what tests share they include file by file.
 #![warn(unreachable_pub)]
@@ -37,6 +37,8 @@ pub mod console;
 pub mod datalayer;
 #[cfg(feature = "server")]
 pub mod discovery;
+#[cfg(feature = "server")]
+pub mod doctor;
 pub mod endpoints;
 pub mod error;
 pub mod exchange;

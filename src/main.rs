@@ -2,12 +2,13 @@
 
 use std::ffi::OsString;
 use std::future::Future;
-use std::io::{ErrorKind, Write};
+use std::io::{ErrorKind, IsTerminal, Write};
 use std::process::ExitCode;
 
 use epp::app::App;
-use epp::cli::{self, Command, Exit};
+use epp::cli::{self, Command, DoctorOptions, Exit};
 use epp::console::{self, AskError, TopOptions};
+use epp::doctor;
 use epp::server::{Shutdown, Stage};
 use epp::telemetry::logging;
 
@@ -33,6 +34,7 @@ fn main() -> ExitCode {
         Ok(Command::Print(text)) => Exit { text, code: 0 },
         Ok(Command::Explain(options)) => asked(console::explain(&options)),
         Ok(Command::Top(options)) => top(&options),
+        Ok(Command::Doctor(options)) => return examined(&options),
         Ok(Command::Serve(options)) => match serve(*options) {
             Ok(()) => return ExitCode::SUCCESS,
             Err(exit) => exit,
@@ -55,6 +57,27 @@ fn exit(answer: Result<String, String>) -> Exit {
     match answer {
         Ok(text) => Exit { text, code: 0 },
         Err(reason) => Exit { text: format!("epp: {reason}\n"), code: 1 },
+    }
+}
+
+/// Looks for what is wrong. What was found goes to standard output, whatever it is.
+fn examined(options: &DoctorOptions) -> ExitCode {
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    let runtime = match runtime {
+        Ok(runtime) => runtime,
+        Err(e) => return tell(&exit(Err(e.to_string()))),
+    };
+    let report = runtime.block_on(doctor::examine(options));
+    // Look-ups of names that never end are not waited for.
+    runtime.shutdown_background();
+    let is_terminal = std::io::stdout().is_terminal();
+    let text = match options.json {
+        true => report.json(),
+        false => report.text(is_terminal && std::env::var_os("NO_COLOR").is_none()),
+    };
+    match tell(&Exit { text, code: 0 }) {
+        ExitCode::SUCCESS if report.is_well() => ExitCode::SUCCESS,
+        _ => ExitCode::FAILURE,
     }
 }
 

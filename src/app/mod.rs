@@ -33,6 +33,8 @@ use crate::server::{
 use crate::telemetry::BuildInfo;
 pub use pool_runtime::PoolRuntime;
 use reload_triggers::ReloadTriggers;
+pub(crate) use runtime::TokioRuntime;
+pub(crate) use workers::Workers;
 
 /// Why the program could not start: exit status 2 where what it was told is wrong, 1 where the
 /// machine refused.

@@ -8,7 +8,7 @@ use crate::scheduling::{BoxFuture, Runtime};
 
 /// The process's clock, and tasks of tokio's that end with the pool.
 #[derive(Debug, Default)]
-pub(super) struct TokioRuntime {
+pub(crate) struct TokioRuntime {
     tasks: TaskTracker,
     ended: CancellationToken,
 }

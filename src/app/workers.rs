@@ -23,7 +23,7 @@ use crate::kubernetes;
 const DEFAULT_POOL_NAME: &str = "epp";
 
 /// Running discovery; ends when dropped.
-pub(super) struct Workers {
+pub(crate) struct Workers {
     pool_name: String,
     /// Keeps following the endpoints file.
     _file: Option<FileDiscovery>,
@@ -43,7 +43,7 @@ struct Cluster {
 impl Workers {
     /// Fills `pool` from the source that flags or configuration name. A file named by the
     /// configuration wins over the flags' pool, as in the reference: then no Kubernetes is asked.
-    pub(super) async fn start(
+    pub(crate) async fn start(
         options: &Options,
         file: Option<FileDiscoveryConfig>,
         pool: &Arc<Pool>,

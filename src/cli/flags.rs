@@ -8,6 +8,7 @@ use std::time::Duration;
 use clap::{Parser, Subcommand};
 
 use super::ConfigReload;
+use super::doctor::DoctorFlags;
 use crate::config::{parse_duration, parse_quantity};
 use crate::console::Column;
 use crate::error::ErrorFormat;
@@ -355,6 +356,10 @@ pub(super) enum Command {
         #[arg(long, value_name = "COLUMN", value_parser = column, default_value = "endpoint")]
         sort: Column,
     },
+    /// Looks for what is wrong with a set-up: endpoints, caches, events, the Envoy in front, objects
+    /// in Kubernetes. Takes the flags that epp is started with, or asks a running one. Status 1
+    /// where something is wrong
+    Doctor(DoctorFlags),
 }
 
 /// Where the running epp is.
@@ -398,7 +403,7 @@ fn size(text: &str) -> Result<usize, String> {
         .ok_or_else(|| "expected a size such as 4194304, 4Mi or 4MiB".into())
 }
 
-fn duration(text: &str) -> Result<Duration, String> {
+pub(super) fn duration(text: &str) -> Result<Duration, String> {
     parse_duration(text).ok_or_else(|| "expected a duration such as 50ms, 2s or 1m30s".into())
 }
 

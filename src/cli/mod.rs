@@ -1,6 +1,7 @@
 //! Flags and environment, in every spelling that deployments pass, read into plain [`Options`].
 
 mod check;
+mod doctor;
 mod embedded;
 mod environment;
 mod flags;
@@ -25,6 +26,7 @@ use crate::loader::LoadOptions;
 use crate::server::TlsPolicy;
 use crate::telemetry::logging::LogOptions;
 pub use check::check;
+pub use doctor::{DoctorOptions, EnvoySource, Subject};
 use flags::Flags;
 pub use migrate::{MigrateOptions, Migration, migrate};
 use spelling::{Known, with_bare_booleans};
@@ -42,6 +44,7 @@ pub enum Command {
     Print(String),
     Explain(ExplainOptions),
     Top(TopOptions),
+    Doctor(Box<DoctorOptions>),
 }
 
 /// `epp check`.

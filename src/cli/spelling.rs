@@ -228,6 +228,7 @@ impl Known {
         let (name, attached) = match bare {
             "h" => ("help".to_owned(), None),
             "V" => ("version".to_owned(), None),
+            "o" => ("output".to_owned(), None),
             _ => match bare.strip_prefix('v') {
                 Some(n) if !n.is_empty() && n.bytes().all(|b| b.is_ascii_digit()) => {
                     ("v".to_owned(), Some(n))

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::CommandFactory;
 
+use super::doctor;
 use super::flags::{Access, Command as SubCommand, Flags, Format};
 use super::spelling::with_bare_booleans;
 use super::{
@@ -81,6 +82,13 @@ pub(super) fn command(
         Some(SubCommand::Top { access: of, once, interval, sort }) => {
             let interval = interval.max(MIN_INTERVAL);
             Command::Top(TopOptions { access: access(of), once, interval, sort })
+        }
+        Some(SubCommand::Doctor(of)) => {
+            let serve = options(flags, load, environment, &mut findings);
+            match doctor::options(of, serve) {
+                Ok(options) => Command::Doctor(Box::new(options)),
+                Err(mistake) => return Err([findings.mistakes, vec![mistake]].concat()),
+            }
         }
         None => Command::Serve(Box::new(options(flags, load, environment, &mut findings))),
     };

@@ -28,6 +28,7 @@ use std::time::Duration;
 
 pub use averages::{Averages, PoolAverages, Spread, pool_averages};
 pub use counters::{EndpointErrors, ScrapeCounters};
+pub(crate) use tls::client_config;
 
 use crate::clock::Timestamp;
 use crate::endpoints::{Endpoint, Pool};

@@ -19,7 +19,7 @@ impl From<PemError> for StartError {
 ///
 /// # Errors
 /// A file that cannot be read or holds nothing of use, named with the reason.
-pub(super) fn client_config(config: &ScrapeConfig) -> Result<Arc<ClientConfig>, StartError> {
+pub(crate) fn client_config(config: &ScrapeConfig) -> Result<Arc<ClientConfig>, StartError> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let builder = ClientConfig::builder_with_provider(provider.clone())
         .with_safe_default_protocol_versions()

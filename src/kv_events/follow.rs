@@ -15,6 +15,18 @@ pub enum Publishers {
     ConnectTo(SocketAddr),
 }
 
+/// Where a plugin has the events of engines from, and what it expects of them.
+#[derive(Clone, Debug)]
+pub struct FollowPlan {
+    /// The plugin's name.
+    pub plugin: String,
+    pub publishers: Publishers,
+    /// Topics are expected to begin with this.
+    pub topic_filter: Arc<str>,
+    /// Tokens per block while no engine has said how many it has.
+    pub block_tokens: u32,
+}
+
 /// Finds what is tracked of an endpoint, made when first asked for.
 pub type Track = dyn Fn(&Endpoint) -> Option<&Tracked> + Send + Sync;
 

@@ -25,7 +25,7 @@ pub use counters::{Counter, Counters};
 pub use decode::Decoder;
 pub use event::{Batch, Event, GroupKind, Removed, Stored, tier};
 pub use feed::Feed;
-pub use follow::{Follow, FollowEvents, Publishers, Track};
+pub use follow::{Follow, FollowEvents, FollowPlan, Publishers, Track};
 pub use line::{Line, StreamState, StreamStatus, Taken};
 pub use message::{Numbered, Parts, Replayed, numbered, replayed};
 pub use sequence::{Sequence, Verdict};

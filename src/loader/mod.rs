@@ -39,6 +39,7 @@ use crate::config::{Diagnostics, parse};
 use crate::endpoints::PoolIds;
 use crate::exchange::OutcomeListener;
 use crate::flow_control::{EvictionConfig, FlowControlConfig, ProgramAware, SaturationDetector};
+use crate::kv_events::FollowPlan;
 use crate::plugins::FileDiscoveryConfig;
 use crate::plugins::{MetricsExtractor, MetricsSource, ParserKind, ReachOutside};
 use crate::prefix::HashKey;
@@ -99,6 +100,8 @@ pub struct Pipeline {
     /// The signals that plugins read, and those of the pool's averages; no other need be
     /// collected.
     pub needs: Needs,
+    /// Which plugins read which signals.
+    pub readers: Vec<SignalReader>,
     /// In order of precedence, no kind twice.
     pub parsers: Vec<ParserKind>,
     /// How media items are counted.
@@ -130,6 +133,14 @@ pub struct InForce<'a> {
     pub effective: &'a Effective,
 }
 
+/// A plugin that reads signals of endpoints.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SignalReader {
+    /// The plugin's name.
+    pub plugin: String,
+    pub reads: Needs,
+}
+
 /// What plugins do around a decision and in the life of the pool, in the order of the
 /// configuration.
 #[derive(Debug, Default)]
@@ -142,6 +153,8 @@ pub struct Hooks {
     pub outcomes: Vec<Arc<dyn OutcomeListener>>,
     pub metrics: Vec<Arc<dyn PluginMetrics>>,
     pub reaching: Vec<Arc<dyn ReachOutside>>,
+    /// Whose events are followed, and where they come from.
+    pub follows: Vec<Arc<FollowPlan>>,
     /// With the plugins' names.
     pub debug_states: Vec<(String, Arc<dyn DebugState>)>,
 }
@@ -274,12 +287,13 @@ fn assemble_with(
     let mut readers = Vec::new();
     for instance in instances.list.iter().filter(|i| i.used && i.capabilities.signals.any()) {
         needs |= instance.capabilities.signals;
-        readers.push(instance.name.as_str());
+        let reads = instance.capabilities.signals;
+        readers.push(SignalReader { plugin: instance.name.clone(), reads });
     }
     if collection.is_none() && !readers.is_empty() && !instances.has_broken() {
         let message = format!(
             "no metrics are collected, but these plugins read them: {}",
-            readers.join(", ")
+            readers.iter().map(|r| r.plugin.as_str()).collect::<Vec<_>>().join(", ")
         );
         diagnostics.warning(None, "dataLayer", message);
     }
@@ -328,6 +342,7 @@ fn assemble_with(
             lifecycles: instances.all(),
             outcomes: instances.all(),
             reaching: instances.all(),
+            follows: instances.all(),
             debug_states: instances.debug_states(),
             metrics: instances.all(),
         },
@@ -340,6 +355,7 @@ fn assemble_with(
             None => engine_defaults,
         },
         needs,
+        readers,
         parsers: parsers.into_iter().map(|(_, kind)| kind).collect(),
         estimate: estimate.unwrap_or_default(),
         flow_control: queueing.map(|plan| FlowControlConfig {

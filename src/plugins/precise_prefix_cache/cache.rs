@@ -12,7 +12,7 @@ use super::settings::PreciseSettings;
 use crate::clock::Timestamp;
 use crate::endpoints::{Endpoint, Pool, PoolIds, StateSlot};
 use crate::exchange::{Ending, Outcome, OutcomeListener};
-use crate::kv_events::{Follow, FollowEvents, Hit, Tracked};
+use crate::kv_events::{Follow, FollowEvents, FollowPlan, Hit, Tracked};
 use crate::kv_index::KvIndex;
 use crate::plugins::approx_prefix_cache_producer::{Limit, PrefixCacheSettings};
 use crate::plugins::dependencies::Dependencies;
@@ -155,8 +155,15 @@ impl PreciseCache {
     /// The parts it plays.
     pub(crate) fn into_parts(self, also: Capabilities) -> Capabilities {
         let signals = crate::scrape_config::Needs { cache: true, ..also.signals };
+        let plan = FollowPlan {
+            plugin: self.name.clone(),
+            publishers: self.settings.publishers.clone(),
+            topic_filter: self.topic_filter.clone(),
+            block_tokens: self.settings.block_tokens,
+        };
         let cache = Arc::new(self);
-        also.with::<dyn Producer>(cache.clone())
+        also.with::<FollowPlan>(Arc::new(plan))
+            .with::<dyn Producer>(cache.clone())
             .with::<dyn AwaitingProducer>(cache.clone())
             .with::<dyn PickObserver>(cache.clone())
             .with::<dyn OutcomeListener>(cache.clone())
