@@ -62,7 +62,8 @@ fn exit(answer: Result<String, String>) -> Exit {
 
 /// Looks for what is wrong. What was found goes to standard output, whatever it is.
 fn examined(options: &DoctorOptions) -> ExitCode {
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     let runtime = match runtime {
         Ok(runtime) => runtime,
         Err(e) => return tell(&exit(Err(e.to_string()))),

@@ -66,6 +66,11 @@ pub struct DoctorOptions {
 }
 
 impl DoctorOptions {
+    /// Flags that describe a set-up were given, or a running one is asked.
+    pub fn has_setup(&self) -> bool {
+        self.running.is_some() || describes(&self.serve)
+    }
+
     /// Whether a subject is to be looked at.
     pub fn wants(&self, subject: Subject) -> bool {
         (self.only.is_empty() || self.only.contains(&subject)) && !self.skip.contains(&subject)
@@ -122,6 +127,11 @@ pub(super) struct DoctorFlags {
     pub output: Format,
 }
 
+/// Whether flags say what `epp` is set up with.
+fn describes(serve: &Options) -> bool {
+    serve.config != ConfigSource::BuiltIn || serve.workers != WorkerSource::Configured
+}
+
 /// The options; an error where there is nothing to look at.
 pub(super) fn options(flags: DoctorFlags, serve: Options) -> Result<DoctorOptions, String> {
     let running = flags.admin.map(|address| AdminAccess {
@@ -132,13 +142,13 @@ pub(super) fn options(flags: DoctorFlags, serve: Options) -> Result<DoctorOption
     let file = flags.envoy_config.map(EnvoySource::File);
     let envoy: Vec<EnvoySource> =
         flags.envoy_admin.map(EnvoySource::Admin).into_iter().chain(file).collect();
-    let has_flags =
-        serve.config != ConfigSource::BuiltIn || serve.workers != WorkerSource::Configured;
-    if running.is_none() && !has_flags && envoy.is_empty() {
-        return Err("nothing to look at: give --admin URL of a running epp, or the flags that epp \
+    if running.is_none() && !describes(&serve) && envoy.is_empty() {
+        return Err(
+            "nothing to look at: give --admin URL of a running epp, or the flags that epp \
                     is started with (--config-file, --endpoints, --pool-name), or --envoy-config \
                     or --envoy-admin"
-            .to_owned());
+                .to_owned(),
+        );
     }
     Ok(DoctorOptions {
         serve,

@@ -147,17 +147,13 @@ fn block_size(name: &str, how: Estimate, ours: u64, theirs: u64) -> Option<Findi
     Some(
         finding
             .why("hits are expected where it can have none: it caches whole blocks alone")
-            .change(format!("{name}: {{autoTune: false, blockSizeTokens: {size}}}, or autoTune: true")),
+            .change(format!(
+                "{name}: {{autoTune: false, blockSizeTokens: {size}}}, or autoTune: true"
+            )),
     )
 }
 
-fn capacity(
-    name: &str,
-    how: Estimate,
-    ours: u64,
-    holds: u64,
-    remembered: u64,
-) -> Option<Finding> {
+fn capacity(name: &str, how: Estimate, ours: u64, holds: u64, remembered: u64) -> Option<Finding> {
     let ratio = remembered as f64 / holds as f64;
     if (0.5..=2.0).contains(&ratio) {
         return None;
@@ -209,11 +205,8 @@ fn well(told: &[(&Seen, Cache)], report: &Report) {
     for ((size, blocks, caching), count) in kinds {
         let number = |n: Option<u32>| n.map_or("?".to_owned(), |n| n.to_string());
         let caching = if caching == Some(true) { ", prefix caching on" } else { "" };
-        let what = format!(
-            "{count} with {} blocks of {} tokens{caching}",
-            number(blocks),
-            number(size)
-        );
+        let what =
+            format!("{count} with {} blocks of {} tokens{caching}", number(blocks), number(size));
         report.add(Finding::ok(SUBJECT, "cache", what));
     }
 }

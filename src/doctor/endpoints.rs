@@ -1,5 +1,6 @@
 //! Whether endpoints answer, what they serve, and whether their metrics are there.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
@@ -77,12 +78,7 @@ pub(super) async fn look(setup: &Setup, options: &DoctorOptions, report: &Report
     seen
 }
 
-async fn look_at(
-    endpoint: Arc<Endpoint>,
-    asking: &Asking,
-    setup: &Setup,
-    report: &Report,
-) -> Seen {
+async fn look_at(endpoint: Arc<Endpoint>, asking: &Asking, setup: &Setup, report: &Report) -> Seen {
     let at = SocketAddr::new(endpoint.spec.ip, endpoint.spec.port);
     let name = name(&endpoint);
     let listed = asking.serving.ask(at, &asking.get("/v1/models")).await;
@@ -166,9 +162,7 @@ async fn metrics_of(
     let page = http.ask(at, &Ask::get(&scrape.path)).await;
     let why = "its queue and KV-cache use are unknown: scorers that go by them guess";
     let broken = |what: String, change: &str| {
-        report.add(
-            Finding::problem(SUBJECT, "metrics", what).about(&name).why(why).change(change),
-        );
+        report.add(Finding::problem(SUBJECT, "metrics", what).about(&name).why(why).change(change));
         Cache::default()
     };
     let answer = match page {
@@ -232,40 +226,45 @@ fn is_exposition(page: &[u8]) -> bool {
     String::from_utf8_lossy(page).lines().any(is_sample)
 }
 
-/// Whether all serve what they should: the models asked for, else what others serve.
+/// Whether all serve what they should: the models asked for, else what most of them serve.
 fn models(seen: &[Seen], asked: &[String], report: &Report) {
-    let told: Vec<(&Seen, &Vec<Model>)> =
-        seen.iter().filter_map(|seen| Some((seen, seen.models.as_ref()?))).collect();
-    let mut expected: Vec<&str> = asked.iter().map(String::as_str).collect();
-    if expected.is_empty() {
-        let served = told.iter().flat_map(|(_, models)| models.iter().map(|m| m.id.as_str()));
-        expected = served.collect();
-        expected.sort_unstable();
-        expected.dedup();
-    }
+    let told: Vec<(&Seen, BTreeSet<&str>)> = seen
+        .iter()
+        .filter_map(|seen| Some((seen, seen.models.as_ref()?)))
+        .map(|(seen, models)| (seen, models.iter().map(|model| model.id.as_str()).collect()))
+        .collect();
+    let mut servers: BTreeMap<&str, usize> = BTreeMap::new();
+    let all = told.iter().flat_map(|(_, models)| models.iter().copied());
+    all.for_each(|model| *servers.entry(model).or_default() += 1);
+    let expected: BTreeSet<&str> = match asked.is_empty() {
+        true => {
+            let by_most = servers.iter().filter(|(_, count)| **count * 2 >= told.len());
+            by_most.map(|(model, _)| *model).collect()
+        }
+        false => asked.iter().map(String::as_str).collect(),
+    };
+    let list = |models: &mut dyn Iterator<Item = &&str>| {
+        models.map(|model| (*model).to_owned()).collect::<Vec<String>>().join(", ")
+    };
+    let why = "epp picks among all endpoints: requests for it get 404 where it is not served";
+    let change = "vLLM: --served-model-name, --lora-modules; pools of one model each; or \
+                  destination-endpoint-served-verifier and models-data-source";
     for (seen, models) in &told {
-        let has = |name: &str| models.iter().any(|model| model.id == name);
-        let missing: Vec<&str> = expected.iter().copied().filter(|name| !has(name)).collect();
-        let served: Vec<&str> = models.iter().map(|model| model.id.as_str()).collect();
-        if missing.is_empty() {
-            let what = format!("answers, and serves {}", served.join(", "));
+        let served = list(&mut models.iter());
+        let missing = list(&mut expected.difference(models));
+        let alone = list(&mut models.difference(&expected));
+        let what = if !missing.is_empty() {
+            let others = if asked.is_empty() { ", which most others serve" } else { "" };
+            let served = if served.is_empty() { "nothing" } else { &served };
+            format!("does not serve {missing}{others}; it serves {served}")
+        } else if asked.is_empty() && !alone.is_empty() {
+            format!("serves {alone}, which most others do not")
+        } else {
+            let what = format!("answers, and serves {served}");
             report.add(Finding::ok(SUBJECT, "models", what).about(seen.name()));
             continue;
-        }
-        let where_else = if asked.is_empty() { ", which others serve" } else { "" };
-        let what = format!(
-            "does not serve {}{where_else}; it serves {}",
-            missing.join(", "),
-            if served.is_empty() { "nothing".to_owned() } else { served.join(", ") }
-        );
-        report.add(
-            Finding::problem(SUBJECT, "models", what)
-                .about(seen.name())
-                .why("requests for it that are sent there get 404: epp picks among all endpoints")
-                .change(
-                    "vLLM: --served-model-name, --lora-modules; pools of one model each; or \
-                     destination-endpoint-served-verifier and models-data-source",
-                ),
-        );
+        };
+        let finding = Finding::problem(SUBJECT, "models", what).about(seen.name());
+        report.add(finding.why(why).change(change));
     }
 }

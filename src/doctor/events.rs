@@ -78,12 +78,7 @@ struct Following<'a> {
 }
 
 impl<'a> Following<'a> {
-    fn start(
-        plan: &'a FollowPlan,
-        setup: &Setup,
-        seen: &[Seen],
-        report: &Report,
-    ) -> Option<Self> {
+    fn start(plan: &'a FollowPlan, setup: &Setup, seen: &[Seen], report: &Report) -> Option<Self> {
         if let Publishers::ConnectTo(address) = plan.publishers
             && let Err(e) = TcpListener::bind(address)
         {
@@ -95,8 +90,7 @@ impl<'a> Following<'a> {
             );
             return None;
         }
-        let limits =
-            Limits { bytes: BLOCKS * BYTES_PER_BLOCK, blocks_per_holder: BLOCKS };
+        let limits = Limits { bytes: BLOCKS * BYTES_PER_BLOCK, blocks_per_holder: BLOCKS };
         let index = Arc::new(KvIndex::new(limits, fastrand::u64(..)));
         let slot: StateSlot<Tracked> = setup.pool.ids().claim_slot();
         let (index_of, filter) = (index.clone(), plan.topic_filter.clone());

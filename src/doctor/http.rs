@@ -127,7 +127,11 @@ impl Http {
         let failure = match answer.await {
             Ok(Ok(answer)) if !asks_for_tls(&answer) || self.tls.is_some() => return Ok(answer),
             Ok(Ok(answer)) => {
-                return if self.speaks_tls(at).await { Err(Failure::SpeaksTls) } else { Ok(answer) };
+                return if self.speaks_tls(at).await {
+                    Err(Failure::SpeaksTls)
+                } else {
+                    Ok(answer)
+                };
             }
             Ok(Err(failure)) => failure,
             Err(_) => return Err(Failure::Silent(self.patience)),

@@ -28,6 +28,7 @@ use std::time::Duration;
 use tokio::time::{Instant, timeout_at};
 
 pub use crate::cli::{DoctorOptions, Subject};
+use report::NOT_FINISHED;
 pub use report::{Finding, Report, Severity};
 use setup::Setup;
 
@@ -38,31 +39,65 @@ const AT_ONCE: usize = 32;
 pub async fn examine(options: &DoctorOptions) -> Report {
     let report = Report::default();
     let deadline = Instant::now() + options.timeout;
-    let set_up = async {
-        // Where the subject was not asked for its findings are dropped, not its work: others need it.
-        let setup = in_time(deadline, &report, Subject::Configuration, setup(options, &report));
-        let Some(Some(setup)) = setup.await else { return };
-        let endpoints = async {
-            let seen = in_time(deadline, &report, Subject::Endpoints, async {
-                endpoints::look(&setup, options, &report).await
-            });
-            let Some(seen) = seen.await else { return };
-            cache::look(&setup, &seen, &report);
-            let end = events::and_probe(&setup, options, &seen, &report);
-            in_time(deadline, &report, Subject::Events, end).await;
+    let of_set_up = async {
+        let setup = match options.has_setup() && needs_setup(options) {
+            true => {
+                let looked = setup(options, &report);
+                in_time(deadline, &report, Subject::Configuration, looked).await.flatten()
+            }
+            false => None,
         };
-        let running = in_time(deadline, &report, Subject::Running, running::look(&setup, &report));
-        tokio::join!(endpoints, running);
+        // Without it little of what was asked for could be looked at: that is said in any case.
+        if setup.is_none() {
+            report.keep_problems();
+        }
+        let envoy = envoy::look(options, setup.as_ref(), &report);
+        let envoy = in_time(deadline, &report, Subject::Envoy, envoy);
+        let Some(setup) = &setup else {
+            envoy.await;
+            return;
+        };
+        let running = in_time(deadline, &report, Subject::Running, running::look(setup, &report));
+        tokio::join!(look_at_endpoints(setup, options, deadline, &report), running, envoy);
     };
-    let envoy = in_time(deadline, &report, Subject::Envoy, envoy::look(options, &report));
     #[cfg(feature = "kubernetes")]
     let kubernetes =
         in_time(deadline, &report, Subject::Kubernetes, kubernetes::look(options, &report));
     #[cfg(not(feature = "kubernetes"))]
     let kubernetes = async {};
-    tokio::join!(set_up, envoy, kubernetes);
+    tokio::join!(of_set_up, kubernetes);
     report.keep(|subject| options.wants(subject));
     report
+}
+
+/// Whether something is asked for that a configuration and endpoints are needed for.
+fn needs_setup(options: &DoctorOptions) -> bool {
+    needs_endpoints(options)
+        || [Subject::Configuration, Subject::Running].iter().any(|s| options.wants(*s))
+        || (options.wants(Subject::Envoy) && !options.envoy.is_empty())
+}
+
+fn needs_endpoints(options: &DoctorOptions) -> bool {
+    let probes = options.probe && options.wants(Subject::Probe);
+    probes
+        || [Subject::Endpoints, Subject::Cache, Subject::Events].iter().any(|s| options.wants(*s))
+}
+
+async fn look_at_endpoints(
+    setup: &Setup,
+    options: &DoctorOptions,
+    deadline: Instant,
+    report: &Report,
+) {
+    if !needs_endpoints(options) {
+        return;
+    }
+    let seen = endpoints::look(setup, options, report);
+    let Some(seen) = in_time(deadline, report, Subject::Endpoints, seen).await else { return };
+    cache::look(setup, &seen, report);
+    let subject = if options.probe { Subject::Probe } else { Subject::Events };
+    let rest = events::and_probe(setup, options, &seen, report);
+    in_time(deadline, report, subject, rest).await;
 }
 
 async fn setup(options: &DoctorOptions, report: &Report) -> Option<Setup> {
@@ -82,7 +117,7 @@ async fn in_time<T>(
     let done = timeout_at(deadline, work).await.ok();
     if done.is_none() {
         report.add(
-            Finding::problem(subject, "not-finished", "did not end in time")
+            Finding::problem(subject, NOT_FINISHED, "did not end in time")
                 .why("what is not said here is not known")
                 .change("--timeout, or fewer subjects with --only"),
         );
@@ -92,6 +127,3 @@ async fn in_time<T>(
 
 /// A wait that is shorter than what a person takes for a hang.
 const MOMENT: Duration = Duration::from_millis(50);
-
-#[cfg(test)]
-mod tests;

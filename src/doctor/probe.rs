@@ -111,19 +111,15 @@ async fn hits(asking: &Asking, seen: &Seen) -> Option<f64> {
     cache_hits(&page.body)
 }
 
-fn judge(
-    seen: &Seen,
-    first: &Value,
-    second: &Value,
-    counted: Option<(f64, f64)>,
-    report: &Report,
-) {
-    let cached = |answer: &Value| answer["usage"]["prompt_tokens_details"]["cached_tokens"].as_u64();
+fn judge(seen: &Seen, first: &Value, second: &Value, counted: Option<(f64, f64)>, report: &Report) {
+    let cached =
+        |answer: &Value| answer["usage"]["prompt_tokens_details"]["cached_tokens"].as_u64();
     let prompt = second["usage"]["prompt_tokens"].as_u64().unwrap_or(0);
     let risen = counted.map(|(before, after)| (after - before).max(0.0));
     let finding = match (cached(second), risen) {
         (Some(tokens), _) if tokens > 0 => {
-            let what = format!("served {tokens} of {prompt} tokens of the second prompt from cache");
+            let what =
+                format!("served {tokens} of {prompt} tokens of the second prompt from cache");
             Finding::ok(SUBJECT, "second-prompt", what)
         }
         (None, Some(risen)) if risen > 0.0 => {

@@ -77,10 +77,15 @@ impl Finding {
     }
 }
 
+/// The check of what did not end in time: what was asked for may have hung on it.
+pub(super) const NOT_FINISHED: &str = "not-finished";
+
 /// Everything that was found.
 #[derive(Debug, Default)]
 pub struct Report {
     findings: Mutex<Vec<Finding>>,
+    /// Told whatever subjects were asked for.
+    kept: Mutex<Vec<Finding>>,
 }
 
 impl Report {
@@ -88,9 +93,18 @@ impl Report {
         self.findings.lock().push(finding);
     }
 
+    /// Keeps the problems that were found so far whatever their subject.
+    pub(super) fn keep_problems(&self) {
+        let mut findings = self.findings.lock();
+        let is_problem = |finding: &mut Finding| finding.severity == Severity::Problem;
+        self.kept.lock().extend(findings.extract_if(.., is_problem));
+    }
+
     /// Drops what is of other subjects.
     pub(super) fn keep(&self, wanted: impl Fn(Subject) -> bool) {
-        self.findings.lock().retain(|finding| wanted(finding.subject));
+        let mut findings = self.findings.lock();
+        findings.retain(|f| wanted(f.subject) || f.check == NOT_FINISHED);
+        findings.append(&mut self.kept.lock());
     }
 
     /// By subject, in each the worst first.

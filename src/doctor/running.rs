@@ -43,8 +43,7 @@ fn troubles(plugins: &Value, report: &Report) {
         for (id, endpoint) in state["endpoints"].as_object().into_iter().flatten() {
             let Some(trouble) = endpoint["trouble"].as_str() else { continue };
             let mut what = format!("does not rely upon its KV events: {trouble}");
-            for (key, lead) in
-                [("connectionProblem", ""), ("topicThatDoesNotFit", "the topic is ")]
+            for (key, lead) in [("connectionProblem", ""), ("topicThatDoesNotFit", "the topic is ")]
             {
                 if let Some(more) = endpoint[key].as_str() {
                     what.push_str(&format!("; {lead}{more}"));

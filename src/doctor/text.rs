@@ -20,7 +20,7 @@ pub(super) fn write(
 ) -> String {
     let count = |n: usize, what: &str| format!("{n} {what}{}", if n == 1 { "" } else { "s" });
     let mut out = format!(
-        "{}: {}, {well} ok\n",
+        "{}, {}, {well} ok\n",
         match problems {
             0 => "nothing is wrong".to_owned(),
             n => paint(&count(n, "problem"), "31;1", coloured),
@@ -109,5 +109,43 @@ fn name(subject: Subject) -> &'static str {
         Subject::Events => "KV events",
         Subject::Envoy => "Envoy",
         Subject::Kubernetes => "Kubernetes",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn problems_come_with_the_line_to_change_and_many_are_counted() {
+        let mut findings = vec![
+            Finding::problem(Subject::Endpoints, "reachable", "does \x1b[31mnot answer")
+                .about("w1")
+                .why("because")
+                .change("--host"),
+        ];
+        for n in 0..20 {
+            findings.push(Finding::ok(Subject::Endpoints, "models", format!("serves {n}")));
+        }
+        findings.push(Finding::note(Subject::Envoy, "buffer", "long ".repeat(40)));
+        let text = write(&findings, [1, 1, 20], false);
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!(
+            lines[..8],
+            [
+                "1 problem, 1 note, 20 ok",
+                "",
+                "endpoints",
+                "  PROBLEM w1 does \u{fffd}[31mnot answer",
+                "          why     because",
+                "          change  --host",
+                "  ok      serves 0",
+                "  ok      serves 1",
+            ]
+        );
+        assert!(text.contains("and 17 more of this kind (models)"), "{text}");
+        assert!(lines.iter().all(|line| line.chars().count() <= WIDTH), "{text}");
+        assert!(write(&findings, [1, 1, 20], true).contains("\x1b[31;1mPROBLEM\x1b[0m"));
+        assert!(write(&[], [0, 0, 0], false).starts_with("nothing is wrong, 0 notes"));
     }
 }

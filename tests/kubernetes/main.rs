@@ -15,6 +15,7 @@ mod support;
 
 mod chart;
 mod discovery;
+mod doctor;
 mod leader;
 mod manifests;
 mod metrics_auth;

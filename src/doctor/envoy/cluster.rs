@@ -90,6 +90,12 @@ pub(super) fn of_picker(
                 .change(change),
         );
     }
+    if needs.tls.is_none() && !speaks_tls {
+        found.push(
+            Finding::note(SUBJECT, "picker-tls", "is spoken to without TLS")
+                .why("the picker's port speaks TLS unless it has --secure-serving=false"),
+        );
+    }
     if let [(_, limit), ..] = limits(cluster, &["max_requests"])[..] {
         let what = format!("takes {limit} streams at a time (circuit_breakers max_requests)");
         found.push(
@@ -185,9 +191,13 @@ fn destination(cluster: &Value, connection: &Connection<'_>, found: &mut Vec<Fin
         (true, _) => {}
         (false, true) => received(connection, found),
         (false, false) => found.push(
-            Finding::problem(SUBJECT, "destination", "override_host looks elsewhere for the endpoint")
-                .why("the fallback policy picks, silently")
-                .change(format!("override_host_sources: [{{header: {DESTINATION}}}]")),
+            Finding::problem(
+                SUBJECT,
+                "destination",
+                "override_host looks elsewhere for the endpoint",
+            )
+            .why("the fallback policy picks, silently")
+            .change(format!("override_host_sources: [{{header: {DESTINATION}}}]")),
         ),
     }
 }
@@ -218,8 +228,7 @@ fn original_dst(cluster: &Value, connection: &Connection<'_>, found: &mut Vec<Fi
 /// The sources of the override_host policy, if the cluster has it.
 fn override_host(cluster: &Value) -> Option<&[Value]> {
     let policies = list(cluster, &["load_balancing_policy", "policies"]).iter();
-    let mut configs =
-        policies.filter_map(|p| get(p, &["typed_extension_config", "typed_config"]));
+    let mut configs = policies.filter_map(|p| get(p, &["typed_extension_config", "typed_config"]));
     let policy = configs.find(|config| is_type(config, "OverrideHost"))?;
     Some(list(policy, &["override_host_sources"]))
 }

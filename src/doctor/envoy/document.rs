@@ -146,6 +146,7 @@ impl<'a> Document<'a> {
     pub(super) fn routes(&self, connection: &Connection<'a>) -> Option<&'a Value> {
         let manager = connection.manager;
         get(manager, &["route_config"])
+            .filter(|routes| routes.is_object())
             .or_else(|| self.routes.get(text(manager, &["rds", "route_config_name"])?).copied())
     }
 

@@ -253,9 +253,13 @@ fn mutations(config: &Value, found: &mut Vec<Finding>) {
         || text(rules, &["disallow_expression", "regex"]).is_some_and(|r| r.contains("gateway"));
     if refuses {
         found.push(
-            Finding::problem(SUBJECT, "mutation-rules", "mutation_rules refuse the picker's header")
-                .why("x-gateway-destination-endpoint is dropped: Envoy goes elsewhere, or nowhere")
-                .change("mutation_rules: no disallow_all, nothing that fits x-gateway-"),
+            Finding::problem(
+                SUBJECT,
+                "mutation-rules",
+                "mutation_rules refuse the picker's header",
+            )
+            .why("x-gateway-destination-endpoint is dropped: Envoy goes elsewhere, or nowhere")
+            .change("mutation_rules: no disallow_all, nothing that fits x-gateway-"),
         );
     }
 }

@@ -13,11 +13,11 @@ use std::time::Duration;
 
 use serde_json::Value;
 
+use super::setup::Setup;
 use super::{DoctorOptions, Finding, Report, Severity, Subject};
 use crate::cli::EnvoySource;
 use crate::console::{AdminAccess, AdminClient};
 use crate::files;
-use crate::loader::load;
 use document::Document;
 
 const SUBJECT: Subject = Subject::Envoy;
@@ -31,15 +31,16 @@ struct Needs {
     waits: Option<Duration>,
     /// Largest body that is taken, bytes.
     body: u64,
-    /// The picker's port speaks TLS, where the flags are the picker's.
+    /// The picker's port speaks TLS; `None` where its flags are not known.
     tls: Option<bool>,
 }
 
-pub(super) async fn look(options: &DoctorOptions, report: &Report) {
+/// `setup` is what the picker goes by, where that is known.
+pub(super) async fn look(options: &DoctorOptions, setup: Option<&Setup>, report: &Report) {
     if options.envoy.is_empty() || !options.wants(SUBJECT) {
         return;
     }
-    let needs = needs(options);
+    let needs = needs(options, setup);
     for source in &options.envoy {
         let (name, read) = match source {
             EnvoySource::File(file) => {
@@ -85,22 +86,14 @@ fn parse(text: &str) -> Result<Value, String> {
     }
 }
 
-fn needs(options: &DoctorOptions) -> Needs {
+fn needs(options: &DoctorOptions, setup: Option<&Setup>) -> Needs {
     let serve = &options.serve;
-    let text = match &serve.config {
-        crate::cli::ConfigSource::BuiltIn => None,
-        crate::cli::ConfigSource::Text(text) => Some(text.clone()),
-        crate::cli::ConfigSource::File(file) => {
-            files::read_text(file, crate::cli::MAX_CONFIG_BYTES).ok()
-        }
-    };
-    let ids = crate::endpoints::PoolIds::default();
-    let (pipeline, _) = load("", text.as_deref(), &serve.load, &ids);
-    let queueing = pipeline.and_then(|pipeline| pipeline.flow_control);
+    let queueing = setup.and_then(|setup| setup.pipeline.flow_control.as_ref());
+    let knows_flags = options.running.is_none() && options.has_setup();
     Needs {
         waits: queueing.map(|queueing| queueing.default_ttl.unwrap_or_default()),
         body: serve.max_request_body as u64,
-        tls: options.running.is_none().then_some(serve.tls.is_some()),
+        tls: knows_flags.then_some(serve.tls.is_some()),
     }
 }
 

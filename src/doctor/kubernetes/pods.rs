@@ -112,8 +112,7 @@ fn nearest(pods: &[Pod], selector: &str) -> Option<String> {
     let fits = |pod: &Pod| {
         wanted.iter().filter(|(key, value)| labels(pod, key).as_deref() == Some(value)).count()
     };
-    let has_keys =
-        |pod: &Pod| wanted.iter().filter(|(key, _)| labels(pod, key).is_some()).count();
+    let has_keys = |pod: &Pod| wanted.iter().filter(|(key, _)| labels(pod, key).is_some()).count();
     let pod = pods.iter().max_by_key(|pod| (fits(pod), has_keys(pod)))?;
     if has_keys(pod) == 0 {
         return None;

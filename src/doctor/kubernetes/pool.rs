@@ -68,11 +68,14 @@ pub(super) async fn look(
             );
         } else if !missing.is_empty() {
             let namespace = &cluster.namespace;
-            let what = format!("no {KIND} '{name}' in namespace {namespace}: {}", missing.join("; "));
+            let what =
+                format!("no {KIND} '{name}' in namespace {namespace}: {}", missing.join("; "));
             report.add(
                 Finding::problem(SUBJECT, "pool", what)
                     .why("epp finds no pool: it is never ready")
-                    .change("--pool-name, --pool-namespace, or the CRDs of the inference extension"),
+                    .change(
+                        "--pool-name, --pool-namespace, or the CRDs of the inference extension",
+                    ),
             );
         }
         return None;
@@ -111,7 +114,9 @@ fn read(
         problem("selects nothing".into(), "it has no endpoints", "spec.selector");
     }
     let numbers: Vec<&Value> = match is_first {
-        true => spec["targetPorts"].as_array().into_iter().flatten().map(|p| &p["number"]).collect(),
+        true => {
+            spec["targetPorts"].as_array().into_iter().flatten().map(|p| &p["number"]).collect()
+        }
         false => vec![&spec["targetPortNumber"]],
     };
     let port = |number: &&Value| u16::try_from(number.as_u64()?).ok().filter(|port| *port > 0);

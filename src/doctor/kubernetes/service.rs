@@ -25,7 +25,10 @@ pub(super) async fn look(cluster: &Cluster, pool: &FoundPool, report: &Report) {
             Finding::note(SUBJECT, "failure-mode", "failureMode: FailOpen")
                 .about(&about)
                 .why("where the picker cannot be asked gateways send requests to any endpoint")
-                .change(format!("spec.{}.failureMode: FailClose, unless that is meant", picker.field)),
+                .change(format!(
+                    "spec.{}.failureMode: FailClose, unless that is meant",
+                    picker.field
+                )),
         );
     }
     let problem = |what: String, change: String| {
@@ -62,10 +65,13 @@ pub(super) async fn look(cluster: &Cluster, pool: &FoundPool, report: &Report) {
         let has: Vec<String> = ports.iter().map(u16::to_string).collect();
         return problem(
             format!("refers to port {port} of Service {name}, which has {}", has.join(", ")),
-            format!("spec.{field}: {}", match *field {
-                "extensionRef" => "portNumber",
-                _ => "port.number",
-            }),
+            format!(
+                "spec.{field}: {}",
+                match *field {
+                    "extensionRef" => "portNumber",
+                    _ => "port.number",
+                }
+            ),
         );
     }
     let selector: Vec<String> =
