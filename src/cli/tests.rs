@@ -419,3 +419,29 @@ fn completions_and_the_manual_name_the_flags() {
         assert!(text.contains(part), "{arguments:?}: {text}");
     }
 }
+
+#[test]
+fn doctor_takes_the_flags_of_the_set_up_and_its_own() {
+    let doctor = |environment: &[(&str, &str)], arguments: &[&str]| match parse_with(
+        environment,
+        &[&["doctor"], arguments].concat(),
+    ) {
+        Ok(Command::Doctor(options)) => *options,
+        other => panic!("{arguments:?}: {other:?}"),
+    };
+    let o = doctor(&[], &["--endpoints", "10.0.0.1:8000", "--only=cache,envoy", "--model=a"]);
+    assert!(matches!(o.serve.workers, WorkerSource::List(_)));
+    assert!(o.has_setup() && o.running.is_none() && !o.probe && !o.json);
+    assert!(o.wants(Subject::Cache) && o.wants(Subject::Envoy) && !o.wants(Subject::Events));
+    assert_eq!((o.models, o.probe_tokens), (vec!["a".to_owned()], 512));
+    let o = doctor(&[], &["--admin=http://a:1", "--probe", "--skip", "kubernetes", "-o", "json"]);
+    assert!(o.has_setup() && o.running.is_some() && o.probe && o.json);
+    assert!(o.wants(Subject::Events) && !o.wants(Subject::Kubernetes));
+    let o = doctor(&[], &["--envoy-admin=http://a:1", "--envoy-config=f"]);
+    assert_eq!((o.envoy.len(), o.has_setup()), (2, false));
+    // In a pod of epp's the environment says what it is set up with.
+    let o = doctor(&[("POOL_NAME", "p"), ("NAMESPACE", "n")], &[]);
+    assert_eq!(o.serve.workers, WorkerSource::Pool { name: "p".into(), group: None });
+    assert!(mistakes(&["doctor"]).contains("nothing to look at"));
+    assert!(mistakes(&["doctor", "--admin=http://a:1", "--only=x"]).contains("--only"));
+}

@@ -196,17 +196,21 @@ fn seeds(plugins: &[Plugin], report: &Report) {
 }
 
 fn well(told: &[(&Seen, Cache)], report: &Report) {
-    let mut kinds: BTreeMap<(Option<u32>, Option<u32>, Option<bool>), usize> = BTreeMap::new();
-    for (_, Cache { block_size, num_blocks, prefix_caching }) in told {
-        if block_size.is_some() && *prefix_caching != Some(false) {
-            *kinds.entry((*block_size, *num_blocks, *prefix_caching)).or_default() += 1;
+    let mut kinds: BTreeMap<Cache, usize> = BTreeMap::new();
+    for (_, cache) in told {
+        if cache.block_size.is_some() && cache.prefix_caching != Some(false) {
+            *kinds.entry(*cache).or_default() += 1;
         }
     }
-    for ((size, blocks, caching), count) in kinds {
+    for (cache, count) in kinds {
         let number = |n: Option<u32>| n.map_or("?".to_owned(), |n| n.to_string());
-        let caching = if caching == Some(true) { ", prefix caching on" } else { "" };
-        let what =
-            format!("{count} with {} blocks of {} tokens{caching}", number(blocks), number(size));
+        let endpoints = if count == 1 { "endpoint" } else { "endpoints" };
+        let caching = if cache.prefix_caching == Some(true) { ", prefix caching on" } else { "" };
+        let what = format!(
+            "{count} {endpoints} with {} blocks of {} tokens{caching}",
+            number(blocks),
+            number(size)
+        );
         report.add(Finding::ok(SUBJECT, "cache", what));
     }
 }

@@ -36,7 +36,7 @@ impl Model {
 }
 
 /// What an engine says of its KV cache. `None` where it does not say.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Cache {
     /// Tokens.
     pub block_size: Option<u32>,

@@ -28,6 +28,8 @@ const SUBJECT: Subject = Subject::Events;
 const BLOCKS: usize = 1 << 20;
 /// How long engines that were connected to, and those that computed a prompt, may take to be heard.
 const HEARD_WITHIN: Duration = Duration::from_secs(3);
+/// How long engines that connect to us may take to: ZeroMQ tries again every 100 ms.
+const CONNECTED_WITHIN: Duration = Duration::from_secs(2);
 
 /// Follows the events that the configuration asks for, sends the probes in between, and says what
 /// came of it.
@@ -48,7 +50,9 @@ pub(super) async fn and_probe(
     let mut probed = Vec::new();
     if options.probe {
         // Those that publish take a moment to note that somebody subscribed.
-        sleep(2 * MOMENT).await;
+        let waits_for_engines =
+            following.iter().any(|one| matches!(one.plan.publishers, Publishers::ConnectTo(_)));
+        sleep(if waits_for_engines { CONNECTED_WITHIN } else { 2 * MOMENT }).await;
         if let Ok(asking) = Asking::new(setup, options) {
             probed = probe::run(&asking, options, seen, report).await;
         }
@@ -220,6 +224,13 @@ impl<'a> Following<'a> {
         }
         let batches = counters.batches.get();
         let Some(probed) = probed else {
+            if batches == 0 && !connects {
+                let what = format!("was not heard at {at} meanwhile");
+                let why = "an idle engine says nothing, and one that does not connect neither";
+                let note = Finding::note(SUBJECT, "events-port", what).why(why);
+                report.add(note.about(seen.name()).change("--probe makes it speak"));
+                return;
+            }
             let heard = match batches {
                 0 => "an idle engine says nothing; --probe makes it speak".to_owned(),
                 n => format!("{n} batches were heard"),

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
@@ -12,7 +13,9 @@ use rmpv::Value;
 use tokio::sync::Mutex;
 use zeromq::{PubSocket, Socket, SocketSend, ZmqMessage};
 
-use crate::run::{doctor, file};
+use crate::run::{arguments, doctor, file};
+use crate::support::eventually;
+use crate::support::program::Program;
 use crate::workers::serve;
 
 /// How an engine's events are.
@@ -68,7 +71,8 @@ impl Publisher {
         if self.says == Says::Garbage {
             payload = b"no batch".to_vec();
         }
-        let topic: &'static [u8] = if self.says == Says::UnderTopic { b"mine" } else { b"kv@x@m" };
+        let topic: &'static [u8] =
+            if self.says == Says::UnderTopic { b"mine" } else { b"kv@127.0.0.1@m" };
         let number = Bytes::copy_from_slice(&self.number.to_be_bytes());
         self.number += 1;
         let parts = vec![Bytes::from_static(topic), number, payload.into()];
@@ -81,9 +85,25 @@ async fn engine(says: Says) -> (SocketAddr, u16) {
     let mut socket = PubSocket::new();
     let bound = socket.bind("tcp://127.0.0.1:0").await.unwrap().to_string();
     let port = bound.rsplit_once(':').unwrap().1.parse().unwrap();
-    let publisher = Arc::new(Mutex::new(Publisher { socket, number: 0, says }));
+    (serving(Arc::new(Mutex::new(Publisher { socket, number: 0, says }))).await, port)
+}
+
+/// An engine that connects to whoever listens at `port`, as soon as somebody does.
+async fn connecting_engine(port: u16) -> SocketAddr {
+    let publisher = Publisher { socket: PubSocket::new(), number: 0, says: Says::Truth };
+    let publisher = Arc::new(Mutex::new(publisher));
+    let mut own = publisher.clone().lock_owned().await;
+    tokio::spawn(async move {
+        while own.socket.connect(&format!("tcp://127.0.0.1:{port}")).await.is_err() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    });
+    serving(publisher).await
+}
+
+async fn serving(publisher: Arc<Mutex<Publisher>>) -> SocketAddr {
     let seen = Arc::new(Mutex::new(Vec::<Vec<u32>>::new()));
-    let address = serve(move |stream| {
+    serve(move |stream| {
         let (publisher, seen) = (publisher.clone(), seen.clone());
         async move {
             let answer = service_fn(move |request: Request<hyper::body::Incoming>| {
@@ -103,13 +123,12 @@ async fn engine(says: Says) -> (SocketAddr, u16) {
             let _ = connection.serve_connection(TokioIo::new(stream), answer).await;
         }
     })
-    .await;
-    (address, port)
+    .await
 }
 
 async fn completion(
     body: &[u8],
-    publisher: &Mutex<Publisher>,
+    publisher: &Arc<Mutex<Publisher>>,
     seen: &Mutex<Vec<Vec<u32>>>,
 ) -> String {
     #[derive(serde::Deserialize)]
@@ -120,7 +139,16 @@ async fn completion(
     let mut seen = seen.lock().await;
     let cached = if seen.contains(&prompt) { prompt.len() - 16 } else { 0 };
     if cached == 0 {
-        publisher.lock().await.computed(&prompt).await;
+        let (publisher, prompt) = (publisher.clone(), prompt.clone());
+        // Again and again, for a subscriber whose subscription is still on its way.
+        tokio::spawn(async move {
+            for _ in 0..40 {
+                publisher.lock().await.computed(&prompt).await;
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        });
+    }
+    if cached == 0 {
         seen.push(prompt.clone());
     }
     format!(
@@ -212,4 +240,59 @@ async fn a_port_where_nobody_publishes_is_said() {
         assert_eq!(found.code, Some(1), "{:#}", found.report);
         found.must_have("problem", "events-port", &address.to_string(), what, "--kv-events-config");
     }
+}
+
+/// The configuration of an `epp` that engines connect to.
+fn listening(port: u16) -> String {
+    config(1).replace(
+        "podDiscoveryConfig: {socketPort: 1}",
+        &format!("zmqEndpoint: \"tcp://127.0.0.1:{port}\", topicFilter: \"kv@\""),
+    )
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn engines_that_connect_are_waited_for() {
+    let directory = tempfile::tempdir().expect("a folder");
+    let port = crate::workers::nobody().port();
+    let file = file(directory.path(), "c.yaml", &listening(port));
+    let flags = |address: SocketAddr, more: &[&str]| {
+        let all = [format!("--endpoints={address}"), format!("--config-file={}", file.display())];
+        [&all[..], &arguments(more)].concat()
+    };
+    let (idle, _) = engine(Says::Truth).await;
+    let taken = std::net::TcpListener::bind(("127.0.0.1", port)).expect("a free port");
+    let found = doctor(&flags(idle, &[])).await;
+    found.must_have("note", "events-port", "", "nobody can be waited for", "--admin");
+    drop(taken);
+    // Without a prompt it is not known whether anybody would come.
+    let found = doctor(&flags(idle, &[])).await;
+    found.is_well();
+    found.must_have("note", "events-port", &idle.to_string(), "was not heard", "--probe");
+    // This one publishes elsewhere.
+    let found = doctor(&flags(idle, &["--probe"])).await;
+    found.must_have("problem", "events-silent", &idle.to_string(), "published nothing", "");
+    let address = connecting_engine(port).await;
+    let found = doctor(&flags(address, &["--probe"])).await;
+    found.is_well();
+    found.must_have("ok", "events-blocks", &address.to_string(), "512 of the 512 tokens", "");
+}
+
+/// What a running `epp` cannot rely upon it says itself.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_running_epp_says_whose_events_it_does_not_rely_upon() {
+    let (address, _) = engine(Says::Truth).await;
+    let port = crate::workers::nobody().port();
+    let program = Program::start(&config(port), &[address], &[]);
+    let page = format!("http://127.0.0.1:{}/debug/plugins", program.metrics_port);
+    eventually("it is in trouble", || async {
+        let plugins: serde_json::Value = reqwest::get(&page).await.ok()?.json().await.ok()?;
+        let endpoints = &plugins["precise-prefix-cache-producer"]["endpoints"];
+        let trouble = endpoints.as_object()?.values().next()?["trouble"].as_str()?;
+        (trouble == "not_connected").then_some(())
+    })
+    .await;
+    let flags =
+        [format!("--admin=http://127.0.0.1:{}", program.metrics_port), "--only=running".to_owned()];
+    let found = doctor(&flags).await;
+    found.must_have("problem", "events", &address.to_string(), "not_connected", "socketPort");
 }

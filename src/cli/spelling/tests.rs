@@ -44,6 +44,12 @@ fn every_spelling_of_a_flag_is_understood() {
         (&["-secureServing=0", "-enablePprof=F"], &["secure-serving=false", "enable-pprof=false"]),
         (&["--healthChecking=TRUE"], &["health-checking=true"]),
         (&["--secureServing", "check", "f"], &["secure-serving=true", "check", "f"]),
+        // A subcommand's own flags, and the program's behind it.
+        (
+            &["doctor", "-o", "json", "--endpoints", "a:1", "--probe"],
+            &["endpoints=a:1", "doctor", "--probe=true", "--output=json"],
+        ),
+        (&["plugins", "-o=json"], &["plugins", "--output=json"]),
         // Names with capitals in odd places.
         (
             &["--DestinationEndpointHintMetadataNamespace", "envoy.lb"],
