@@ -208,8 +208,8 @@ fn well(told: &[(&Seen, Cache)], report: &Report) {
         let caching = if cache.prefix_caching == Some(true) { ", prefix caching on" } else { "" };
         let what = format!(
             "{count} {endpoints} with {} blocks of {} tokens{caching}",
-            number(blocks),
-            number(size)
+            number(cache.num_blocks),
+            number(cache.block_size)
         );
         report.add(Finding::ok(SUBJECT, "cache", what));
     }
