@@ -60,7 +60,7 @@ fn differ(told: &[(&Seen, Cache)], by_prefix: bool, report: &Report) {
     let Some((&usual, _)) = sizes.iter().max_by_key(|(_, count)| **count) else { return };
     for (seen, cache) in told {
         let Some(size) = cache.block_size.filter(|size| *size != usual) else { continue };
-        let what = format!("has blocks of {size} tokens, where most have {usual}");
+        let what = format!("has blocks of {size} tokens, where others have {usual}");
         let finding = match by_prefix {
             true => Finding::problem(SUBJECT, "block-size-differs", what)
                 .why("the pool's prompts are cut into blocks of one size: its hits are misjudged"),
@@ -78,7 +78,7 @@ fn differ(told: &[(&Seen, Cache)], by_prefix: bool, report: &Report) {
         if (APART.recip()..=APART).contains(&ratio) {
             continue;
         }
-        let what = format!("has a cache of {holds} tokens, where most have {middle}");
+        let what = format!("has a cache of {holds} tokens, where others have {middle}");
         report.add(
             Finding::note(SUBJECT, "cache-size-differs", what)
                 .about(seen.name())

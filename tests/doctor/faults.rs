@@ -77,7 +77,7 @@ async fn one_worker_of_three_is_ill() {
             &["--block-size=32"],
             &[],
             "block-size-differs",
-            "32 tokens, where most have 16",
+            "32 tokens, where others have 16",
             "--block-size 16",
         ),
         (

@@ -6,7 +6,7 @@ use std::process::Command;
 use serde_json::{Value, json};
 
 use crate::api_server::{ApiServer, shared};
-use crate::cluster::Cluster;
+use crate::cluster::{Cluster, eventually};
 
 /// What `epp doctor` says of `pool` as `user`: the exit status and the findings.
 async fn doctor(
@@ -68,7 +68,18 @@ impl Cluster {
         self.set_pod(name, "127.0.0.1", true).await;
     }
 
+    /// All that epp needs; its pods run as the ServiceAccount `default`, which may do everything.
     async fn healthy(&self) {
+        let account =
+            json!({"kind": "ServiceAccount", "name": "default", "namespace": self.namespace});
+        self.apply_cluster_wide(json!({
+            "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding",
+            "metadata": {"name": format!("doctor-{}", self.namespace)},
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole",
+                "name": "cluster-admin"},
+            "subjects": [account],
+        }))
+        .await;
         self.pool_v1("pool", "vllm", &[8000]).await;
         self.worker("w", "vllm", 8000).await;
         self.service("epp", "epp", 9002).await;
@@ -81,13 +92,18 @@ async fn objects_that_fit_have_no_problem() {
     let Some(server) = shared().await else { return };
     let cluster = Cluster::new(server).await;
     cluster.healthy().await;
+    // Rights reach the authorizer a moment after they are written.
+    eventually("nothing is wrong", async || {
+        doctor(server, &cluster, "admin", &["--pool-name=pool"]).await.0 == Some(0)
+    })
+    .await;
     let (code, findings) = doctor(server, &cluster, "admin", &["--pool-name=pool"]).await;
     assert_eq!(problems(&findings), [&Value::Null; 0], "{findings:#?}");
     assert_eq!(code, Some(0));
     must_have(&findings, "ok", "pool", "selects app=vllm at port 8000", "");
     must_have(&findings, "ok", "pods", "1 of 1 pods", "");
     must_have(&findings, "ok", "picker-service", "Service epp:9002, FailClose", "");
-    must_have(&findings, "ok", "rights", "rights that epp uses", "");
+    must_have(&findings, "ok", "rights", "ServiceAccount default has the", "");
     let selector = ["--endpoint-selector=app=vllm", "--endpoint-target-ports=8000"];
     let (code, findings) = doctor(server, &cluster, "admin", &selector).await;
     assert_eq!(code, Some(0), "{findings:#?}");
@@ -170,6 +186,57 @@ async fn each_object_that_does_not_fit_is_found() {
         let findings = look(&[&format!("--pool-name={name}")]).await;
         must_have(&findings, severity, check, what, change);
     }
+}
+
+/// Whoever asks may do everything here: it is the picker's account that matters.
+#[tokio::test]
+async fn the_rights_are_those_of_the_account_behind_the_service() {
+    let Some(server) = shared().await else { return };
+    let cluster = Cluster::new(server).await;
+    cluster.pool_v1("pool", "vllm", &[8000]).await;
+    cluster.worker("w", "vllm", 8000).await;
+    cluster.service("epp", "epp", 9002).await;
+    cluster
+        .apply(json!({
+            "apiVersion": "v1", "kind": "Pod",
+            "metadata": {"name": "epp-0", "labels": {"app": "epp"}},
+            "spec": {"serviceAccountName": "picker-account",
+                "containers": [{"name": "main", "image": "none"}]},
+        }))
+        .await;
+    let flags = ["--pool-name=pool", "--metrics-endpoint-auth=false"];
+    let (code, findings) = doctor(server, &cluster, "admin", &flags).await;
+    assert_eq!(code, Some(1));
+    let what = "ServiceAccount picker-account may not list, watch pods";
+    must_have(&findings, "problem", "rights", what, "resources: [pods]");
+    let read = json!(["get", "list", "watch"]);
+    cluster
+        .apply(json!({
+            "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "Role",
+            "metadata": {"name": "picker"},
+            "rules": [
+                {"apiGroups": [""], "resources": ["pods"], "verbs": read},
+                {"apiGroups": ["inference.networking.k8s.io", "inference.networking.x-k8s.io",
+                    "llm-d.ai"], "resources": ["*"], "verbs": read},
+            ],
+        }))
+        .await;
+    cluster
+        .apply(json!({
+            "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "RoleBinding",
+            "metadata": {"name": "picker"},
+            "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": "picker"},
+            "subjects": [{"kind": "ServiceAccount", "name": "picker-account",
+                "namespace": cluster.namespace}],
+        }))
+        .await;
+    // Rights reach the authorizer a moment after they are written.
+    eventually("nothing is wrong", async || {
+        doctor(server, &cluster, "admin", &flags).await.0 == Some(0)
+    })
+    .await;
+    let (_, findings) = doctor(server, &cluster, "admin", &flags).await;
+    must_have(&findings, "ok", "rights", "ServiceAccount picker-account has the", "");
 }
 
 #[tokio::test]

@@ -13,6 +13,7 @@ use serde_json::Value;
 use super::{DoctorOptions, Finding, Report, Subject};
 use crate::cli::WorkerSource;
 use crate::kubernetes::{connect, reason};
+use pool::FoundPool;
 
 const SUBJECT: Subject = Subject::Kubernetes;
 
@@ -51,26 +52,30 @@ pub(super) async fn look(options: &DoctorOptions, report: &Report) {
         }
     };
     let cluster = Cluster { client, namespace: serve.namespace.clone() };
-    let selected = async {
-        match &serve.workers {
-            WorkerSource::Selector { selector, ports } => {
-                pods::look(&cluster, selector, ports, report).await;
+    let account = match &serve.workers {
+        WorkerSource::Selector { selector, ports } => {
+            pods::look(&cluster, selector, ports, report).await;
+            None
+        }
+        WorkerSource::Pool { name, group } => {
+            match pool::look(&cluster, name, group.as_deref(), report).await {
+                Some(found) => behind(&cluster, &found, report).await,
+                None => None,
             }
-            WorkerSource::Pool { name, group } => {
-                let Some(found) = pool::look(&cluster, name, group.as_deref(), report).await else {
-                    return;
-                };
-                let pods = async {
-                    if let Some(selector) = &found.selector {
-                        pods::look(&cluster, selector, &found.ports, report).await;
-                    }
-                };
-                tokio::join!(pods, service::look(&cluster, &found, report));
-            }
-            WorkerSource::Configured | WorkerSource::List(_) => {}
+        }
+        WorkerSource::Configured | WorkerSource::List(_) => None,
+    };
+    rights::look(&cluster, serve, account, report).await;
+}
+
+/// Looks at the pods and the Service of a pool. Returns the picker's ServiceAccount.
+async fn behind(cluster: &Cluster, found: &FoundPool, report: &Report) -> Option<String> {
+    let pods = async {
+        if let Some(selector) = &found.selector {
+            pods::look(cluster, selector, &found.ports, report).await;
         }
     };
-    tokio::join!(selected, rights::look(&cluster, serve, report));
+    tokio::join!(pods, service::look(cluster, found, report)).1
 }
 
 /// Something that could not be read.

@@ -1,5 +1,6 @@
 use k8s_openapi::api::authorization::v1::{
-    ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec,
+    ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec, SubjectAccessReview,
+    SubjectAccessReviewSpec,
 };
 use kube::api::{Api, ListParams, PostParams};
 
@@ -58,8 +59,26 @@ const ABOUT_MODELS: [(&str, &str, &str); 4] = [
     ("inference.networking.x-k8s.io", "v1alpha2", "inferencemodelrewrites"),
 ];
 
-/// Asks for every right that epp uses, of whoever we are.
-pub(super) async fn look(cluster: &Cluster, serve: &Options, report: &Report) {
+/// Whose rights are asked about.
+struct Asked<'a> {
+    cluster: &'a Cluster,
+    /// The picker's ServiceAccount; `None`: whoever we are.
+    account: Option<String>,
+}
+
+/// Asks for every right that epp uses: of its ServiceAccount, where that is known and we may ask
+/// about others, else of ourselves.
+pub(super) async fn look(
+    cluster: &Cluster,
+    serve: &Options,
+    account: Option<String>,
+    report: &Report,
+) {
+    let mut asked_about = Asked { cluster, account };
+    if asked_about.account.is_some() && lacks(&asked_about, &PODS).await.is_err() {
+        asked_about.account = None;
+    }
+    let whose = &asked_about;
     let mut missing = 0;
     let mut asked = 0;
     let mut rights = vec![PODS];
@@ -70,7 +89,7 @@ pub(super) async fn look(cluster: &Cluster, serve: &Options, report: &Report) {
         rights.extend(OF_METRICS);
     }
     for right in rights {
-        match lacks(cluster, &right).await {
+        match lacks(whose, &right).await {
             Err(error) => {
                 report.add(unread("rights", "rights cannot be asked for", &error));
                 return;
@@ -78,7 +97,7 @@ pub(super) async fn look(cluster: &Cluster, serve: &Options, report: &Report) {
             Ok(verbs) => {
                 asked += 1;
                 missing += usize::from(!verbs.is_empty());
-                tell(cluster, &right, &verbs, true, report);
+                tell(whose, &right, &verbs, true, report);
             }
         }
     }
@@ -94,7 +113,7 @@ pub(super) async fn look(cluster: &Cluster, serve: &Options, report: &Report) {
                 why: "it finds no pool: never ready",
                 everywhere: false,
             };
-            match lacks(cluster, &right).await {
+            match lacks(whose, &right).await {
                 Ok(verbs) if verbs.is_empty() => readable += 1,
                 Ok(verbs) => lacking.push((right, verbs)),
                 Err(_) => {}
@@ -105,7 +124,7 @@ pub(super) async fn look(cluster: &Cluster, serve: &Options, report: &Report) {
         if readable == 0 {
             missing += 1;
             for (right, verbs) in lacking {
-                tell(cluster, &right, &verbs, true, report);
+                tell(whose, &right, &verbs, true, report);
             }
         }
         for (group, version, resource) in ABOUT_MODELS {
@@ -119,57 +138,87 @@ pub(super) async fn look(cluster: &Cluster, serve: &Options, report: &Report) {
                 why: "what these objects say of models is not known: no priorities, no rewrites",
                 everywhere: false,
             };
-            let verbs = lacks(cluster, &right).await.unwrap_or_default();
+            let verbs = lacks(whose, &right).await.unwrap_or_default();
             asked += 1;
-            tell(cluster, &right, &verbs, false, report);
+            tell(whose, &right, &verbs, false, report);
         }
     }
     if missing == 0 {
-        let what = format!("whoever asks has the {asked} rights that epp uses");
+        let name = whose.name();
+        let what = format!("{name} has the {asked} rights that epp uses");
         report.add(Finding::ok(SUBJECT, "rights", what));
     }
 }
 
-/// The verbs that we may not.
-async fn lacks(cluster: &Cluster, right: &Right) -> Result<Vec<&'static str>, kube::Error> {
-    let api: Api<SelfSubjectAccessReview> = Api::all(cluster.client.clone());
+impl Asked<'_> {
+    fn name(&self) -> String {
+        match &self.account {
+            Some(account) => format!("ServiceAccount {account}"),
+            None => "whoever asks".to_owned(),
+        }
+    }
+
+    async fn may(&self, attributes: ResourceAttributes) -> Result<bool, kube::Error> {
+        let resource_attributes = Some(attributes);
+        let (client, namespace) = (self.cluster.client.clone(), &self.cluster.namespace);
+        let status = match &self.account {
+            None => {
+                let spec = SelfSubjectAccessReviewSpec {
+                    resource_attributes,
+                    ..SelfSubjectAccessReviewSpec::default()
+                };
+                let review = SelfSubjectAccessReview { spec, ..SelfSubjectAccessReview::default() };
+                Api::all(client).create(&PostParams::default(), &review).await?.status
+            }
+            Some(account) => {
+                let groups = ["system:serviceaccounts", "system:authenticated"];
+                let mut groups: Vec<String> = groups.map(str::to_owned).into();
+                groups.push(format!("system:serviceaccounts:{namespace}"));
+                let spec = SubjectAccessReviewSpec {
+                    user: Some(format!("system:serviceaccount:{namespace}:{account}")),
+                    groups: Some(groups),
+                    resource_attributes,
+                    ..SubjectAccessReviewSpec::default()
+                };
+                let review = SubjectAccessReview { spec, ..SubjectAccessReview::default() };
+                Api::all(client).create(&PostParams::default(), &review).await?.status
+            }
+        };
+        Ok(status.is_some_and(|status| status.allowed))
+    }
+}
+
+/// The verbs that are missing.
+async fn lacks(whose: &Asked<'_>, right: &Right) -> Result<Vec<&'static str>, kube::Error> {
     let mut lacking = Vec::new();
     for verb in right.verbs {
         let attributes = ResourceAttributes {
             group: Some(right.group.to_owned()),
             resource: Some(right.resource.to_owned()),
             verb: Some((*verb).to_owned()),
-            namespace: (!right.everywhere).then(|| cluster.namespace.clone()),
+            namespace: (!right.everywhere).then(|| whose.cluster.namespace.clone()),
             ..ResourceAttributes::default()
         };
-        let review = SelfSubjectAccessReview {
-            spec: SelfSubjectAccessReviewSpec {
-                resource_attributes: Some(attributes),
-                ..SelfSubjectAccessReviewSpec::default()
-            },
-            ..SelfSubjectAccessReview::default()
-        };
-        let answer = api.create(&PostParams::default(), &review).await?;
-        if !answer.status.is_some_and(|status| status.allowed) {
+        if !whose.may(attributes).await? {
             lacking.push(*verb);
         }
     }
     Ok(lacking)
 }
 
-fn tell(cluster: &Cluster, right: &Right, verbs: &[&str], is_needed: bool, report: &Report) {
+fn tell(whose: &Asked<'_>, right: &Right, verbs: &[&str], is_needed: bool, report: &Report) {
     if verbs.is_empty() {
         return;
     }
-    let whose = match right.group {
+    let resource = match right.group {
         "" => right.resource.to_owned(),
         group => format!("{}.{group}", right.resource),
     };
     let place = match right.everywhere {
         true => String::new(),
-        false => format!(" in namespace {}", cluster.namespace),
+        false => format!(" in namespace {}", whose.cluster.namespace),
     };
-    let what = format!("may not {} {whose}{place}", verbs.join(", "));
+    let what = format!("{} may not {} {resource}{place}", whose.name(), verbs.join(", "));
     let finding = match is_needed {
         true => Finding::problem(SUBJECT, "rights", what),
         false => Finding::note(SUBJECT, "rights", what),

@@ -5,8 +5,9 @@ use super::pool::{FoundPool, PickerRef};
 use super::{Cluster, SUBJECT, unread};
 use crate::doctor::{Finding, Report};
 
-/// Looks at the Service by which gateways find the picker.
-pub(super) async fn look(cluster: &Cluster, pool: &FoundPool, report: &Report) {
+/// Looks at the Service by which gateways find the picker. Returns the ServiceAccount of the pods
+/// behind it.
+pub(super) async fn look(cluster: &Cluster, pool: &FoundPool, report: &Report) -> Option<String> {
     let about = format!("InferencePool {}", pool.name);
     let Some(picker) = &pool.picker else {
         report.add(
@@ -18,7 +19,7 @@ pub(super) async fn look(cluster: &Cluster, pool: &FoundPool, report: &Report) {
                     false => "spec.endpointPickerRef",
                 }),
         );
-        return;
+        return None;
     };
     if picker.failure_mode == "FailOpen" {
         report.add(
@@ -38,6 +39,7 @@ pub(super) async fn look(cluster: &Cluster, pool: &FoundPool, report: &Report) {
                 .why("gateways cannot ask the picker: requests fail, or go anywhere (FailOpen)")
                 .change(change),
         );
+        None
     };
     let PickerRef { field, kind, name, port, .. } = picker;
     if kind != "Service" {
@@ -57,7 +59,7 @@ pub(super) async fn look(cluster: &Cluster, pool: &FoundPool, report: &Report) {
         Err(error) => {
             let finding = unread("picker-service", &format!("Service {name}"), &error);
             report.add(Finding { severity: crate::doctor::Severity::Note, ..finding });
-            return;
+            return None;
         }
     };
     let ports: Vec<u16> = service.ports.iter().flatten().map(|p| p.port as u16).collect();
@@ -80,9 +82,9 @@ pub(super) async fn look(cluster: &Cluster, pool: &FoundPool, report: &Report) {
     let pods: Api<Pod> = Api::namespaced(cluster.client.clone(), &cluster.namespace);
     let selected = match selector.is_empty() {
         true => None,
-        false => pods.list_metadata(&ListParams::default().labels(&selector).limit(1)).await.ok(),
+        false => pods.list(&ListParams::default().labels(&selector).limit(1)).await.ok(),
     };
-    if selected.is_some_and(|selected| selected.items.is_empty()) {
+    if selected.as_ref().is_some_and(|selected| selected.items.is_empty()) {
         return problem(
             format!("refers to Service {name}, which selects no pod ({selector})"),
             "the Service's selector, or the labels of the picker's pods".to_owned(),
@@ -90,4 +92,6 @@ pub(super) async fn look(cluster: &Cluster, pool: &FoundPool, report: &Report) {
     }
     let what = format!("names Service {name}:{port}, {}", picker.failure_mode);
     report.add(Finding::ok(SUBJECT, "picker-service", what).about(about));
+    let spec = selected?.items.into_iter().next()?.spec?;
+    Some(spec.service_account_name.unwrap_or_else(|| "default".to_owned()))
 }
