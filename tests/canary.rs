@@ -57,7 +57,8 @@ fn endpoints() -> Vec<SocketAddr> {
 
 /// Headers that are nobody's business.
 fn secrets() -> Vec<(&'static str, String)> {
-    let plain = ["x-api-key", "cookie", "x-session-id", "x-my-own", "x-session-token", "user-agent"];
+    let plain =
+        ["x-api-key", "cookie", "x-session-id", "x-my-own", "x-session-token", "user-agent"];
     let mut headers: Vec<_> = plain.into_iter().map(|name| (name, CANARY.to_owned())).collect();
     headers.push(("authorization", format!("Bearer {CANARY}")));
     headers.push(("proxy-authorization", format!("Basic {ENCODED}")));
@@ -112,7 +113,12 @@ fn unreadable() -> Vec<(&'static str, String)> {
         (CHAT, in_place("{\"model\":\"m\",\"messages\":\"WORD\"}")),
         (CHAT, in_place("{\"model\":{\"WORD\":1},\"messages\":[]}")),
         (CHAT, in_place("{\"model\":\"m\",\"WORD\"}")),
-        (CHAT, in_place("{\"model\":\"m\",\"messages\":[{\"role\":\"WORD\",\"content\":{\"WORD\":2}}]}")),
+        (
+            CHAT,
+            in_place(
+                "{\"model\":\"m\",\"messages\":[{\"role\":\"WORD\",\"content\":{\"WORD\":2}}]}",
+            ),
+        ),
         (CHAT, in_place("{\"model\":\"m\",\"stream\":\"WORD\",\"messages\":[]}")),
         (CHAT, in_place("{\"model\":\"m\",\"max_tokens\":\"WORD\",\"messages\":[]}")),
         (CHAT, in_place("\"\\uD800 WORD\"")),
@@ -120,7 +126,10 @@ fn unreadable() -> Vec<(&'static str, String)> {
         ("/v1/completions", in_place("{\"model\":\"m\",\"prompt\":[[\"WORD\"]]}")),
         ("/v1/embeddings", in_place("{\"model\":\"m\",\"input\":{\"WORD\":1}}")),
         ("/v1/responses", in_place("{\"model\":\"m\",\"input\":{\"WORD\":1}}")),
-        ("/v1/messages", in_place("{\"model\":\"m\",\"messages\":\"WORD\",\"system\":{\"WORD\":1}}")),
+        (
+            "/v1/messages",
+            in_place("{\"model\":\"m\",\"messages\":\"WORD\",\"system\":{\"WORD\":1}}"),
+        ),
         ("/inference/v1/generate", in_place("{\"model\":\"m\",\"token_ids\":\"WORD\"}")),
     ]
 }
@@ -131,7 +140,9 @@ async fn traffic(program: &Program) -> BTreeSet<i32> {
     let mut seen = BTreeSet::new();
     let stream = [
         format!("data: {{\"choices\":[{{\"delta\":{{\"content\":\"{CANARY}\"}}}}]}}\n\n"),
-        format!("data: {{\"choices\":[],\"system_fingerprint\":\"{CANARY}\",\"usage\":{{\"prompt_tokens\":9,\"completion_tokens\":2}}}}\n\ndata: [DONE]\n\n"),
+        format!(
+            "data: {{\"choices\":[],\"system_fingerprint\":\"{CANARY}\",\"usage\":{{\"prompt_tokens\":9,\"completion_tokens\":2}}}}\n\ndata: [DONE]\n\n"
+        ),
     ];
     let query = format!("{CHAT}?key={CANARY}#{CANARY}");
     for (id, path) in [("ok", CHAT), ("again", CHAT), ("query", query.as_str())] {

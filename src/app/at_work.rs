@@ -9,8 +9,8 @@ use arc_swap::ArcSwap;
 
 use super::keeper::{Keeper, Surroundings, keep};
 use super::queueing::Queueing;
-use super::workers::reads_grpc;
 use super::refused;
+use super::workers::reads_grpc;
 use crate::api::Parsers;
 use crate::cli::Exit;
 use crate::datalayer::{DataLayer, PageSettings, ScrapeCounters, ScrapeListener, Settings};
@@ -135,11 +135,8 @@ pub(super) fn begin(
         true => None,
         false => Some(fixed.scraping.start(&fixed.pool, &asked)?),
     };
-    let around = Surroundings {
-        pool: &fixed.pool,
-        runtime: &fixed.runtime,
-        outside: &fixed.outside,
-    };
+    let around =
+        Surroundings { pool: &fixed.pool, runtime: &fixed.runtime, outside: &fixed.outside };
     let known = before.as_ref().map_or(&[][..], |before| before.keepers.as_slice());
     let count = || fixed.config.count_plugin();
     let keepers = keep(&pipeline.residents.plugins, known, &around, count);
@@ -210,8 +207,9 @@ impl Scraping {
         let known = self.pages.load_full();
         // Each kind of page has counters of its own.
         let with_counters = |page: &PageScrape| {
-            let is_same =
-                |s: &&PageSettings| s.page.source == page.source && s.page.extractor == page.extractor;
+            let is_same = |s: &&PageSettings| {
+                s.page.source == page.source && s.page.extractor == page.extractor
+            };
             let counters = known.iter().find(is_same).map(|s| s.counters.clone());
             PageSettings { page: page.clone(), counters: counters.unwrap_or_default() }
         };

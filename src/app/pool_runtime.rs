@@ -67,11 +67,7 @@ impl PoolRuntime {
         for line in diagnostics.to_string().lines() {
             tracing::warn!("{line}");
         }
-        tracing::info!(
-            file = document.name,
-            summary = pipeline.summary,
-            "Configuration loaded"
-        );
+        tracing::info!(file = document.name, summary = pipeline.summary, "Configuration loaded");
         let config = Arc::new(ConfigInForce::new(document.shown(&pipeline)?));
         let objectives = Arc::new(Objectives::default());
         let workers =

@@ -11,7 +11,8 @@ use crate::clock;
 use crate::endpoints::Pool;
 use crate::exchange::{Admission, QueuedAdmission, ShedWhenSaturated, keep_queue_time};
 use crate::flow_control::{
-    CurrentDetector, EvictionConfig, FlowControlConfig, FlowController, PoolLoad, SaturationDetector,
+    CurrentDetector, EvictionConfig, FlowControlConfig, FlowController, PoolLoad,
+    SaturationDetector,
 };
 use crate::loader::Pipeline;
 use crate::objectives::Objectives;

@@ -115,8 +115,7 @@ impl Reloader {
         let fixed = &self.fixed;
         let (ids, in_force) = (fixed.pool.ids(), Some(now.at_work.in_force()));
         let text = found.text.as_deref();
-        let (loaded, diagnostics) =
-            loader::load_over(&found.name, text, &self.load, ids, in_force);
+        let (loaded, diagnostics) = loader::load_over(&found.name, text, &self.load, ids, in_force);
         let Some((pipeline, changes)) = loaded else { return Err(diagnostics.to_string()) };
         let needs_restart = now.at_work.needs_restart(&pipeline, fixed);
         let (summary, residents) = (pipeline.summary.clone(), pipeline.residents.clone());

@@ -36,8 +36,14 @@ pub(super) struct Flags {
     pub config_text: Option<String>,
     /// When a changed configuration file is put to work: off, signal (on SIGHUP), or watch (on
     /// SIGHUP, and when the file changes)
-    #[arg(long, value_name = "WHEN", value_enum, default_value = "watch",
-        hide_possible_values = true, help_heading = "Configuration")]
+    #[arg(
+        long,
+        value_name = "WHEN",
+        value_enum,
+        default_value = "watch",
+        hide_possible_values = true,
+        help_heading = "Configuration"
+    )]
     pub config_reload: ConfigReload,
     /// Accept plugin types that are marked experimental
     #[arg(long, default_value_t = false, help_heading = "Configuration")]

@@ -109,9 +109,9 @@ impl ConfigInForce {
     /// As JSON: the configuration line by line, and what came of reloading it.
     pub fn to_json(&self) -> Value {
         let (shown, tries) = (self.shown(), self.tries.lock().clone());
-        let refused = tries.refusal.map(|(mistakes, at)| {
-            json!({ "mistakes": mistakes.lines().collect::<Vec<_>>(), "at": at })
-        });
+        let refused = tries.refusal.map(
+            |(mistakes, at)| json!({ "mistakes": mistakes.lines().collect::<Vec<_>>(), "at": at }),
+        );
         json!({
             "source": shown.view.source,
             "lines": shown.view.lines,
@@ -163,9 +163,8 @@ impl PluginMetrics for ConfigInForce {
         let gauge = |name, help, value: f64| {
             family(name, MetricKind::Gauge, help, vec![sample(Vec::new(), value)])
         };
-        let result = |result: &str, count: u64| {
-            sample(vec![("result", result.to_owned())], count as f64)
-        };
+        let result =
+            |result: &str, count: u64| sample(vec![("result", result.to_owned())], count as f64);
         vec![
             gauge(
                 "llm_d_epp_config_last_reload_successful",

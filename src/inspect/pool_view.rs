@@ -29,12 +29,7 @@ impl PoolView {
     /// The endpoints, sums over all of them, and what is wrong; of the request, its prompt or its
     /// answer there is nothing in it.
     /// `others` are findings of somebody else.
-    pub fn state(
-        &self,
-        now: Timestamp,
-        not_ready: Option<String>,
-        others: Vec<Finding>,
-    ) -> Value {
+    pub fn state(&self, now: Timestamp, not_ready: Option<String>, others: Vec<Finding>) -> Value {
         let pool = self.tallies.pool();
         let snapshot = pool.snapshot();
         let all: Vec<&EndpointTally> =

@@ -22,8 +22,7 @@ fn document(plugins: &[String], profiles: &[&str]) -> String {
 }
 
 fn over(text: &str, ids: &PoolIds, before: Option<&Pipeline>) -> Option<(Pipeline, Changes)> {
-    let in_force =
-        before.map(|b| InForce { residents: &b.residents, effective: &b.effective });
+    let in_force = before.map(|b| InForce { residents: &b.residents, effective: &b.effective });
     let options = LoadOptions { allow_experimental_plugins: true, ..LoadOptions::default() };
     load_over("f", Some(text), &options, ids, in_force).0
 }
@@ -37,41 +36,85 @@ fn fates(residents: &Residents) -> BTreeMap<&str, bool> {
     residents.plugins.iter().map(|r| (r.name.as_str(), r.goes_on)).collect()
 }
 
-const PREFIX: &str = "{type: approx-prefix-cache-producer, parameters: {autoTune: false, blockSizeTokens: 64}}";
+const PREFIX: &str =
+    "{type: approx-prefix-cache-producer, parameters: {autoTune: false, blockSizeTokens: 64}}";
 const LATENCY: &str = "{type: predicted-latency-producer}";
 
 #[test]
 fn a_plugin_goes_on_where_it_and_those_it_works_with_are_made_alike() {
     // What there was, what there is, and of which plugins is said that they go on.
     let decider = |tokens: u32| {
-        format!("{{type: prefix-based-pd-decider, name: d, parameters: {{nonCachedTokens: {tokens}}}}}")
+        format!(
+            "{{type: prefix-based-pd-decider, name: d, parameters: {{nonCachedTokens: {tokens}}}}}"
+        )
     };
-    let handler = || "{type: disagg-profile-handler, parameters: {deciders: {prefill: d}}}".to_owned();
+    let handler =
+        || "{type: disagg-profile-handler, parameters: {deciders: {prefill: d}}}".to_owned();
     let other_block = PREFIX.replace("64", "128");
-    let reordered = "{type: approx-prefix-cache-producer, parameters: {blockSizeTokens: 64, autoTune: false}}";
+    let reordered =
+        "{type: approx-prefix-cache-producer, parameters: {blockSizeTokens: 64, autoTune: false}}";
     type Case<'a> = (Vec<String>, &'a [&'a str], Vec<String>, &'a [&'a str], &'a [(&'a str, bool)]);
     let (one, two) = (&["default"][..], &["prefill", "decode"][..]);
     let cases: Vec<Case<'_>> = vec![
-        (vec![PREFIX.into()], one, vec![reordered.into()], one,
-            &[("approx-prefix-cache-producer", true), ("queue-scorer", true)]),
-        (vec![PREFIX.into()], one, vec![other_block.clone()], one,
-            &[("approx-prefix-cache-producer", false), ("queue-scorer", true)]),
+        (
+            vec![PREFIX.into()],
+            one,
+            vec![reordered.into()],
+            one,
+            &[("approx-prefix-cache-producer", true), ("queue-scorer", true)],
+        ),
+        (
+            vec![PREFIX.into()],
+            one,
+            vec![other_block.clone()],
+            one,
+            &[("approx-prefix-cache-producer", false), ("queue-scorer", true)],
+        ),
         // It reads what the producer gives: where that is, has not changed.
-        (vec![PREFIX.into(), LATENCY.into()], one, vec![other_block, LATENCY.into()], one,
-            &[("predicted-latency-producer", true)]),
-        (vec![decider(16), handler()], two, vec![decider(16), handler()], two,
-            &[("d", true), ("disagg-profile-handler", true)]),
+        (
+            vec![PREFIX.into(), LATENCY.into()],
+            one,
+            vec![other_block, LATENCY.into()],
+            one,
+            &[("predicted-latency-producer", true)],
+        ),
+        (
+            vec![decider(16), handler()],
+            two,
+            vec![decider(16), handler()],
+            two,
+            &[("d", true), ("disagg-profile-handler", true)],
+        ),
         // It would ask the decider that is gone.
-        (vec![decider(16), handler()], two, vec![decider(17), handler()], two,
-            &[("d", false), ("disagg-profile-handler", false)]),
-        (vec![decider(16), handler()], two, vec![decider(16), handler()], &["decode", "prefill"],
-            &[("d", true), ("disagg-profile-handler", false)]),
+        (
+            vec![decider(16), handler()],
+            two,
+            vec![decider(17), handler()],
+            two,
+            &[("d", false), ("disagg-profile-handler", false)],
+        ),
+        (
+            vec![decider(16), handler()],
+            two,
+            vec![decider(16), handler()],
+            &["decode", "prefill"],
+            &[("d", true), ("disagg-profile-handler", false)],
+        ),
         // Two of a kind: the first one's result is the one that counts.
-        (vec![PREFIX.into(), PREFIX.replace("type", "name: b, type")], one,
-            vec![PREFIX.replace("type", "name: b, type"), PREFIX.into()], one,
-            &[("approx-prefix-cache-producer", false), ("b", false), ("queue-scorer", true)]),
-        (vec![PREFIX.into()], one, vec![PREFIX.into(), PREFIX.replace("type", "name: b, type")], one,
-            &[("approx-prefix-cache-producer", true), ("b", false)]),
+        (
+            vec![PREFIX.into(), PREFIX.replace("type", "name: b, type")],
+            one,
+            vec![PREFIX.replace("type", "name: b, type"), PREFIX.into()],
+            one,
+            &[("approx-prefix-cache-producer", false), ("b", false), ("queue-scorer", true)],
+        ),
+        (
+            vec![PREFIX.into()],
+            one,
+            vec![PREFIX.into(), PREFIX.replace("type", "name: b, type")],
+            one,
+            &[("approx-prefix-cache-producer", true), ("b", false)],
+        ),
     ];
     for (old, old_profiles, new, new_profiles, expected) in cases {
         let ids = PoolIds::default();
@@ -112,7 +155,8 @@ fn what_goes_on_is_the_very_same_plugin_and_what_changed_is_told() {
 
 #[test]
 fn no_value_of_a_text_is_told() {
-    let plugin = |path: &str| vec![format!("{{type: metrics-data-source, parameters: {{path: {path}}}}}")];
+    let plugin =
+        |path: &str| vec![format!("{{type: metrics-data-source, parameters: {{path: {path}}}}}")];
     let ids = PoolIds::default();
     let (before, _) = loaded(&document(&plugin("/a"), &["p"]), &ids, None);
     let (_, changes) = loaded(&document(&plugin("/secret"), &["p"]), &ids, Some(&before));
@@ -125,7 +169,8 @@ fn loading_again_and_again_uses_no_more_of_endpoints() {
     struct Mine;
     impl EndpointMemory for Mine {}
     let ids = PoolIds::default();
-    let text = |block: u32| document(&[PREFIX.replace("64", &block.to_string()), LATENCY.into()], &["p"]);
+    let text =
+        |block: u32| document(&[PREFIX.replace("64", &block.to_string()), LATENCY.into()], &["p"]);
     let mut now = loaded(&text(64), &ids, None).0;
     let broken = text(64).replace("queue-scorer", "no-such-scorer");
     let mut claimed = Vec::new();
@@ -181,7 +226,11 @@ proptest! {
     /// Whatever there was before, a configuration decides as if there had been nothing; and only
     /// what is made alike goes on.
     #[test]
-    fn what_there_was_changes_nothing_but_what_is_known(lists in prop::collection::vec(plugins(), 2..5)) {
+    fn what_there_was_changes_nothing_but_what_is_known(
+        lists in prop::collection::vec(plugins(), 2..5),
+        twice in any::<bool>(),
+    ) {
+        let lists = lists.into_iter().flat_map(|list| vec![list; 1 + usize::from(twice)]);
         let ids = PoolIds::default();
         let mut now: Option<(Vec<String>, Pipeline)> = None;
         for list in lists {
@@ -199,7 +248,10 @@ proptest! {
             };
             prop_assert_eq!(order(&next), order(&fresh), "the first result is another one");
             if let Some((old, before)) = &now {
-                prop_assert_eq!(*old == list, changes.is_empty() && fates(&next.residents).values().all(|on| *on));
+                if *old == list {
+                    prop_assert!(changes.is_empty(), "{}", changes);
+                    prop_assert!(fates(&next.residents).values().all(|goes_on| *goes_on));
+                }
                 for resident in next.residents.plugins.iter().filter(|r| r.goes_on) {
                     let known = before.residents.find(&resident.name, resident.plugin_type).unwrap();
                     prop_assert!(known.has_parameters(resident.parameters.as_ref()));

@@ -302,8 +302,7 @@ fn assemble_with(
     let handler = handler.and_then(|_| instances.all::<dyn ProfileHandler>().into_iter().next());
     let scheduler = scheduling::build_scheduler(&plans, handler, instances)?;
     let (detector, _) = detector?;
-    let saturation =
-        instances.list[detector].capabilities.get::<dyn SaturationDetector>()?.clone();
+    let saturation = instances.list[detector].capabilities.get::<dyn SaturationDetector>()?.clone();
     let mut queueing = match queueing {
         Some(queueing) => Some(queueing?),
         None => None,

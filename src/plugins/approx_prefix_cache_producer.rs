@@ -222,8 +222,7 @@ impl Producer for PrefixCache {
             return;
         }
         let chains = Chains { hashes: &hashed.hashes, breaks: &hashed.breaks };
-        let matched =
-            cycle.candidates.iter().map(|c| index.matched(c.endpoint, chains)).collect();
+        let matched = cycle.candidates.iter().map(|c| index.matched(c.endpoint, chains)).collect();
         let result = PrefixMatch {
             matched,
             total: hashed.hashes.len() as u32,

@@ -14,8 +14,8 @@ use serde_json::json;
 
 use super::latency_prediction::{LatencyPredictions, PredictedLatency, Slo};
 use super::{
-    About, Build, Capabilities, Kind, Parameter, Parameters, Part, PluginType, Stability,
-    TookOver, parameters,
+    About, Build, Capabilities, Kind, Parameter, Parameters, Part, PluginType, Stability, TookOver,
+    parameters,
 };
 use crate::config::Fields;
 use crate::endpoints::{Endpoint, EndpointMemory, PoolIds, StateSlot};
@@ -311,7 +311,8 @@ impl Producer for LatencyProducer {
         let by_candidate = (0..cycle.candidates.len() as u32).map(|c| {
             let endpoint = &cycle.candidates[c as usize].endpoint;
             let state = self.state(endpoint)?;
-            let prediction = self.memory.model.predict(&features(cycle, prefix, c)?, &state.correction);
+            let prediction =
+                self.memory.model.predict(&features(cycle, prefix, c)?, &state.correction);
             self.against(prediction, slo, endpoint, state)
         });
         let by_candidate = by_candidate.collect();

@@ -269,7 +269,8 @@ impl TokenQuota {
             };
             let limits = rule.limits.as_slice();
             let (strict, anyway) = (self.strict, self.dry_run);
-            let taken = self.memory.counters.take(Take { key: &key, limits, tokens, now, strict, anyway });
+            let taken =
+                self.memory.counters.take(Take { key: &key, limits, tokens, now, strict, anyway });
             match taken {
                 Ok((hold, overdrawn)) => {
                     let count =
@@ -412,7 +413,8 @@ impl OutcomeListener for TokenQuota {
             return;
         }
         for (i, hold) in holds.drain(..) {
-            let (Some(rule), Some(counts)) = (self.memory.rules.get(i), self.memory.counts.get(i)) else {
+            let (Some(rule), Some(counts)) = (self.memory.rules.get(i), self.memory.counts.get(i))
+            else {
                 continue;
             };
             counts.tokens.fetch_add(used, Ordering::Relaxed);

@@ -94,7 +94,10 @@ async fn reload_under_load(times: u32) {
         let fifth = memories.len() / 5;
         let mean = |part: &[u64]| part.iter().sum::<u64>() / part.len() as u64;
         let (early, late) = (mean(&memories[fifth..2 * fifth]), mean(&memories[4 * fifth..]));
-        println!("{} exchanges; resident memory {early} KiB early, {late} KiB late", done.load(Ordering::Relaxed));
+        println!(
+            "{} exchanges; resident memory {early} KiB early, {late} KiB late",
+            done.load(Ordering::Relaxed)
+        );
         assert!(late < early + early / 5, "{early} KiB early, {late} KiB late");
     }
 }

@@ -5,4 +5,5 @@ mod load;
 mod refusals;
 #[path = "../support/mod.rs"]
 mod support;
+mod what_starts;
 mod what_stays;

@@ -25,8 +25,7 @@ async fn exchanges_end_under_the_configuration_that_they_began_under() {
     assert_eq!(rig.metric("llm_d_epp_configs_at_work").await, Some(2.0));
 
     let user = ("x-user-id", "u");
-    let mut new =
-        rig.gateway.post(CHAT, &[("x-request-id", "new"), user], &prompt).await;
+    let mut new = rig.gateway.post(CHAT, &[("x-request-id", "new"), user], &prompt).await;
     assert_eq!(new.destination(), first, "the index knows where the prompt went");
     assert!(rig.cached("new").await > 0);
     let weights = (rig.weight("old-1").await, rig.weight("old-2").await, rig.weight("new").await);
@@ -53,8 +52,10 @@ async fn exchanges_end_under_the_configuration_that_they_began_under() {
 #[tokio::test(flavor = "multi_thread")]
 async fn state_stays_where_what_it_depends_on_does() {
     let producer = |parameters: &str| {
-        format!("- {{type: approx-prefix-cache-producer, parameters: {{autoTune: false, {parameters}}}}}\n{}",
-            QUOTA.replace("DRY", "false"))
+        format!(
+            "- {{type: approx-prefix-cache-producer, parameters: {{autoTune: false, {parameters}}}}}\n{}",
+            QUOTA.replace("DRY", "false")
+        )
     };
     let rig = Rig::start(&by_prefix(2, &producer("blockSizeTokens: 64")), &[]).await;
     let prompt = body("the same every time");

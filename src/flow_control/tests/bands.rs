@@ -200,10 +200,11 @@ fn who_gives_up_holds_up_nobody_any_more() {
 
 #[test]
 fn another_configuration_keeps_what_waits_and_its_order() {
-    let with = |max_requests, ordering: Arc<dyn OrderingPolicy>, fairness: Arc<dyn FairnessPolicy>| {
-        let band = BandConfig { max_requests, ordering, fairness, ..BandConfig::default() };
-        FlowControlConfig { default_band: band, ..FlowControlConfig::default() }
-    };
+    let with =
+        |max_requests, ordering: Arc<dyn OrderingPolicy>, fairness: Arc<dyn FairnessPolicy>| {
+            let band = BandConfig { max_requests, ordering, fairness, ..BandConfig::default() };
+            FlowControlConfig { default_band: band, ..FlowControlConfig::default() }
+        };
     let (first_come, strict) = (Arc::new(FirstCome), Arc::new(GlobalStrict));
     let rig = Rig::new(1, with(3, first_come.clone(), strict.clone()));
     let running = vec![rig.run("x", 0)];
