@@ -109,7 +109,7 @@ impl Pool {
         let snapshot = self.snapshot();
         claims.keep_if(|slot| {
             // All of them are asked, whatever one says.
-            snapshot.endpoints.iter().fold(true, |is_as_new, e| e.state.forget(slot) && is_as_new)
+            snapshot.endpoints.iter().filter(|e| !e.state.forget(slot)).count() == 0
         });
         self.ids.give_back(claims);
     }

@@ -88,7 +88,7 @@ fn place(slot: usize) -> (usize, usize, usize) {
 impl StateSlots {
     /// What the slot's plugin keeps here, if anything yet.
     pub fn get<T: EndpointMemory>(&self, slot: StateSlot<T>) -> Option<&T> {
-        memory(self.cell(slot.index)?.get()?)
+        memory(&**self.cell(slot.index)?.get()?)
     }
 
     fn cell(&self, slot: usize) -> Option<&Cell> {
@@ -113,13 +113,12 @@ impl StateSlots {
         let (block, len, at) = place(slot.index);
         let cells = self.blocks.get(block)?;
         let cells = cells.get_or_init(|| (0..len).map(|_| OnceLock::new()).collect());
-        memory(cells.get(at)?.get_or_init(|| Box::new(init())))
+        memory(&**cells.get(at)?.get_or_init(|| Box::new(init())))
     }
 }
 
-fn memory<T: EndpointMemory>(any: &Box<dyn EndpointMemory>) -> Option<&T> {
-    let any: &dyn Any = &**any;
-    any.downcast_ref()
+fn memory<T: EndpointMemory>(memory: &dyn EndpointMemory) -> Option<&T> {
+    (memory as &dyn Any).downcast_ref()
 }
 
 #[cfg(test)]

@@ -17,7 +17,7 @@ fn variant(n: u32) -> String {
     let mut more = format!(
         "- {{type: approx-prefix-cache-producer, parameters: {{autoTune: false, blockSizeTokens: {block}}}}}"
     );
-    if n % 3 == 0 {
+    if n.is_multiple_of(3) {
         more.push_str("\n- {type: predicted-latency-producer, parameters: {streamingMode: true}}");
         more.push_str("\n- {type: no-hit-lru-scorer}");
     }
