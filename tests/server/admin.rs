@@ -108,7 +108,7 @@ async fn every_page_says_what_it_is_for() {
         (
             "/debug/config",
             StatusCode::OK,
-            "\"text\":\"kind: EndpointPickerConfig\",\"default\":true",
+            "{\"default\":true,\"text\":\"kind: EndpointPickerConfig\"}",
         ),
         ("/debug/decisions?lsat=3", StatusCode::BAD_REQUEST, "unknown parameter"),
         ("/debug/decisions?last=99999999999999999999", StatusCode::OK, "\"decisions\":[]"),
