@@ -204,7 +204,7 @@ fn how_metrics_are_read_is_put_into_a_configuration_that_does_not_say_it() {
 fn a_changed_configuration_replaces_pods_only_where_epp_does_not_take_it_up() {
     let Some(helm) = tool("helm") else { return };
     let checksum = |set: &[&str]| {
-        let objects = render(&helm, &[ours("agentic")], set).expect("rendered");
+        let objects = render(&helm, &[ours("llm-d-guide")], set).expect("rendered");
         let deployment = object(&objects, "Deployment/vllm-epp").expect("a Deployment").clone();
         !deployment["spec"]["template"]["metadata"]["annotations"]["checksum/config"].is_null()
     };
