@@ -166,6 +166,7 @@ fn house(endpoints: usize, good: bool, admission: Option<Arc<dyn Admission>>) ->
         counts_tokens: pipeline.counts_tokens,
         asks_for_usage: pipeline.asks_for_usage,
         until_over: Default::default(),
+        response_bodies: Arc::default(),
     });
     House { context, listener, pool }
 }
@@ -201,7 +202,7 @@ impl House {
 
 const BODY: &str = r#"{"model":"m","prompt":"hello there"}"#;
 const OK: ResponseHead =
-    ResponseHead { status: Some(200), events: true, streaming: true, end: false };
+    ResponseHead { status: Some(200), events: true, streaming: true, end: false, unseen: false };
 
 fn refused(code: Code, explained: bool) -> Told {
     Told {

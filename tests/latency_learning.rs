@@ -97,6 +97,7 @@ fn house() -> House {
         counts_tokens: pipeline.counts_tokens,
         asks_for_usage: pipeline.asks_for_usage,
         until_over: Default::default(),
+        response_bodies: Arc::default(),
     });
     let (_, state) = pipeline.hooks.debug_states[0].clone();
     House { context, clock, state, metrics: pipeline.hooks.metrics[0].clone() }
@@ -123,6 +124,7 @@ impl House {
             events: true,
             streaming: true,
             end: false,
+            unseen: false,
         });
         exchange.response_chunk(b"data: {\"choices\":[{\"text\":\"a\"}]}\n\n");
         self.clock.pass(Duration::from_millis(40) * factor);

@@ -17,7 +17,8 @@ use crate::datalayer::{DataLayer, PageSettings, ScrapeCounters, ScrapeListener, 
 use crate::endpoints::Pool;
 use crate::error::ErrorFormat;
 use crate::exchange::{
-    Director, ExchangeContext, HealthWatch, OutcomeListener, Randomness, RequestLimits, UntilOver,
+    Director, ExchangeContext, HealthWatch, OutcomeListener, Randomness, RequestLimits,
+    ResponseBodies, ResponseBodyChoice, UntilOver,
 };
 use crate::inspect::ConfigInForce;
 use crate::loader::{Effective, Hooks, InForce, Pipeline, Residents};
@@ -39,6 +40,7 @@ pub(super) struct Fixed {
     pub listeners: Vec<Arc<dyn OutcomeListener>>,
     pub limits: RequestLimits,
     pub errors: ErrorFormat,
+    pub response_body: ResponseBodyChoice,
     pub ignore_subset: bool,
     pub decisions: DecisionOptions,
     pub explained_share: f64,
@@ -163,6 +165,7 @@ fn context(
     let Hooks { processors, awaiting, response, outcomes, .. } = pipeline.hooks;
     let mut listeners = fixed.listeners.clone();
     listeners.extend(outcomes);
+    let bodies = ResponseBodies::new(fixed.response_body, pipeline.answer_readers);
     // Stopped in the reverse order.
     let kept = keepers.iter().rev().map(|keeper| keeper.clone() as Arc<dyn Any + Send + Sync>);
     let kept = kept.chain([fixed.config.count_configuration() as Arc<dyn Any + Send + Sync>]);
@@ -189,6 +192,7 @@ fn context(
         wants_prompt: pipeline.wants_prompt,
         counts_tokens: pipeline.counts_tokens,
         asks_for_usage: pipeline.asks_for_usage,
+        response_bodies: Arc::new(bodies),
         until_over: UntilOver(kept.collect()),
     };
     (context, pipeline.residents, pipeline.effective)

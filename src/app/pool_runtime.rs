@@ -138,6 +138,7 @@ impl PoolRuntime {
                 body_silence: options.request_body_timeout,
             },
             errors: options.error_format,
+            response_body: options.response_body,
             ignore_subset: options.ignore_subset,
             decisions: DecisionOptions {
                 scores: options.emit_scores,
@@ -206,6 +207,7 @@ impl PoolRuntime {
                 health: fixed.health.clone(),
                 staleness: options.staleness,
                 scrapes: fixed.scraping.asks,
+                contexts: Some(self.contexts().clone()),
             },
             config: fixed.config.clone(),
             page: options.admin_page,

@@ -12,6 +12,7 @@ use super::doctor::DoctorFlags;
 use crate::config::{parse_duration, parse_quantity};
 use crate::console::Column;
 use crate::error::ErrorFormat;
+use crate::exchange::ResponseBodyChoice;
 use crate::telemetry::logging::{Encoder, TimeEncoding, ZapLevel};
 
 /// Picks the worker that serves a request: Envoy asks over ext_proc, epp answers.
@@ -122,6 +123,12 @@ pub(super) struct Flags {
     #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "1m",
         help_heading = "Listening")]
     pub request_body_timeout: Duration,
+    /// Which bodies of responses the gateway is asked for: always, all; auto, no streams of events
+    /// that nothing reads; never, none. Without them counts of tokens and times of first tokens are
+    /// not known
+    #[arg(long, value_name = "CHOICE", value_parser = response_body, default_value = "always",
+        help_heading = "Listening")]
+    pub response_body: ResponseBodyChoice,
     /// How long to go on serving after SIGTERM, while the gateway learns of it; then requests in
     /// progress may finish
     #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "30s",
@@ -433,6 +440,15 @@ fn error_format(text: &str) -> Result<ErrorFormat, String> {
         "json" => Ok(ErrorFormat::Json),
         "text" => Ok(ErrorFormat::Text),
         _ => Err("expected json or text".into()),
+    }
+}
+
+fn response_body(text: &str) -> Result<ResponseBodyChoice, String> {
+    match text {
+        "always" => Ok(ResponseBodyChoice::Always),
+        "auto" => Ok(ResponseBodyChoice::Auto),
+        "never" => Ok(ResponseBodyChoice::Never),
+        _ => Err("expected always, auto or never".into()),
     }
 }
 

@@ -21,6 +21,7 @@ use clap::{CommandFactory, FromArgMatches};
 use crate::console::{ExplainOptions, TopOptions};
 use crate::discovery::ListedEndpoint;
 use crate::error::ErrorFormat;
+use crate::exchange::ResponseBodyChoice;
 use crate::health::HealthPolicy;
 use crate::loader::LoadOptions;
 use crate::server::TlsPolicy;
@@ -172,6 +173,8 @@ pub struct Options {
     pub error_format: ErrorFormat,
     /// How long nothing may come of a request's body.
     pub request_body_timeout: Duration,
+    /// Which bodies of responses the gateway is asked for.
+    pub response_body: ResponseBodyChoice,
     /// How long to go on accepting after the first signal.
     pub drain_timeout: Duration,
     pub scrape_interval: Duration,

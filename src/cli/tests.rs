@@ -47,6 +47,7 @@ fn defaults_are_the_references() {
     assert_eq!((o.max_request_body, o.max_recv, o.max_send), (32 << 20, 33 << 20, None));
     assert_eq!((o.explain_decisions, o.explain_share, o.admin_page), (1000, 1.0, true));
     assert_eq!(o.error_format, ErrorFormat::Json);
+    assert_eq!(o.response_body, ResponseBodyChoice::Always);
 }
 
 #[test]

@@ -250,6 +250,7 @@ fn options(
         max_held_bodies: flags.max_held_body_bytes,
         error_format: flags.error_format,
         request_body_timeout: flags.request_body_timeout,
+        response_body: flags.response_body,
         drain_timeout: flags.drain_timeout,
         scrape_interval: scrape_interval(flags.refresh_metrics_interval, findings),
         staleness: flags.metrics_staleness_threshold,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 
-use super::{Director, OutcomeListener, RequestLimits};
+use super::{Director, OutcomeListener, RequestLimits, ResponseBodies};
 use crate::api::Parsers;
 use crate::error::ErrorFormat;
 use crate::scheduling::{AwaitingProducer, RequestProcessor, ResponseHook, Runtime};
@@ -32,6 +32,8 @@ pub struct ExchangeContext {
     pub counts_tokens: bool,
     /// Streams are asked to end with the engine's counts, whether or not clients want them.
     pub asks_for_usage: bool,
+    /// Whether the gateway is asked for the bodies of responses.
+    pub response_bodies: Arc<ResponseBodies>,
     /// What is let go of when the last exchange has ended.
     pub until_over: UntilOver,
 }

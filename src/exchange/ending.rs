@@ -3,7 +3,7 @@
 use std::task::{Context, Poll};
 
 use super::exchange::{Exchange, Routed, Stage};
-use super::outcome::{Ending, Outcome};
+use super::outcome::{BodySight, Ending, Outcome};
 use super::response::ResponseHead;
 use crate::api::{ModelRenamer, UsageRemover};
 use crate::error::RequestError;
@@ -22,6 +22,9 @@ impl Exchange {
         });
         if head.end {
             self.end(Ending::Complete);
+        } else if head.unseen {
+            self.context.response_bodies.goes_by();
+            self.tell(|listener, so_far| listener.goes_by_unseen(so_far));
         }
         directions
     }
@@ -30,6 +33,10 @@ impl Exchange {
     pub fn response_chunk(&mut self, piece: &[u8]) -> Directions {
         let mut directions = Directions::default();
         let Stage::Routed(routed) = &mut self.stage else { return directions };
+        if self.response.seen.body == BodySight::Unseen {
+            self.response.seen.body = BodySight::SeenAfterAll;
+            self.context.response_bodies.is_sent_anyway();
+        }
         let runtime = &self.context.runtime;
         let first = self.response.chunk(piece, &mut self.times, || runtime.now());
         if first {
@@ -75,6 +82,15 @@ impl Exchange {
     /// The request asked for a stream.
     pub fn wants_stream(&self) -> bool {
         matches!(&self.stage, Stage::Routed(routed) if routed.request.stream)
+    }
+
+    /// Whether the gateway is to send the response's body, where it asks; `events`: it is a
+    /// stream of events. What has to be changed in it has to be sent, whoever reads it.
+    pub fn wants_response_body(&self, events: bool) -> bool {
+        let Stage::Routed(routed) = &self.stage else { return true };
+        self.context.response_bodies.wants(events)
+            || (routed.hides_usage && events)
+            || self.renamer().is_some()
     }
 
     /// Maps the model's name back in the response, where it was changed on the way in.
@@ -171,8 +187,11 @@ impl Drop for Exchange {
             Stage::Routed(routed) => {
                 self.stage = Stage::Routed(routed);
                 self.response.read_usage();
-                let began = self.times.response.is_some();
-                self.end(if began { Ending::CutInResponse } else { Ending::CutBeforeResponse });
+                self.end(match (self.times.response, self.response.seen.body) {
+                    (None, _) => Ending::CutBeforeResponse,
+                    (Some(_), BodySight::Unseen) => Ending::Unobserved,
+                    (Some(_), _) => Ending::CutInResponse,
+                });
             }
             Stage::Deciding(subject, _) => self.cut(&subject.request),
             Stage::Receiving => {

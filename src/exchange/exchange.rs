@@ -48,6 +48,8 @@ pub struct Exchange {
     pub(super) kept: Kept,
     /// Bytes of the body that count against the budget.
     held: usize,
+    /// The gateway sends no bodies of responses.
+    no_response_body: bool,
 }
 
 pub(super) enum Stage {
@@ -100,6 +102,7 @@ impl Exchange {
             response: IncomingResponse::default(),
             kept: Kept::default(),
             held: 0,
+            no_response_body: false,
             context,
         }
     }
@@ -124,6 +127,11 @@ impl Exchange {
     /// The gateway says which endpoint served, `ip:port`.
     pub fn served_by(&mut self, endpoint: &str) {
         self.response.seen.served_by = Some(endpoint.to_owned());
+    }
+
+    /// The gateway does not send the response's body: nothing can be taken out of it.
+    pub fn sees_no_response_body(&mut self) {
+        self.no_response_body = true;
     }
 
     /// Takes a piece of the request's body.
@@ -273,7 +281,7 @@ impl Exchange {
         } else {
             (whole, false)
         };
-        let wanted = context.asks_for_usage && parsed.stream;
+        let wanted = context.asks_for_usage && parsed.stream && !self.no_response_body;
         let asked = wanted.then(|| api::with_usage(parsed.api, &body, context.limits.body));
         let asked = asked.flatten();
         let hides_usage = asked.is_some();

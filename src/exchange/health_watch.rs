@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::context::Randomness;
-use super::{Ending, Outcome, OutcomeListener};
+use super::{BodySight, Ending, Outcome, OutcomeListener};
 use crate::clock::Timestamp;
 use crate::endpoints::{Endpoint, Pool, Reservation, StateSlot};
 use crate::health::{
@@ -188,6 +188,7 @@ impl HealthWatch {
     /// What the exchange came to as far as the endpoint is concerned, from what is known when the
     /// answer begins or when it is over without one.
     fn judge(&self, so_far: &Outcome<'_>, is_over: bool) -> Observation {
+        let is_unseen = so_far.response.body != BodySight::Seen;
         let status = so_far.response.status;
         if let Some(failure) = status.and_then(Failure::of_status) {
             return Observation::Failed(failure);
@@ -204,6 +205,7 @@ impl HealthWatch {
             _ => false,
         };
         match so_far.decision {
+            Some(_) if is_unseen => Observation::Acknowledged,
             _ if !is_answer => Observation::Abandoned,
             // A list of models costs nothing, and says nothing of the engine.
             None => Observation::Rejected,
@@ -241,8 +243,15 @@ impl OutcomeListener for HealthWatch {
         }
     }
 
+    fn goes_by_unseen(&self, so_far: &Outcome<'_>) {
+        self.observe(so_far, false, so_far.times.response.unwrap_or(so_far.times.ended));
+    }
+
     fn answer_begins(&self, so_far: &Outcome<'_>) {
         self.has_bodies.store(true, Ordering::Relaxed);
+        if so_far.response.body != BodySight::Seen {
+            return;
+        }
         let now = so_far.times.first_byte.unwrap_or(so_far.times.ended);
         self.observe(so_far, false, now);
     }
@@ -250,7 +259,7 @@ impl OutcomeListener for HealthWatch {
     /// After a first byte everything was said: who cut the answer short after that, the endpoint
     /// or the client, the gateway does not tell.
     fn ended(&self, outcome: &Outcome<'_>) {
-        if outcome.times.first_byte.is_none() {
+        if outcome.times.first_byte.is_none() && outcome.response.body == BodySight::Seen {
             self.observe(outcome, true, outcome.times.ended);
         }
     }

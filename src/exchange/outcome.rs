@@ -24,18 +24,22 @@ pub enum Ending {
     CutBeforeResponse,
     /// The stream ended within the response.
     CutInResponse,
+    /// The stream ended after the response's headers, and its body went by unseen: whether it came
+    /// to its end the gateway does not tell.
+    Unobserved,
     /// We ended it for the sake of another, of higher priority.
     Evicted,
 }
 
 impl Ending {
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Refused,
         Self::Complete,
         Self::GatewayAlone,
         Self::CutBeforeDecision,
         Self::CutBeforeResponse,
         Self::CutInResponse,
+        Self::Unobserved,
         Self::Evicted,
     ];
 
@@ -48,6 +52,7 @@ impl Ending {
             Self::CutBeforeDecision => "cut-before-decision",
             Self::CutBeforeResponse => "cut-before-response",
             Self::CutInResponse => "cut-in-response",
+            Self::Unobserved => "unobserved",
             Self::Evicted => "evicted",
         }
     }
@@ -83,6 +88,18 @@ impl Times {
     }
 }
 
+/// Whether a response's body comes by here.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum BodySight {
+    /// It does, or there is none.
+    #[default]
+    Seen,
+    /// The gateway keeps it to itself.
+    Unseen,
+    /// It was not to be sent, and came all the same.
+    SeenAfterAll,
+}
+
 /// What was seen of the response.
 #[derive(Clone, Debug, Default)]
 pub struct Response {
@@ -90,6 +107,8 @@ pub struct Response {
     pub status: Option<u16>,
     /// Its body came as a stream of events.
     pub streaming: bool,
+    /// Whether its body comes by here.
+    pub body: BodySight,
     /// Bytes of its body so far.
     pub bytes: u64,
     /// What the endpoint reported so far.
@@ -163,6 +182,12 @@ pub trait OutcomeListener: Debug + Send + Sync {
 
     /// The first byte of a response's body came.
     fn answer_begins(&self, so_far: &Outcome<'_>) {
+        let _ = so_far;
+    }
+
+    /// The headers of a response came whose body will not: nothing else is heard of it until its
+    /// end.
+    fn goes_by_unseen(&self, so_far: &Outcome<'_>) {
         let _ = so_far;
     }
 

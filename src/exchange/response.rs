@@ -1,4 +1,4 @@
-use super::outcome::{Response, Times};
+use super::outcome::{BodySight, Response, Times};
 use crate::api::{Api, ResponseReader};
 use crate::clock::Timestamp;
 use crate::scheduling::TokenUsage;
@@ -14,6 +14,8 @@ pub struct ResponseHead {
     pub streaming: bool,
     /// There is no body.
     pub end: bool,
+    /// There is one, and the gateway does not send it, or was told not to.
+    pub unseen: bool,
 }
 
 /// A response as far as it has come in.
@@ -32,6 +34,7 @@ impl IncomingResponse {
     pub(super) fn begin(&mut self, api: Api, head: ResponseHead, counting: bool) {
         self.seen.status = head.status;
         self.seen.streaming = head.streaming;
+        self.seen.body = if head.unseen { BodySight::Unseen } else { BodySight::Seen };
         let reader = ResponseReader::new(api, head.events);
         self.reader = Some(if counting { reader.counting() } else { reader });
         self.counting = counting;

@@ -25,6 +25,16 @@ fn is_system_owned(key: &[u8]) -> bool {
             .any(|k| is_named(key, k))
 }
 
+/// Headers that Envoy lets no one set unless its `mutation_rules` say otherwise: what routes are
+/// chosen by, and its own. It skips and counts each (`rejected_header_mutations`, and more where
+/// the rules have `disallow_is_error`), so they are not sent. The reference sends them.
+fn is_refused(key: &[u8]) -> bool {
+    const ROUTING: [&str; 4] = [":authority", ":method", ":scheme", "host"];
+    const OF_ENVOY: &[u8] = b"x-envoy-";
+    ROUTING.iter().any(|name| is_named(key, name))
+        || key.get(..OF_ENVOY.len()).is_some_and(|start| start.eq_ignore_ascii_case(OF_ENVOY))
+}
+
 fn is_steering(key: &[u8]) -> bool {
     STEERING.iter().any(|k| is_named(key, k))
 }
@@ -71,7 +81,7 @@ pub(super) fn request_mutation(
         }
         if is_steering(key) {
             remove_headers.push(key.clone());
-        } else if (echo_all && !is_system_owned(key))
+        } else if (echo_all && !is_system_owned(key) && !is_refused(key))
             || (generated_request_id && &key[..] == REQUEST_ID.as_bytes())
         {
             set_headers.push(set(key.clone(), value.clone()));
@@ -109,7 +119,8 @@ pub(super) fn response_mutation(list: &[HeaderValue], directions: &Directions) -
         };
         for (i, header) in list.iter().enumerate() {
             let is_set = ours.iter().any(|(k, _)| k.eq_ignore_ascii_case(&header.key));
-            if !is_set && !is_system_owned(&header.key) && !repeats(i, &header.key) {
+            let is_sent = !is_system_owned(&header.key) && !is_refused(&header.key);
+            if !is_set && is_sent && !repeats(i, &header.key) {
                 set_headers.push(set(header.key.clone(), value_of(header).clone()));
             }
         }

@@ -1,7 +1,7 @@
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use super::body_mode::BodyModes;
+use super::body_mode::{BodyMode, BodyModes};
 use super::conversation::{Conversation, Next};
 use super::request_half::RequestHalf;
 use super::response_half::ResponseHalf;
@@ -33,6 +33,9 @@ impl Messages {
         let conversation = &mut self.conversation;
         if let Some(config) = message.protocol_config {
             conversation.modes = BodyModes::said(&config);
+            if conversation.modes.response == BodyMode::Unsent {
+                conversation.exchange.sees_no_response_body();
+            }
         }
         if let Some(metadata) = &message.metadata_context {
             conversation.note_metadata(metadata);

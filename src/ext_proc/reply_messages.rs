@@ -40,7 +40,7 @@ pub(super) fn carry_on() -> CommonReply {
 }
 
 pub(super) fn message(response: Outgoing) -> ProcessingResponse {
-    ProcessingResponse { response: Some(response), dynamic_metadata: None }
+    ProcessingResponse { response: Some(response), dynamic_metadata: None, mode_override: None }
 }
 
 fn body_reply(direction: Direction, reply: CommonReply) -> ProcessingResponse {

@@ -80,7 +80,7 @@ impl RequestHalf {
                 Next::ReadBody
             }
             // The headers leave before the body is seen: pick without knowing it.
-            (BodyMode::PassThrough, _) => {
+            (BodyMode::Streamed | BodyMode::Unsent, _) => {
                 self.decide(conversation, BodyKnown::Unseen, Answer::Headers { guess: false })
             }
         }
@@ -181,7 +181,7 @@ impl RequestHalf {
     fn guess(&mut self, conversation: &mut Conversation, first: &HttpBody) {
         if first.end_of_stream {
             conversation.modes.request = BodyMode::Buffered;
-            conversation.modes.response = BodyMode::PassThrough;
+            conversation.modes.response = BodyMode::Streamed;
             self.phase = Phase::Answered;
         } else {
             self.phase = Phase::Echoing;

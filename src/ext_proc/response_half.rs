@@ -50,27 +50,33 @@ impl ResponseHalf {
         };
         let exchange = &mut conversation.exchange;
         let events = of("content-type").contains("text/event-stream");
-        let streaming = events
-            || exchange.wants_stream()
-            || conversation.modes.response == BodyMode::PassThrough;
+        let streaming =
+            events || exchange.wants_stream() || conversation.modes.response.passes_by();
         // The reference looks for `status`, which no gateway sends.
         let status = of(":status").parse().ok();
         let renamer = exchange.renamer();
         // Where the headers end the response, what comes all the same is answered, not counted.
-        let head = ResponseHead { status, events, streaming, end: message.end_of_stream };
+        let end = message.end_of_stream;
+        let sent = conversation.modes.response != BodyMode::Unsent;
+        let turned_off = (sent && !end && !exchange.wants_response_body(events))
+            .then(|| conversation.modes.without_response_body())
+            .flatten();
+        let unseen = !end && (!sent || turned_off.is_some());
+        let head = ResponseHead { status, events, streaming, end, unseen };
         let directions = exchange.response_headers(head);
         let remover = exchange.usage_remover();
         let editing = renamer.is_some() || remover.is_some();
         let held = BytesMut::new();
         self.phase = Phase::Body(Box::new(Body { streaming, held, renamer, remover }));
         let mut mutation = response_mutation(&list, &directions);
-        if editing && conversation.modes.response == BodyMode::PassThrough {
+        if editing && conversation.modes.response == BodyMode::Streamed {
             // The length of what is still to come is not known any more.
             mutation.remove_headers.push(Bytes::from_static(b"content-length"));
         }
         let reply = reply::common(Some(mutation), None, false);
         let mut message = reply::message(Outgoing::ResponseHeaders(reply));
         message.dynamic_metadata = reply::metadata(&directions);
+        message.mode_override = turned_off;
         conversation.send(message);
         Next::Read
     }

@@ -15,7 +15,10 @@ mod generated {
 use generated::envoy;
 
 pub use envoy::config::core::v3::{HeaderMap, HeaderValue, HeaderValueOption, Metadata};
-pub use envoy::extensions::filters::http::ext_proc::v3::processing_mode::BodySendMode;
+pub use envoy::extensions::filters::http::ext_proc::v3::ProcessingMode;
+pub use envoy::extensions::filters::http::ext_proc::v3::processing_mode::{
+    BodySendMode, HeaderSendMode,
+};
 pub use envoy::service::ext_proc::v3::{
     BodyMutation, CommonResponse, HeaderMutation, HttpBody, HttpHeaders, HttpTrailers,
     ImmediateResponse, ProcessingRequest, ProcessingResponse, ProtocolConfiguration,

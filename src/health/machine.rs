@@ -204,7 +204,7 @@ impl Machine {
         if !attempt.conclude() {
             return None;
         }
-        let is_alive = matches!(observation, Observation::Answered { .. } | Observation::Rejected);
+        let is_alive = !matches!(observation, Observation::Failed(_) | Observation::Abandoned);
         self.silence.over(is_alive, around.now);
         if let Observation::Answered { work } = observation {
             self.speed.note(around.now.since(attempt.sent_at), work, around.now);
@@ -213,7 +213,7 @@ impl Machine {
         let sent_at = attempt.sent_at;
         let probe = self.end_probe(sent_at);
         let evidence = match observation {
-            Observation::Answered { .. } => Evidence::Good,
+            Observation::Answered { .. } | Observation::Acknowledged => Evidence::Good,
             Observation::Failed(failure) => Evidence::Bad(failure),
             Observation::Abandoned if probe && around.now.since(sent_at) >= around.hang_limit => {
                 Evidence::Bad(Failure::NoResponse)

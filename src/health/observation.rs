@@ -40,6 +40,9 @@ pub enum Observation {
     /// The first byte of a good answer came. `work` is what the endpoint had to do for it, in any
     /// unit that is the same for the whole pool: tokens queued there and of the request itself.
     Answered { work: f64 },
+    /// The headers of a good answer came, and its body will not be seen: it works, and how fast is
+    /// not known.
+    Acknowledged,
     /// It failed, and that says something about the endpoint.
     Failed(Failure),
     /// The endpoint refused the request for a reason of the request's own (4xx, 429 among them).

@@ -210,6 +210,9 @@ impl Health {
         now: Timestamp,
         rng: &mut fastrand::Rng,
     ) -> Option<Change> {
+        if let (Observation::Acknowledged, true) = (observation, attempt.is_waiting()) {
+            endpoint.alive(now);
+        }
         if let (Observation::Answered { .. }, true) = (observation, attempt.is_waiting()) {
             endpoint.alive(now);
             self.first_bytes.note(now.since(attempt.sent_at));
@@ -220,7 +223,7 @@ impl Health {
         }
         let others = match observation {
             Observation::Failed(_) | Observation::Abandoned => others_fail(endpoint, pool),
-            Observation::Answered { .. } | Observation::Rejected => 0.0,
+            Observation::Answered { .. } | Observation::Acknowledged | Observation::Rejected => 0.0,
         };
         let around = self.surroundings(now, others, rng.f64());
         endpoint.step(&self.policy, |machine| machine.observe(attempt, observation, &around))

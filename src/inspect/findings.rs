@@ -49,6 +49,8 @@ pub struct Rules {
     pub scrapes: bool,
     pub synced: bool,
     pub not_ready: Option<String>,
+    /// What goes by bodies of responses, though some come by unseen.
+    pub unread: Option<String>,
 }
 
 /// At most so many of a kind by themselves; the others are counted.
@@ -99,6 +101,17 @@ fn of_pool(rules: &Rules, endpoints: &[Seen<'_>]) -> Vec<Finding> {
             "gateways are told to send nothing here",
             "see the log, and /readyz",
         ));
+    }
+    if let Some(readers) = &rules.unread {
+        found.push(Finding {
+            level: Level::Warning,
+            ..finding(
+                &format!("bodies of responses are not seen, which are read by {readers}"),
+                "what they would tell is missing: these plugins go by less than they could",
+                "send them (response_body_mode in Envoy, --response-body=auto here), or take the \
+                 plugins out",
+            )
+        });
     }
     if let Some(drift) = drift_of_most(endpoints) {
         let (cause, change) = drift.cause();
@@ -226,6 +239,7 @@ const NOTHING: Rules = Rules {
     scrapes: false,
     synced: false,
     not_ready: None,
+    unread: None,
 };
 
 #[cfg(test)]
@@ -264,6 +278,7 @@ mod tests {
             scrapes: true,
             synced,
             not_ready: None,
+            unread: None,
         };
         let old = SignalValues { updated_at: Some(at(60)), ..fresh };
         let never = SignalValues { updated_at: None, ..fresh };

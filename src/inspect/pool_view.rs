@@ -8,7 +8,7 @@ use super::history::{INTERVAL, ms_ago};
 use super::tally::{EndpointTally, Tallies, Tally};
 use crate::clock::Timestamp;
 use crate::endpoints::Endpoint;
-use crate::exchange::HealthWatch;
+use crate::exchange::{CurrentContext, HealthWatch};
 
 /// Endpoints on a page at most: more than anybody looks at.
 const MAX_ENDPOINTS: usize = 1000;
@@ -23,6 +23,8 @@ pub struct PoolView {
     pub staleness: Duration,
     /// Endpoints are asked for their metrics.
     pub scrapes: bool,
+    /// What exchanges are decided with; `None` where there are none.
+    pub contexts: Option<Arc<CurrentContext>>,
 }
 
 impl PoolView {
@@ -48,6 +50,7 @@ impl PoolView {
             scrapes: self.scrapes,
             synced: pool.is_synced(),
             not_ready: not_ready.clone(),
+            unread: self.unread(),
         };
         let mut found = findings(&rules, &seen);
         found.extend(others);
@@ -85,6 +88,13 @@ impl PoolView {
         let endpoints = snapshot.endpoints.iter().take(MAX_ENDPOINTS).filter_map(of);
         let endpoints: serde_json::Map<String, Value> = endpoints.collect();
         json!({ "seconds": INTERVAL.as_secs_f64(), "endpoints": endpoints })
+    }
+
+    /// What goes by bodies of responses, where some were not seen.
+    fn unread(&self) -> Option<String> {
+        let context = self.contexts.as_ref()?.get();
+        let bodies = &context.response_bodies;
+        bodies.readers().filter(|_| bodies.unseen() > 0)
     }
 
     fn seen<'e>(&self, endpoint: &'e Endpoint) -> Seen<'e> {

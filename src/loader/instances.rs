@@ -8,12 +8,13 @@ use super::residents::Residents;
 use crate::api::EstimateRules;
 use crate::config::{Diagnostics, Fields, Node, Position, Severity};
 use crate::endpoints::{PoolIds, SlotClaims};
-use crate::exchange::OutcomeListener;
+use crate::exchange::{AnswerReader, OutcomeListener};
 use crate::plugins::{self, Build, Capabilities, DataPlaces, Dependencies, TookOver};
 use crate::prefix::HashKey;
 use crate::scheduling::{
     Admitter, AwaitingProducer, DebugState, EndpointHook, Filter, Lifecycle, PickObserver, Picker,
-    Producer, ProfileHandler, RequestHook, RequestProcessor, ResponseHook, Scorer, Screener,
+    Producer, ProfileHandler, ReadsAnswers, RequestHook, RequestProcessor, ResponseHook, Scorer,
+    Screener,
 };
 
 /// A plugin that was made.
@@ -326,6 +327,16 @@ impl<'d> Instances<'d> {
         let state =
             |i: &Instance| Some((i.name.clone(), i.capabilities.get::<dyn DebugState>()?.clone()));
         self.list.iter().filter_map(state).collect()
+    }
+
+    /// The plugins that go by the bodies of responses.
+    pub(super) fn answer_readers(&self) -> Vec<AnswerReader> {
+        let works = |i: &&Instance| i.used || works_unasked(&i.capabilities);
+        let reader = |i: &Instance| {
+            let reads = **i.capabilities.get::<ReadsAnswers>()?;
+            Some(AnswerReader { name: i.name.clone(), reads })
+        };
+        self.list.iter().filter(works).filter_map(reader).collect()
     }
 
     /// The first plugin that plays the part `P`.

@@ -37,7 +37,7 @@ pub use residents::{Resident, Residents};
 use crate::api::EstimateRules;
 use crate::config::{Diagnostics, parse};
 use crate::endpoints::PoolIds;
-use crate::exchange::OutcomeListener;
+use crate::exchange::{AnswerReader, OutcomeListener};
 use crate::flow_control::{EvictionConfig, FlowControlConfig, ProgramAware, SaturationDetector};
 use crate::kv_events::FollowPlan;
 use crate::plugins::FileDiscoveryConfig;
@@ -45,7 +45,7 @@ use crate::plugins::{MetricsExtractor, MetricsSource, ParserKind, ReachOutside};
 use crate::prefix::HashKey;
 use crate::scheduling::{
     AskForUsage, AwaitingProducer, CountTokens, DebugState, EndpointHook, Lifecycle, Picker,
-    PluginMetrics, ProfileHandler, RequestProcessor, ResponseHook, Scheduler,
+    PluginMetrics, ProfileHandler, ReadsAnswers, RequestProcessor, ResponseHook, Scheduler,
 };
 use crate::scrape_config::{EngineMaps, Needs, PageScrape, Scheme, ScrapeConfig};
 use data_layer::Collection;
@@ -119,6 +119,8 @@ pub struct Pipeline {
     pub counts_tokens: bool,
     /// Some plugin wants the engine's counts at the end of every stream.
     pub asks_for_usage: bool,
+    /// What goes by the bodies of responses.
+    pub answer_readers: Vec<AnswerReader>,
     pub effective: Effective,
     /// One line for the log: what picks, and from what.
     pub summary: String,
@@ -329,6 +331,7 @@ fn assemble_with(
         summary: summarise(&scheduler, &decisions, instances),
         effective: Effective::new(document, instances, &decisions),
         asks_for_usage: instances.first_with::<AskForUsage>().is_some(),
+        answer_readers: answer_readers(&instances, queueing.is_some()),
         counts_tokens: instances.first_with::<CountTokens>().is_some(),
         wants_prompt: !scheduler.producers.is_empty()
             || instances.first_with::<CountTokens>().is_some()
@@ -368,6 +371,17 @@ fn assemble_with(
             .filter_map(|i| i.capabilities.get::<ProgramAware>().cloned())
             .collect(),
     })
+}
+
+/// What goes by the bodies of responses. Where requests wait, the queue too: what has been sent
+/// and is not answered yet is what the pool still has to do.
+fn answer_readers(instances: &Instances<'_>, has_queue: bool) -> Vec<AnswerReader> {
+    let mut readers = instances.answer_readers();
+    if has_queue {
+        let reads = ReadsAnswers::FirstToken;
+        readers.push(AnswerReader { name: "flow control".to_owned(), reads });
+    }
+    readers
 }
 
 /// For example `profile default: decode-filter > 2 prefix-cache-scorer + 1 load-aware-scorer >

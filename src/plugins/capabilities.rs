@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use crate::scheduling::{Filter, Picker, Scorer};
+use crate::scheduling::{Filter, Picker, ReadsAnswers, Scorer};
 use crate::scrape_config::Needs;
 
 /// The parts that a plugin can play, by their traits: most play one. Whoever has a use for a part
@@ -58,6 +58,11 @@ impl Capabilities {
     pub fn remembering(mut self, memory: &'static str) -> Self {
         self.memory = Some(memory);
         self
+    }
+
+    /// Says that the plugin goes by what the bodies of responses tell.
+    pub fn reading_answers(self, what: ReadsAnswers) -> Self {
+        self.with(Arc::new(what))
     }
 
     /// The part of this type, if the plugin plays it.

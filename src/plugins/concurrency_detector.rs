@@ -7,7 +7,7 @@ use super::{
     About, Build, Capabilities, Parameter, Parameters, Part, PluginType, Stability, parameters,
 };
 use crate::flow_control::{ConcurrencyConfig, ConcurrencyMode, SaturationDetector};
-use crate::scheduling::{Cycle, Filter, TokenLoad};
+use crate::scheduling::{Cycle, Filter, ReadsAnswers, TokenLoad};
 
 pub(super) const TYPE: PluginType =
     PluginType { name: "concurrency-detector", aliases: &[], about: ABOUT, build };
@@ -80,8 +80,11 @@ fn build(build: Build<'_, '_>) -> Capabilities {
         build.dependencies.read_if_there::<TokenLoad>(producer);
     }
     p.finish();
+    let counts_tokens = config.mode != ConcurrencyMode::Requests;
     let detector = Arc::new(config);
-    Capabilities::default()
+    let parts = Capabilities::default()
         .with::<dyn Filter>(detector.clone())
-        .with::<dyn SaturationDetector>(detector)
+        .with::<dyn SaturationDetector>(detector);
+    // Tokens are in flight until the answer begins.
+    if counts_tokens { parts.reading_answers(ReadsAnswers::FirstToken) } else { parts }
 }

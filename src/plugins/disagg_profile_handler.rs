@@ -13,7 +13,7 @@ use crate::endpoints::ReservationTerms;
 use crate::error::RequestError;
 use crate::scheduling::{
     Cycle, Directions, MetricFamily, PluginMetrics, PrefixMatch, ProfileHandler, ProfileMistake,
-    ProfilesToRun,
+    ProfilesToRun, ReadsAnswers,
 };
 
 pub(super) const TYPE: PluginType =
@@ -106,6 +106,8 @@ fn build(build: Build<'_, '_>) -> Capabilities {
     Capabilities::default()
         .with::<dyn ProfileHandler>(handler.clone())
         .with::<dyn PluginMetrics>(handler)
+        // What is held where the prompt is computed is let go of when the answer begins.
+        .reading_answers(ReadsAnswers::FirstToken)
 }
 
 /// The order of stages; matching is lenient, as in the reference.

@@ -4,7 +4,7 @@
 use super::{
     About, Build, Capabilities, Parameter, Parameters, Part, PluginType, Stability, parameters,
 };
-use crate::scheduling::{Candidate, Cycle, DataKey, PrefixMatch, Scorer, TokenLoad};
+use crate::scheduling::{Candidate, Cycle, DataKey, PrefixMatch, ReadsAnswers, Scorer, TokenLoad};
 use crate::scrape_config::Needs;
 
 pub(super) const TYPE: PluginType =
@@ -92,6 +92,8 @@ fn build(build: Build<'_, '_>) -> Capabilities {
         stream_delay_weight,
         answer_tokens: f64::from(answer),
     })
+    // What waits at an endpoint, and what it works on, is known by the answers that began.
+    .reading_answers(ReadsAnswers::FirstToken)
     .reading(Needs { cache: true, ..Needs::default() })
 }
 

@@ -15,7 +15,7 @@ use crate::endpoints::ReservationTerms;
 use crate::error::RequestError;
 use crate::scheduling::{
     Cycle, DataKey, Directions, MetricFamily, PluginMetrics, PrefixMatch, ProfileHandler,
-    ProfileMistake, ProfilesToRun,
+    ProfileMistake, ProfilesToRun, ReadsAnswers,
 };
 
 pub(super) const TYPE: PluginType =
@@ -94,6 +94,8 @@ fn build(build: Build<'_, '_>) -> Capabilities {
     Capabilities::default()
         .with::<dyn ProfileHandler>(handler.clone())
         .with::<dyn PluginMetrics>(handler)
+        // What is held where the prompt is computed is let go of when the answer begins.
+        .reading_answers(ReadsAnswers::FirstToken)
 }
 
 fn named_decider(

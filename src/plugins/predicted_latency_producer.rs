@@ -25,8 +25,8 @@ use crate::latency::{
 };
 use crate::scheduling::{
     Cycle, DataKey, DebugState, InferenceRequest, MetricFamily, MetricKind, MetricSample,
-    MetricValue, PickObserver, Picked, PluginMetrics, PrefixMatch, Producer, RequestData,
-    TokenLoad,
+    MetricValue, PickObserver, Picked, PluginMetrics, PrefixMatch, Producer, ReadsAnswers,
+    RequestData, TokenLoad,
 };
 use crate::scrape_config::Needs;
 
@@ -206,6 +206,7 @@ impl LatencyProducer {
             .with::<dyn PluginMetrics>(self.clone())
             .with::<dyn DebugState>(self)
             .remembering("latency model")
+            .reading_answers(ReadsAnswers::FirstToken)
             .reading(Needs { queue: true, running: true, kv: true, ..Needs::default() })
     }
 

@@ -5,7 +5,7 @@ use super::latency_prediction::{LatencyPredictions, predictions};
 use super::{
     About, Build, Capabilities, Parameter, Parameters, Part, PluginType, Stability, parameters,
 };
-use crate::scheduling::{Cycle, DataKey, Filter, PrefixMatch, TokenLoad};
+use crate::scheduling::{Cycle, DataKey, Filter, PrefixMatch, ReadsAnswers, TokenLoad};
 
 pub(super) const TYPE: PluginType =
     PluginType { name: "prefix-cache-affinity-filter", aliases: &[], about: ABOUT, build };
@@ -107,17 +107,20 @@ fn build(build: Build<'_, '_>) -> Capabilities {
     };
     let in_flight = parameters::in_flight_producer(&mut p);
     p.finish();
-    if (max_penalty_ms > 0.0 && !predicted) || in_flight.is_some() {
+    let reads_tokens = max_penalty_ms > 0.0 && !predicted;
+    if reads_tokens || in_flight.is_some() {
         // Without it no tokens are counted, and the candidates' are all 0.
         build.dependencies.read::<TokenLoad>(in_flight);
     }
-    Capabilities::filter(PrefixCacheAffinityFilter {
+    let filter = Capabilities::filter(PrefixCacheAffinityFilter {
         prefix,
         threshold,
         exploration,
         max_penalty_ms,
         ttft,
-    })
+    });
+    // Tokens are in flight until the answer begins.
+    if reads_tokens { filter.reading_answers(ReadsAnswers::FirstToken) } else { filter }
 }
 
 impl TtftSource {

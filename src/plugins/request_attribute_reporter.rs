@@ -10,7 +10,9 @@ use cel::{Context, Env, Program, Value};
 
 use super::{About, Build, Capabilities, Parameter, Parameters, Part, PluginType, Stability};
 use crate::config::Fields;
-use crate::scheduling::{Directions, MetadataValue, ResponseHook, RoutedRequest, TokenUsage};
+use crate::scheduling::{
+    Directions, MetadataValue, ReadsAnswers, ResponseHook, RoutedRequest, TokenUsage,
+};
 
 pub(super) const TYPE: PluginType =
     PluginType { name: "request-attribute-reporter", aliases: &[], about: ABOUT, build };
@@ -83,7 +85,9 @@ fn build(build: Build<'_, '_>) -> Capabilities {
     p.finish();
     let reporter = attributes.pop().filter(|_| count == 1).and_then(read_attribute);
     match reporter {
-        Some(reporter) => Capabilities::default().with::<dyn ResponseHook>(Arc::new(reporter)),
+        Some(reporter) => Capabilities::default()
+            .with::<dyn ResponseHook>(Arc::new(reporter))
+            .reading_answers(ReadsAnswers::Usage),
         None => Capabilities::default(),
     }
 }

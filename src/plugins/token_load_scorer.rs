@@ -4,7 +4,7 @@
 use super::{
     About, Build, Capabilities, Parameter, Parameters, Part, PluginType, Stability, parameters,
 };
-use crate::scheduling::{Cycle, DataKey, Scorer, TokenLoad};
+use crate::scheduling::{Cycle, DataKey, ReadsAnswers, Scorer, TokenLoad};
 
 pub(super) const TYPE: PluginType =
     PluginType { name: "token-load-scorer", aliases: &[], about: ABOUT, build };
@@ -40,7 +40,9 @@ fn build(build: Build<'_, '_>) -> Capabilities {
     let threshold = parameters::positive(&mut p, "queueThresholdTokens", DEFAULT_THRESHOLD);
     let load = build.dependencies.read(parameters::in_flight_producer(&mut p));
     p.finish();
+    // Tokens are in flight until the answer begins.
     Capabilities::scorer(TokenLoadScorer { load, threshold: threshold as f64 })
+        .reading_answers(ReadsAnswers::FirstToken)
 }
 
 impl Scorer for TokenLoadScorer {

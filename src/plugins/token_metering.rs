@@ -11,7 +11,7 @@ use crate::config::Fields;
 use crate::exchange::{Outcome, OutcomeListener};
 use crate::scheduling::{
     AnswerSoFar, AskForUsage, CountTokens, Cycle, DataKey, Directions, InferenceRequest,
-    MetadataValue, MetricFamily, Picked, PluginMetrics, RequestDatum, RequestHook,
+    MetadataValue, MetricFamily, Picked, PluginMetrics, ReadsAnswers, RequestDatum, RequestHook,
     RequestProcessor, ResponseHook, RoutedRequest, TokenUsage,
 };
 
@@ -100,7 +100,8 @@ fn build(build: Build<'_, '_>) -> Capabilities {
         .with::<dyn ResponseHook>(metering.clone())
         .with::<dyn OutcomeListener>(metering.clone())
         .with::<dyn PluginMetrics>(metering)
-        .with(Arc::new(CountTokens));
+        .with(Arc::new(CountTokens))
+        .reading_answers(ReadsAnswers::Usage);
     if ask { parts.with(Arc::new(AskForUsage)) } else { parts }
 }
 

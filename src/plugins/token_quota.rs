@@ -22,7 +22,8 @@ use crate::quota::{Counters, Hold, Overdrawn, Standing, Take, Tenant};
 use crate::scheduling::{
     Admitter, AskForUsage, AwaitingProducer, BoxFuture, CountTokens, Cycle, DataKey, Directions,
     InferenceRequest, Lifecycle, MetricFamily, MetricKind, MetricSample, MetricValue,
-    PluginMetrics, Put, RequestDatum, RequestProcessor, ResponseHook, RoutedRequest, Runtime,
+    PluginMetrics, Put, ReadsAnswers, RequestDatum, RequestProcessor, ResponseHook, RoutedRequest,
+    Runtime,
 };
 
 pub(super) const TYPE: PluginType =
@@ -158,6 +159,7 @@ fn build(build: Build<'_, '_>) -> Capabilities {
         .with::<dyn PluginMetrics>(quota.clone())
         .with(Arc::new(CountTokens))
         .with(memory)
+        .reading_answers(ReadsAnswers::Usage)
         .remembering("use by tenants");
     let parts = if took_over { parts.with(Arc::new(TookOver)) } else { parts };
     let parts = match quota.shared {

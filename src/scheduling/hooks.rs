@@ -176,6 +176,16 @@ pub struct CountTokens;
 #[derive(Clone, Copy, Debug, Default)]
 pub struct AskForUsage;
 
+/// A plugin with this part goes by what the bodies of responses tell, so that they have to be read
+/// where the gateway can leave them out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ReadsAnswers {
+    /// When the first byte comes: until then an endpoint works on the prompt.
+    FirstToken,
+    /// The endpoint's token counts, or our own count.
+    Usage,
+}
+
 /// Token counts that an endpoint reported.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct TokenUsage {

@@ -37,8 +37,8 @@ pub use explain::{
 };
 pub use hooks::{
     Admitter, AnswerSoFar, AskForUsage, AwaitingProducer, BoxFuture, CountTokens, DebugState,
-    EndpointHook, Lifecycle, PickObserver, Picked, Producer, Put, RequestHook, RequestProcessor,
-    ResponseHook, RoutedRequest, Runtime, Screener, Target, TokenUsage,
+    EndpointHook, Lifecycle, PickObserver, Picked, Producer, Put, ReadsAnswers, RequestHook,
+    RequestProcessor, ResponseHook, RoutedRequest, Runtime, Screener, Target, TokenUsage,
 };
 pub use plugin::{
     Filter, Picker, Picks, ProfileHandler, ProfileMistake, ProfileResult, ProfileResults,

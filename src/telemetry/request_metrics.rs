@@ -74,7 +74,7 @@ impl OutcomeListener for Metrics {
         let response = outcome.response;
         if response.status.is_some_and(|status| status >= FIRST_ERROR_STATUS) {
             series.error("ModelServerError");
-        } else if outcome.ending == Ending::Complete {
+        } else if matches!(outcome.ending, Ending::Complete | Ending::Unobserved) {
             let request = outcome.request;
             self.models_are_real(&request.incoming_model, &request.target_model);
         }
@@ -93,6 +93,8 @@ impl OutcomeListener for Metrics {
             Ending::Complete => series.completed(&completion),
             // What was delivered before the end is counted all the same.
             Ending::CutInResponse => series.tokens(&completion),
+            // How long it took is known, but nothing of what it said.
+            Ending::Unobserved => series.went_unseen(completion.duration_s),
             _ => {}
         }
     }

@@ -141,6 +141,11 @@ impl RequestSeries {
         }
     }
 
+    /// The exchange ended, and its answer was not seen.
+    pub fn went_unseen(&self, duration_s: f64) {
+        self.duration.observe(duration_s);
+    }
+
     /// The exchange ended well.
     pub fn completed(&self, c: &Completion) {
         self.duration.observe(c.duration_s);

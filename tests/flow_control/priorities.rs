@@ -88,6 +88,7 @@ async fn picker(flow_control: &str, endpoints: u8, priorities: &[i32]) -> Picker
         counts_tokens: pipeline.counts_tokens,
         asks_for_usage: pipeline.asks_for_usage,
         until_over: Default::default(),
+        response_bodies: Arc::default(),
     });
     let localhost = [127, 0, 0, 1].into();
     let incoming =

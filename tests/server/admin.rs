@@ -52,6 +52,7 @@ impl Pages {
                 health: None,
                 staleness: Duration::from_secs(2),
                 scrapes: true,
+                contexts: None,
             },
             config: Arc::new(ConfigInForce::new(ShownConfig {
                 view: ConfigView::new("c.yaml", None, "{kind: EndpointPickerConfig}"),

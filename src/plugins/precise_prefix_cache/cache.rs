@@ -20,8 +20,8 @@ use crate::plugins::{Capabilities, Outside, ReachOutside};
 use crate::prefix::{Chains, HashKey, HashedPrompt, PrefixIndex, hash_prompt};
 use crate::scheduling::{
     AwaitingProducer, BoxFuture, Cycle, DataKey, DebugState, InferenceRequest, Lifecycle,
-    PickObserver, Picked, PrefixMatch, PrefixSource, Producer, Put, RequestData, RequestDatum,
-    Runtime, TierBlocks,
+    PickObserver, Picked, PrefixMatch, PrefixSource, Producer, Put, ReadsAnswers, RequestData,
+    RequestDatum, Runtime, TierBlocks,
 };
 use crate::tokens::{Patience, PromptTokens, TokenSource, TokenizedPrompt};
 
@@ -170,6 +170,8 @@ impl PreciseCache {
             .with::<dyn ReachOutside>(cache.clone())
             .with::<dyn Lifecycle>(cache.clone())
             .with::<dyn DebugState>(cache)
+            // Whether an index is believed goes by the hits that answers tell.
+            .reading_answers(ReadsAnswers::Usage)
             .reading(signals)
             .remembering("index of KV events")
     }
