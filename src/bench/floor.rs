@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use async_stream::try_stream;
 use envoy_types::pb::envoy::config::core::v3::{HeaderValue, HeaderValueOption};
+use envoy_types::pb::envoy::extensions::filters::http::ext_proc::v3::processing_mode::BodySendMode;
 use envoy_types::pb::envoy::service::ext_proc::v3::body_mutation::Mutation;
 use envoy_types::pb::envoy::service::ext_proc::v3::external_processor_server::{
     ExternalProcessor, ExternalProcessorServer,
@@ -18,7 +19,8 @@ use envoy_types::pb::envoy::service::ext_proc::v3::processing_request::Request a
 use envoy_types::pb::envoy::service::ext_proc::v3::processing_response::Response as Out;
 use envoy_types::pb::envoy::service::ext_proc::v3::{
     BodyMutation, BodyResponse, CommonResponse, HeaderMutation, HeadersResponse, HttpBody,
-    ProcessingRequest, ProcessingResponse, StreamedBodyResponse, TrailersResponse,
+    ProcessingRequest, ProcessingResponse, ProtocolConfiguration, StreamedBodyResponse,
+    TrailersResponse,
 };
 use tokio_stream::{Stream, StreamExt};
 use tonic::service::Routes;
@@ -102,13 +104,25 @@ impl ExternalProcessor for Floor {
         let replies = try_stream! {
             // A full-duplex picker must not answer the headers before it has the body.
             let mut body = Vec::new();
+            let mut modes = Modes::default();
             while let Some(message) = messages.next().await {
-                let Some(message) = message?.request else { continue };
+                let message = message?;
+                if let Some(config) = &message.protocol_config {
+                    modes = Modes::of(config);
+                }
+                let Some(message) = message.request else { continue };
                 match message {
                     In::RequestHeaders(headers) => {
                         if headers.end_of_stream {
                             yield reply(Out::RequestHeaders(picked(&endpoint)));
+                        } else if !modes.request_is_ours {
+                            // Then the body comes when the headers are answered.
+                            yield reply(Out::RequestHeaders(HeadersResponse::default()));
                         }
+                    }
+                    In::RequestBody(_) if !modes.request_is_ours => {
+                        let response = picked(&endpoint).response;
+                        yield reply(Out::RequestBody(BodyResponse { response }));
                     }
                     In::RequestBody(piece) => {
                         let end = piece.end_of_stream;
@@ -123,6 +137,9 @@ impl ExternalProcessor for Floor {
                     In::ResponseHeaders(_) => {
                         yield reply(Out::ResponseHeaders(HeadersResponse::default()));
                     }
+                    In::ResponseBody(_) if !modes.response_is_ours => {
+                        yield reply(Out::ResponseBody(BodyResponse::default()));
+                    }
                     In::ResponseBody(piece) => yield reply(Out::ResponseBody(echo(piece))),
                     In::RequestTrailers(_) => {
                         yield reply(Out::RequestTrailers(TrailersResponse::default()));
@@ -134,6 +151,29 @@ impl ExternalProcessor for Floor {
             }
         };
         Ok(Response::new(Box::pin(replies)))
+    }
+}
+
+/// Which bodies are handed over, and have to be sent back.
+#[derive(Clone, Copy, Debug)]
+struct Modes {
+    request_is_ours: bool,
+    response_is_ours: bool,
+}
+
+impl Default for Modes {
+    fn default() -> Self {
+        Self { request_is_ours: true, response_is_ours: true }
+    }
+}
+
+impl Modes {
+    fn of(config: &ProtocolConfiguration) -> Self {
+        let is_ours = |mode| mode == BodySendMode::FullDuplexStreamed as i32;
+        Self {
+            request_is_ours: is_ours(config.request_body_mode),
+            response_is_ours: is_ours(config.response_body_mode),
+        }
     }
 }
 

@@ -15,6 +15,7 @@ pub mod latency;
 pub mod latency_model;
 pub mod picker;
 pub mod process;
+mod programs;
 pub mod progress;
 pub mod replay;
 pub mod report;

@@ -30,12 +30,6 @@ fn http() -> Http {
     Client::builder(TokioExecutor::new()).build(connector)
 }
 
-/// The status of a GET; `None` where nobody answers.
-pub(super) async fn status(url: &str) -> Option<u16> {
-    let response = http().get(url.parse().ok()?).await.ok()?;
-    Some(response.status().as_u16())
-}
-
 /// Status and body of a GET.
 ///
 /// # Errors

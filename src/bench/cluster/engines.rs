@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use super::programs::{Folder, Program, ours};
 use super::{ClusterArgs, client};
+use crate::bench::programs::{Folder, Program, find_ours};
 use crate::datalayer::exposition::FamilyName;
 
 /// What the simulated engines call their model.
@@ -166,7 +166,7 @@ async fn served_model(address: &str) -> Result<String, String> {
 
 /// Starts simulated engines and reads their addresses off their output.
 fn simulated(args: &ClusterArgs, folder: &Folder) -> Result<Engines, String> {
-    let mut command = Command::new(ours(args.epp_sim.as_deref(), "epp-sim")?);
+    let mut command = Command::new(find_ours(args.epp_sim.as_deref(), "epp-sim")?);
     command
         .args(["--port", "0", "--model", MODEL, "--max-model-len", "1000000"])
         .args(["--num-blocks", "62500"])

@@ -8,7 +8,6 @@ mod engines;
 mod envoy;
 mod kept;
 mod picker;
-mod programs;
 mod tally;
 mod turn;
 
@@ -17,6 +16,7 @@ use std::time::Duration;
 
 use super::args::{OutputArgs, duration};
 use super::latency::Percentiles;
+use super::programs::Folder;
 use super::progress;
 use super::trace::{self, TraceArgs};
 pub use client::PromptForm;
@@ -25,7 +25,6 @@ pub use contender::{Balancing, OtherPicker};
 use contender::{Contender, contenders, other_picker};
 use engines::Engines;
 use kept::Kept;
-use programs::Folder;
 use turn::{Binaries, Figures};
 
 /// Drive engines over HTTP in real time, through Envoy, and compare who chooses among them.

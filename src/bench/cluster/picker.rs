@@ -5,7 +5,7 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
-use super::programs::{Folder, Program, free_ports};
+use crate::bench::programs::{Folder, Program, free_ports};
 
 /// A running picker, and the port of its ext_proc server (plaintext).
 #[derive(Debug)]

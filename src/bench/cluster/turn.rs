@@ -13,10 +13,10 @@ use super::contender::{Contender, Router};
 use super::engines::{Counters, Engines};
 use super::envoy::{Guide, configuration};
 use super::picker::Picker;
-use super::programs::{Folder, Program, envoy, free_ports, ours};
 use super::tally::Tally;
 use super::{ClusterArgs, Percentiles};
 use crate::bench::process;
+use crate::bench::programs::{Folder, Program, find_envoy, find_ours, free_ports};
 use crate::bench::trace::Trace;
 
 /// The programs that turns need, found before the first begins.
@@ -32,8 +32,8 @@ impl Binaries {
     pub(super) fn find(args: &ClusterArgs, contenders: &[Contender]) -> Result<Self, String> {
         let ours_runs = contenders.iter().any(|c| matches!(c.router, Router::Epp { .. }));
         Ok(Self {
-            envoy: envoy(args.envoy.as_deref())?,
-            epp: if ours_runs { Some(ours(args.epp.as_deref(), "epp")?) } else { None },
+            envoy: find_envoy(args.envoy.as_deref())?,
+            epp: if ours_runs { Some(find_ours(args.epp.as_deref(), "epp")?) } else { None },
         })
     }
 }

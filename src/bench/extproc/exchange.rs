@@ -158,13 +158,28 @@ async fn response_phase(
     send: &mut SendStream<Bytes>,
     messages: &Messages,
 ) -> Result<(), Failure> {
-    for frame in &messages.response {
+    let mut frames = messages.response.iter();
+    // Headers and the first piece go together, and the end goes with the last piece.
+    let paced = !messages.interval.is_zero();
+    let at_once = if paced { 2 } else { messages.response.len() };
+    for frame in frames.by_ref().take(at_once) {
         send.send_data(frame.clone(), false)?;
     }
+    let mut next = tokio::time::Instant::now() + messages.interval;
     let mut headers = false;
     let mut received = 0;
     loop {
-        let message = replies.next().await?;
+        let message = tokio::select! {
+            () = tokio::time::sleep_until(next), if frames.len() > 0 => {
+                next += messages.interval;
+                let left = frames.len();
+                for frame in frames.by_ref().take(if left == 2 { 2 } else { 1 }) {
+                    send.send_data(frame.clone(), false)?;
+                }
+                continue;
+            }
+            message = replies.next() => message?,
+        };
         match read(&message)? {
             Reply::ResponseHeaders => headers = true,
             Reply::ResponseBody(Piece::Streamed { len, end }) => {

@@ -64,7 +64,7 @@ impl Numbers {
         Self(AtomicU64::new(fastrand::u64(..u64::MAX / 2)))
     }
 
-    fn next(&self) -> u64 {
+    pub(super) fn next(&self) -> u64 {
         self.0.fetch_add(1, Ordering::Relaxed)
     }
 }

@@ -1,6 +1,7 @@
 //! The messages of exchanges, encoded ahead of time; an exchange patches its number into them.
 
 use std::io::Write;
+use std::time::Duration;
 
 use bytes::{BufMut, Bytes, BytesMut};
 use envoy_types::pb::envoy::config::core::v3::{HeaderMap, HeaderValue};
@@ -44,6 +45,8 @@ pub(super) struct Messages {
     pub response: Vec<Bytes>,
     /// Bytes of response body that must come back.
     pub response_bytes: usize,
+    /// Time between the pieces of the response's body.
+    pub interval: Duration,
 }
 
 #[derive(Clone, Debug)]
@@ -64,6 +67,7 @@ impl Messages {
             end_of_body: request_body(&[], true),
             response,
             response_bytes,
+            interval: workload.event_interval,
         }
     }
 
@@ -170,10 +174,11 @@ fn request_body(body: &[u8], end: bool) -> Bytes {
     frame(Request::RequestBody(http_body(body, end)), false)
 }
 
-fn response(workload: &Workload) -> (Vec<Bytes>, usize) {
+/// A worker's answer: its content type, and its body in the pieces it comes in.
+pub(super) fn answer(workload: &Workload) -> (&'static str, Vec<String>) {
     let model = serde_json::Value::from(workload.model.as_str());
     let usage = "{\"prompt_tokens\":256,\"completion_tokens\":16,\"total_tokens\":272}";
-    let (content_type, bodies): (_, Vec<String>) = if workload.sse_events == 0 {
+    if workload.sse_events == 0 {
         let answer = format!(
             "{{\"id\":\"chatcmpl-1\",\"object\":\"chat.completion\",\"created\":1,\"model\":{model},\
              \"choices\":[{{\"index\":0,\"message\":{{\"role\":\"assistant\",\"content\":\"A short \
@@ -192,7 +197,11 @@ fn response(workload: &Workload) -> (Vec<Bytes>, usize) {
         let mut events = vec![event(delta, "null"); workload.sse_events as usize - 1];
         events.push(format!("{}data: [DONE]\n\n", event("[]", usage)));
         ("text/event-stream", events)
-    };
+    }
+}
+
+fn response(workload: &Workload) -> (Vec<Bytes>, usize) {
+    let (content_type, bodies) = answer(workload);
     let total = bodies.iter().map(String::len).sum();
     let headers = http_headers(&[(":status", "200"), ("content-type", content_type)]);
     let mut messages = vec![frame(Request::ResponseHeaders(headers), false)];
@@ -222,6 +231,7 @@ mod tests {
             groups: 3,
             chunk_bytes,
             sse_events,
+            event_interval: Duration::ZERO,
             model: "m".into(),
         }
     }

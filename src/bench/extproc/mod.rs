@@ -2,11 +2,13 @@
 //!
 //! [`workload`] says what is sent, [`messages`] encodes it, [`exchange`] runs one HTTP exchange
 //! over one gRPC stream, [`load`] runs many, [`measure`] adds what the picker's process used, and
-//! [`compare`] sets several pickers side by side.
+//! [`compare`] sets several pickers side by side. [`gateway`] puts a real Envoy before them instead, and
+//! measures that too.
 
 mod compare;
 mod connection;
 mod exchange;
+mod gateway;
 mod load;
 mod measure;
 mod messages;
@@ -22,6 +24,7 @@ use std::time::Duration;
 use super::args::{OutputArgs, duration};
 use super::process;
 use connection::Target;
+pub use gateway::GatewayArgs;
 use load::{Arrivals, Limit, Load, Pace};
 use tally::Tally;
 use workload::Workload;
@@ -50,6 +53,8 @@ pub struct ExtProcArgs {
     /// Speak TLS, taking any certificate.
     #[arg(long)]
     pub tls: bool,
+    #[command(flatten)]
+    pub gateway: GatewayArgs,
     #[command(flatten)]
     pub workload: Workload,
     #[command(flatten)]
@@ -121,6 +126,9 @@ struct Subject {
 /// With a text for the user.
 pub fn run(args: &ExtProcArgs) -> Result<(), String> {
     args.workload.check()?;
+    if args.gateway.envoy.is_some() {
+        return gateway::run(args);
+    }
     let mut subjects = vec![subject(args, &args.addr, args.server_pid)?];
     for addr in &args.vs {
         subjects.push(subject(args, addr, None)?);

@@ -1,10 +1,11 @@
 //! What the driven exchanges look like.
 
 use std::fmt::Write;
+use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::bench::args::bytes;
+use crate::bench::args::{bytes, duration};
 
 /// Shape of every exchange.
 #[derive(Clone, Debug, clap::Args, Serialize)]
@@ -25,6 +26,9 @@ pub struct Workload {
     /// Answer with a server-sent stream of N events, one message each; 0 answers with one JSON body.
     #[arg(long, default_value_t = 0, value_name = "N")]
     pub sse_events: u32,
+    /// Time between two events of a stream; 0 sends all of them at once.
+    #[arg(long, default_value = "0", value_parser = duration, value_name = "TIME", requires = "sse_events")]
+    pub event_interval: Duration,
     /// Model the requests ask for.
     #[arg(long, default_value = "m")]
     pub model: String,
@@ -103,6 +107,7 @@ mod tests {
             groups: 2,
             chunk_bytes: 100,
             sse_events: 0,
+            event_interval: Duration::ZERO,
             model: "na\"me".into(),
         }
     }

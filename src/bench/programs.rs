@@ -5,7 +5,11 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use super::client;
+use bytes::Bytes;
+use http_body_util::{BodyExt, Empty};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::rt::TokioExecutor;
 
 /// How long a program may take until it serves.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -14,7 +18,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 ///
 /// # Errors
 /// Where it is not to be found, with a text that says how to name it.
-pub(super) fn ours(given: Option<&Path>, name: &str) -> Result<PathBuf, String> {
+pub(super) fn find_ours(given: Option<&Path>, name: &str) -> Result<PathBuf, String> {
     let beside = || Some(std::env::current_exe().ok()?.parent()?.join(name));
     given
         .map(Path::to_owned)
@@ -27,7 +31,7 @@ pub(super) fn ours(given: Option<&Path>, name: &str) -> Result<PathBuf, String> 
 ///
 /// # Errors
 /// Where it is not to be found, with a text that says how to name it.
-pub(super) fn envoy(given: Option<&Path>) -> Result<PathBuf, String> {
+pub(super) fn find_envoy(given: Option<&Path>) -> Result<PathBuf, String> {
     given
         .map(Path::to_owned)
         .or_else(installed_envoy)
@@ -78,7 +82,7 @@ impl Program {
         let mut program = Self::start(command.stdout(same).stderr(log))?;
         let end = Instant::now() + PATIENCE;
         loop {
-            if client::status(url).await == Some(200) {
+            if get(url).await.is_some_and(|(status, _)| status == 200) {
                 return Ok(program);
             }
             let ended = program.0.try_wait().ok().flatten();
@@ -152,6 +156,16 @@ impl Drop for Folder {
     fn drop(&mut self) {
         let _ = std::fs::remove_dir_all(&self.0);
     }
+}
+
+/// The status and text of a GET; `None` where nobody answers.
+pub(super) async fn get(url: &str) -> Option<(u16, String)> {
+    let client: Client<_, Empty<Bytes>> =
+        Client::builder(TokioExecutor::new()).build(HttpConnector::new());
+    let response = client.get(url.parse().ok()?).await.ok()?;
+    let status = response.status().as_u16();
+    let body = response.into_body().collect().await.ok()?.to_bytes();
+    Some((status, String::from_utf8_lossy(&body).into_owned()))
 }
 
 /// Ports that are free now, all different.
