@@ -301,6 +301,29 @@ fn a_client_that_goes_away() {
     drop(exchange);
     house.ended(routed(Ending::CutInResponse, Some(200), None));
 
+    // Whether the answer was whole is not known where it goes by unseen.
+    let unseen = ResponseHead { unseen: true, ..OK };
+    let house = house_of();
+    let (mut exchange, _) = house.ask(BODY);
+    exchange.response_headers(unseen);
+    drop(exchange);
+    house.ended(routed(Ending::Unobserved, Some(200), None));
+    assert_eq!(house.context.response_bodies.unseen(), 1);
+
+    // Trailers end it all the same, and so does a body that is sent after all.
+    let house = house_of();
+    let (mut exchange, _) = house.ask(BODY);
+    exchange.response_headers(unseen);
+    exchange.response_end();
+    house.ended(routed(Ending::Complete, Some(200), None));
+
+    let house = house_of();
+    let (mut exchange, _) = house.ask(BODY);
+    exchange.response_headers(unseen);
+    exchange.response_chunk(b"data: {}\n\n");
+    drop(exchange);
+    house.ended(routed(Ending::CutInResponse, Some(200), None));
+
     // What was delivered before is charged.
     let house = house_of();
     let (mut exchange, _) = house.ask(BODY);

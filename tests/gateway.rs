@@ -5,6 +5,8 @@
 mod connections;
 #[path = "gateway/rate_limit.rs"]
 mod rate_limit;
+#[path = "gateway/response_bodies.rs"]
+mod response_bodies;
 mod support;
 #[path = "gateway/tokens.rs"]
 mod tokens;

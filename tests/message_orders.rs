@@ -1,6 +1,8 @@
 //! Orders of messages, those that no gateway should send among them, and what each is answered
 //! with. Where the reference (llm-d-router main at ebab6879) answers, it is its answer.
 
+#[path = "message_orders/response_bodies.rs"]
+mod response_bodies;
 mod support;
 
 use std::net::SocketAddr;

@@ -2,6 +2,10 @@
 
 use bytes::Bytes;
 use envoy_types::pb::envoy::config::core::v3 as core;
+use envoy_types::pb::envoy::extensions::filters::http::ext_proc::v3::ProcessingMode;
+use envoy_types::pb::envoy::extensions::filters::http::ext_proc::v3::processing_mode::{
+    BodySendMode, HeaderSendMode,
+};
 use envoy_types::pb::envoy::service::ext_proc::v3 as envoy;
 use envoy_types::pb::envoy::service::ext_proc::v3::processing_request::Request;
 use envoy_types::pb::envoy::service::ext_proc::v3::processing_response::Response;
@@ -200,8 +204,25 @@ fn every_reply_is_read_by_envoy() {
         ),
     ];
     for (ours, theirs) in cases {
-        let sent = wire::ProcessingResponse { response: Some(ours), dynamic_metadata: None };
+        let sent = wire::ProcessingResponse {
+            response: Some(ours),
+            dynamic_metadata: None,
+            mode_override: Some(wire::ProcessingMode {
+                request_body_mode: wire::BodySendMode::Buffered.into(),
+                response_body_mode: wire::BodySendMode::Streamed.into(),
+                request_trailer_mode: wire::HeaderSendMode::Skip.into(),
+                response_trailer_mode: wire::HeaderSendMode::Send.into(),
+            }),
+        };
         let read = envoy::ProcessingResponse::decode(&*sent.encode_to_vec()).unwrap();
         assert_eq!(read.response, Some(theirs));
+        let mode = ProcessingMode {
+            request_body_mode: BodySendMode::Buffered.into(),
+            response_body_mode: BodySendMode::Streamed.into(),
+            request_trailer_mode: HeaderSendMode::Skip.into(),
+            response_trailer_mode: HeaderSendMode::Send.into(),
+            ..Default::default()
+        };
+        assert_eq!(read.mode_override, Some(mode));
     }
 }

@@ -299,6 +299,17 @@ mod tests {
         (1..=4).map(|n| spec(&format!("w{n}"), n)).collect()
     }
 
+    fn decision() -> Decision {
+        Decision {
+            profiles: Default::default(),
+            scores: Vec::new(),
+            trace: None,
+            beliefs: Default::default(),
+            prefix_blocks: None,
+            directions: Directions::default(),
+        }
+    }
+
     /// An exchange with an endpoint from its pick to its end.
     struct Seen {
         status: Option<u16>,
@@ -309,14 +320,7 @@ mod tests {
 
     impl Seen {
         fn tell(&self, watch: &HealthWatch, endpoint: &Arc<Endpoint>, now: Timestamp) {
-            let decision = Decision {
-                profiles: Default::default(),
-                scores: Vec::new(),
-                trace: None,
-                beliefs: Default::default(),
-                prefix_blocks: None,
-                directions: Directions::default(),
-            };
+            let decision = decision();
             let response = Response { status: self.status, ..Response::default() };
             let mut outcome = Outcome {
                 request: &InferenceRequest::default(),
@@ -377,6 +381,44 @@ mod tests {
             let what = format!("{status:?}, body {first_byte}, {ending:?}, {is_inference}");
             assert_eq!(watch.of(endpoint).is_out(), ejected, "{what}");
             assert_eq!(watch.of(endpoint).waiting(), 0, "{what}");
+        }
+    }
+
+    #[test]
+    fn headers_of_an_answer_that_goes_by_unseen_are_a_sign_of_life() {
+        // Status, and whether ten of them get the endpoint ejected.
+        for (status, ejected) in [(200, false), (404, false), (503, true)] {
+            let (pool, watch) = watch(four());
+            let endpoint = &pool.snapshot().endpoints[0];
+            let response =
+                Response { status: Some(status), body: BodySight::Unseen, ..Response::default() };
+            let decision = decision();
+            for n in 0..10 {
+                let outcome = |ending| Outcome {
+                    request: &InferenceRequest::default(),
+                    has_body: true,
+                    endpoint: Some(endpoint),
+                    decision: Some(&decision),
+                    refusal: None,
+                    rewritten_by: None,
+                    times: Times {
+                        decided: Some(at(n * 10)),
+                        response: Some(at(n * 10 + 1)),
+                        ..Times::default()
+                    },
+                    response: &response,
+                    ending,
+                    kept: &Kept::default(),
+                };
+                watch.routed(&outcome(Ending::CutInResponse));
+                watch.goes_by_unseen(&outcome(Ending::CutInResponse));
+                assert_eq!(watch.of(endpoint).waiting(), 0, "{status}: it has answered");
+                watch.ended(&outcome(Ending::Unobserved));
+            }
+            assert_eq!(watch.of(endpoint).is_out(), ejected, "{status}");
+            assert_eq!(watch.of(endpoint).waiting(), 0, "{status}");
+            // Nothing is learned of how fast it is.
+            assert!((watch.speed(endpoint, at(200)) - 1.0).abs() < 1e-9);
         }
     }
 

@@ -334,6 +334,19 @@ mod tests {
                 assert_eq!(finding.endpoint.as_deref(), Some("ns/w3"), "{name}");
             }
         }
+        let unread = Rules { unread: Some("quota (token counts)".into()), ..rules(true) };
+        let found = findings(
+            &unread,
+            &[Seen {
+                endpoint: &endpoints[0],
+                signals: fresh,
+                lately: served(800, 790),
+                out: None,
+            }],
+        );
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert!(found[0].what.contains("read by quota (token counts)"), "{found:?}");
+        assert!(found[0].change.contains("response_body_mode"), "{found:?}");
         let empty = findings(&rules(true), &[]);
         assert!(empty[0].what.contains("no endpoints"), "{empty:?}");
         assert_eq!(findings(&rules(false), &[]), []);
