@@ -1,6 +1,8 @@
 {{/* Envoy's configuration: it asks the picker for each request, and goes where that says. */}}
 {{- define "epp.envoyConfig" -}}
 {{- $service := eq .Values.router.proxy.mode "service" -}}
+{{- $bodies := .Values.router.proxy.responseBody -}}
+{{- $auto := eq $bodies "auto" -}}
 admin:
   address: {socket_address: {address: 127.0.0.1, port_value: 19000}}
 static_resources:
@@ -34,7 +36,12 @@ static_resources:
               "@type": type.googleapis.com/envoy.extensions.filters.http.router.v3.Router
   - name: gateway
     address: {socket_address: {address: 0.0.0.0, port_value: 8081}}
+    {{- if $auto }}
+    # A request's body is held until it is whole; a larger one is answered with 413.
+    per_connection_buffer_limit_bytes: 33554432
+    {{- else }}
     per_connection_buffer_limit_bytes: 32768
+    {{- end }}
     filter_chains:
     - filters:
       - name: envoy.filters.network.http_connection_manager
@@ -83,11 +90,20 @@ static_resources:
                 envoy_grpc: {cluster_name: epp, authority: epp}
               # A request may wait in the picker's queue.
               message_timeout: 1000s
+              {{- if $auto }}
+              # Heeded where no body is in full duplex: Envoy may have sent some of it already.
+              allow_mode_override: true
+              {{- end }}
               processing_mode:
                 request_header_mode: SEND
                 response_header_mode: SEND
+                {{- if $auto }}
+                request_body_mode: BUFFERED
+                response_body_mode: STREAMED
+                {{- else }}
                 request_body_mode: FULL_DUPLEX_STREAMED
-                response_body_mode: FULL_DUPLEX_STREAMED
+                response_body_mode: {{ eq $bodies "none" | ternary "NONE" "FULL_DUPLEX_STREAMED" }}
+                {{- end }}
                 request_trailer_mode: SEND
                 response_trailer_mode: SEND
           - name: envoy.filters.http.router
