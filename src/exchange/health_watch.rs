@@ -392,10 +392,11 @@ mod tests {
             let endpoint = &pool.snapshot().endpoints[0];
             let response =
                 Response { status: Some(status), body: BodySight::Unseen, ..Response::default() };
-            let decision = decision();
+            let (decision, request, kept) =
+                (decision(), InferenceRequest::default(), Kept::default());
             for n in 0..10 {
                 let outcome = |ending| Outcome {
-                    request: &InferenceRequest::default(),
+                    request: &request,
                     has_body: true,
                     endpoint: Some(endpoint),
                     decision: Some(&decision),
@@ -408,7 +409,7 @@ mod tests {
                     },
                     response: &response,
                     ending,
-                    kept: &Kept::default(),
+                    kept: &kept,
                 };
                 watch.routed(&outcome(Ending::CutInResponse));
                 watch.goes_by_unseen(&outcome(Ending::CutInResponse));

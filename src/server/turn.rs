@@ -87,18 +87,32 @@ impl<F: Future> Future for Call<F> {
     }
 }
 
-/// A connection that is read only while the calls that connections have opened are keeping up.
+/// A connection that is read only while the calls that connections have opened are keeping up,
+/// and written when those that are ready have said what they have to say.
 #[derive(Debug)]
 pub(super) struct InTurn<C> {
     connection: C,
     calls: WaitingCalls,
     pause: Option<Pin<Box<Sleep>>>,
+    /// The others had their turn since something was there to be written.
+    gave_way: bool,
 }
 
 impl<C> InTurn<C> {
     /// `connection`, whose calls are spawned by `spawner`.
     pub(super) fn new(connection: C, spawner: &Spawner) -> Self {
-        Self { connection, calls: spawner.0.clone(), pause: None }
+        Self { connection, calls: spawner.0.clone(), pause: None, gave_way: false }
+    }
+
+    /// Lets the calls that are ready run before anything is written. A call that has answered
+    /// wakes its connection, which tokio runs next, before the other calls: each answer would be
+    /// a write of its own. A task that wakes itself has its turn after them.
+    fn give_way(&mut self, cx: &Context<'_>) -> Poll<()> {
+        if std::mem::replace(&mut self.gave_way, true) {
+            return Poll::Ready(());
+        }
+        cx.waker().wake_by_ref();
+        Poll::Pending
     }
 }
 
@@ -133,6 +147,7 @@ impl<C: AsyncWrite + Unpin> AsyncWrite for InTurn<C> {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
+        ready!(self.give_way(cx));
         Pin::new(&mut self.connection).poll_write(cx, buf)
     }
 
@@ -141,6 +156,7 @@ impl<C: AsyncWrite + Unpin> AsyncWrite for InTurn<C> {
         cx: &mut Context<'_>,
         bufs: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        ready!(self.give_way(cx));
         Pin::new(&mut self.connection).poll_write_vectored(cx, bufs)
     }
 
@@ -149,6 +165,7 @@ impl<C: AsyncWrite + Unpin> AsyncWrite for InTurn<C> {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.gave_way = false;
         Pin::new(&mut self.connection).poll_flush(cx)
     }
 
