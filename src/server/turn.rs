@@ -200,6 +200,25 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn calls_that_are_ready_speak_before_anything_is_written() {
+        let (mut client, server) = duplex(64);
+        let mut server = InTurn::new(server, &Spawner::default());
+        for n in 1..=2 {
+            let said = AtomicUsize::new(0);
+            let writing = async {
+                server.write_all(b"a").await.unwrap();
+                let before = said.load(Ordering::Relaxed);
+                server.flush().await.unwrap();
+                before
+            };
+            let call = async { said.store(n, Ordering::Relaxed) };
+            let (before, ()) = tokio::join!(writing, call);
+            assert_eq!(before, n, "each time anew");
+            assert_eq!(client.read_u8().await.unwrap(), b'a');
+        }
+    }
+
+    #[tokio::test]
     async fn a_call_waits_until_it_runs_not_until_it_ends() {
         let spawner = Spawner::default();
         let end = Arc::new(Semaphore::new(0));
