@@ -160,7 +160,7 @@ mod tests {
         let address = |port| SocketAddr::from(([127, 0, 0, 1], port));
         let of = |picker| configuration(picker, address(1), 2, 3);
         let none = of(None);
-        assert!(!none.contains("ext_proc") && none.contains("port_value: 1}"));
+        assert!(!none.contains(EXT_PROC) && none.contains("port_value: 1}"));
         let plain = of(Some((Bodies::None, address(4), false)));
         assert!(plain.contains("response_body_mode: NONE") && plain.contains("port_value: 4}"));
         assert!(!plain.contains("tls") && !plain.contains("ORIGINAL_DST"));
