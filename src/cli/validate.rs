@@ -13,6 +13,7 @@ use super::{
     WorkerSource,
 };
 use crate::catalogue;
+use crate::clock;
 use crate::config::did_you_mean;
 use crate::console::{AdminAccess, ExplainOptions, TopOptions};
 use crate::datalayer::MIN_TICK;
@@ -174,6 +175,7 @@ fn load_options(flags: &mut Flags, findings: &mut Findings) -> LoadOptions {
     LoadOptions {
         allow_experimental_plugins: flags.allow_experimental_plugins,
         only_checked: false,
+        clock: Some(clock::now),
         hash_key: HashKey::random(),
         model_server_metrics_scheme,
         model_server_metrics_path: flags.model_server_metrics_path.take(),

@@ -17,6 +17,7 @@ mod effective;
 mod feature_gates;
 mod flow_control;
 mod instances;
+mod measured;
 mod queueing;
 mod reference;
 mod reference_types;
@@ -44,14 +45,15 @@ use crate::plugins::FileDiscoveryConfig;
 use crate::plugins::{MetricsExtractor, MetricsSource, ParserKind, ReachOutside};
 use crate::prefix::HashKey;
 use crate::scheduling::{
-    AskForUsage, AwaitingProducer, CountTokens, DebugState, EndpointHook, Lifecycle, Picker,
-    PluginMetrics, ProfileHandler, ReadsAnswers, RequestProcessor, ResponseHook, Scheduler,
+    AskForUsage, AwaitingProducer, Clock, CountTokens, DebugState, EndpointHook, Lifecycle, Picker,
+    PluginMetrics, ProfileHandler, ReadsAnswers, RequestProcessor, ResponseHook, Scheduler, point,
 };
 use crate::scrape_config::{EngineMaps, Needs, PageScrape, Scheme, ScrapeConfig};
 use data_layer::Collection;
 use document::Document;
 use effective::Decisions;
 use instances::{Before, Instance, Instances};
+use measured::Measured;
 
 /// What flags say about loading. `None` where a flag was not given.
 #[derive(Clone, Debug, Default)]
@@ -62,6 +64,8 @@ pub struct LoadOptions {
     pub hash_key: HashKey,
     /// The configuration is only looked at: which flags it will be used with is not known.
     pub only_checked: bool,
+    /// Has the calls of plugins measured, by this clock; `None`: they are not.
+    pub clock: Option<Clock>,
     /// `--model-server-metrics-scheme`; parameters of `metrics-data-source` win over this and
     /// the three below.
     pub model_server_metrics_scheme: Option<Scheme>,
@@ -302,7 +306,8 @@ fn assemble_with(
 
     // What was found before plugins were carried over is looked for anew.
     let handler = handler.and_then(|_| instances.all::<dyn ProfileHandler>().into_iter().next());
-    let scheduler = scheduling::build_scheduler(&plans, handler, instances)?;
+    let measured = Measured::by(options.clock);
+    let scheduler = scheduling::build_scheduler(&plans, handler, instances, &measured)?;
     let (detector, _) = detector?;
     let saturation = instances.list[detector].capabilities.get::<dyn SaturationDetector>()?.clone();
     let mut queueing = match queueing {
@@ -337,16 +342,19 @@ fn assemble_with(
             || instances.first_with::<CountTokens>().is_some()
             || instances.first_with::<dyn AwaitingProducer>().is_some(),
         hooks: Hooks {
-            processors: instances.all(),
+            processors: measured.all(&instances, point::PRE_ADMISSION),
             awaiting: instances.all(),
-            response: instances.all(),
+            response: measured.response_hooks(&instances),
             endpoints: instances.all(),
             lifecycles: instances.all(),
             outcomes: instances.all(),
             reaching: instances.all(),
             follows: instances.all(),
             debug_states: instances.debug_states(),
-            metrics: instances.all(),
+            metrics: {
+                let times = measured.times().map(|times| -> Arc<dyn PluginMetrics> { times });
+                instances.all().into_iter().chain(times).collect()
+            },
         },
         scheduler,
         discovery: discovery.map(|(_, config)| (*config).clone()),

@@ -2,9 +2,10 @@ use std::sync::Arc;
 
 use super::document::{Document, ProfileEntry};
 use super::instances::{Instance, Instances};
+use super::measured::Measured;
 use crate::config::{Position, Severity};
 use crate::scheduling::{
-    Filter, Picker, Producer, Profile, ProfileHandler, Scheduler, Scorer, WeightedScorer,
+    Filter, Picker, Producer, Profile, ProfileHandler, Scheduler, Scorer, WeightedScorer, point,
 };
 
 const DEFAULT_PICKER: &str = "max-score-picker";
@@ -157,20 +158,26 @@ pub(super) fn build_scheduler(
     plans: &[ProfilePlan],
     handler: Option<Arc<dyn ProfileHandler>>,
     instances: &Instances<'_>,
+    times: &Measured,
 ) -> Option<Scheduler> {
     let profiles = plans.iter().map(|p| build_profile(p, instances)).collect::<Option<Vec<_>>>()?;
     let mut scheduler = Scheduler::new(profiles, handler?);
-    scheduler.screeners = instances.all();
-    scheduler.producers = order_producers(instances)?;
-    scheduler.admitters = instances.all();
-    scheduler.observers = instances.all();
-    scheduler.request_hooks = instances.all();
+    scheduler.screeners = times.all(instances, point::SCREENER);
+    scheduler.producers = order_producers(instances, times)?;
+    scheduler.admitters = times.all(instances, point::ADMISSION);
+    scheduler.observers = times.all(instances, point::PRE_REQUEST);
+    scheduler.request_hooks = times.all(instances, point::PRE_REQUEST);
+    scheduler.timers = times.of_schedule(plans, instances);
     Some(scheduler)
 }
 
-fn order_producers(instances: &Instances<'_>) -> Option<Vec<Arc<dyn Producer>>> {
-    let part = |i: usize| instances.list[i].capabilities.get::<dyn Producer>().cloned();
-    let producers: Vec<usize> = (0..instances.list.len()).filter(|&i| part(i).is_some()).collect();
+fn order_producers(
+    instances: &Instances<'_>,
+    times: &Measured,
+) -> Option<Vec<Arc<dyn Producer>>> {
+    let part = |i: usize| times.part::<dyn Producer>(&instances.list[i], point::DATA_PRODUCER);
+    let is_producer = |i: &usize| instances.list[*i].capabilities.has::<dyn Producer>();
+    let producers: Vec<usize> = (0..instances.list.len()).filter(is_producer).collect();
     match instances.dependencies.in_order(&producers) {
         Ok(ordered) => Some(ordered.into_iter().filter_map(part).collect()),
         Err(index) => {

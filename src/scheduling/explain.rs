@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use serde::Serialize;
 
 /// Why a request went where it went, or why it went nowhere: every step of every profile, for
@@ -80,6 +82,21 @@ pub struct ProfileExplanation {
     /// Candidate indices in picker order.
     pub picks: Vec<u32>,
     pub picker: PickerStep,
+    /// When its steps ended, where that was measured.
+    #[serde(skip)]
+    pub times: Option<StepTimes>,
+}
+
+/// When the steps of a profile ended, since the scheduler was asked.
+#[derive(Clone, Debug, Default)]
+pub struct StepTimes {
+    /// The first step began.
+    pub began: Duration,
+    /// All filters had run.
+    pub filtered: Duration,
+    /// Each scorer had.
+    pub scored: Vec<Duration>,
+    pub picked: Duration,
 }
 
 #[derive(Clone, Debug, Serialize)]
@@ -96,6 +113,9 @@ pub struct FilterStep {
 #[derive(Clone, Debug, Serialize)]
 pub struct ScorerStep {
     pub plugin: String,
+    /// Its type, where calls of plugins are measured, else its name.
+    #[serde(skip)]
+    pub plugin_type: String,
     pub weight: f64,
     /// Scores before weighting, `null` for candidates that were filtered out.
     pub scores: Vec<Option<f64>>,

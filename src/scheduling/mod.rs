@@ -15,13 +15,16 @@ mod data;
 mod decision;
 mod directions;
 mod explain;
+mod histogram;
 mod hooks;
 mod plugin;
 mod plugin_metrics;
+mod plugin_times;
 mod profile;
 mod prompt;
 mod request;
 mod scheduler;
+mod timed;
 mod trace;
 
 pub use candidate::Candidate;
@@ -33,8 +36,9 @@ pub use decision::{Belief, Decision, DecisionOptions, ProfileDecision, Refusal};
 pub use directions::{Directions, MetadataEntry, MetadataValue};
 pub use explain::{
     Explanation, FilterStep, HealthStep, LeftOut, PickerStep, PrefixStep, ProfileExplanation,
-    ScorerStep, SeenStep,
+    ScorerStep, SeenStep, StepTimes,
 };
+pub use histogram::{Histogram, Tally};
 pub use hooks::{
     Admitter, AnswerSoFar, AskForUsage, AwaitingProducer, BoxFuture, CountTokens, DebugState,
     EndpointHook, Lifecycle, PickObserver, Picked, Producer, Put, ReadsAnswers, RequestHook,
@@ -45,8 +49,12 @@ pub use plugin::{
     ProfilesToRun, Scorer,
 };
 pub use plugin_metrics::{MetricFamily, MetricKind, MetricSample, MetricValue, PluginMetrics};
+pub use plugin_times::{
+    Clock, PluginTimes, ProfileTimers, ScheduleTimers, StepTimer, point,
+};
 pub use profile::{Profile, WeightedScorer};
 pub use prompt::{Piece, Prompt, PromptBuilder};
 pub use request::{DEFAULT_FAIRNESS_ID, InferenceRequest};
 pub use scheduler::{Ask, Scheduler};
+pub use timed::{Timed, TimedResponseHook};
 pub use trace::DecisionTrace;

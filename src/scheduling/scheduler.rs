@@ -3,6 +3,7 @@ use std::sync::{Arc, OnceLock};
 
 use smallvec::SmallVec;
 
+use super::plugin_times::{Laps, ScheduleTimers};
 use super::trace::Plan;
 use super::{
     Admitter, Belief, Candidate, Cycle, Decision, DecisionOptions, DecisionTrace, Directions,
@@ -25,6 +26,8 @@ pub struct Scheduler {
     pub admitters: Vec<Arc<dyn Admitter>>,
     pub observers: Vec<Arc<dyn PickObserver>>,
     pub request_hooks: Vec<Arc<dyn RequestHook>>,
+    /// Measures what the handler and the profiles' plugins take; `None`: nobody does.
+    pub timers: Option<ScheduleTimers>,
     /// What the steps are called, for traces.
     pub(super) plan: OnceLock<Arc<Plan>>,
 }
@@ -54,6 +57,7 @@ impl Scheduler {
             admitters: Vec::new(),
             observers: Vec::new(),
             request_hooks: Vec::new(),
+            timers: None,
             plan: OnceLock::new(),
         }
     }
@@ -100,7 +104,8 @@ impl Scheduler {
         }
         let cycle = Cycle { data: &data, ..cycle };
         let mut trace = options.explanation.then(|| {
-            let plan = self.plan.get_or_init(|| Arc::new(Plan::of(&self.profiles)));
+            let plan = || Arc::new(Plan::of(&self.profiles, self.timers.as_ref()));
+            let plan = self.plan.get_or_init(plan);
             DecisionTrace::begin(plan.clone(), candidates, screened_out, &data)
         });
         let decided = self.decide(&cycle, options, trace.as_mut());
@@ -122,8 +127,10 @@ impl Scheduler {
         }
         let mut by_index: SmallVec<[Option<ProfileResult>; 2]> =
             SmallVec::from_elem(None, self.profiles.len());
+        let laps = &mut Laps::begin(self.timers.as_ref(), cycle.now);
         loop {
             let next = self.handler.next(&self.with_results(cycle, &by_index));
+            laps.lap(|timers| Some(&timers.picks_profiles));
             let mut ran = false;
             for i in next {
                 let (Some(profile), Some(None)) = (self.profiles.get(i), by_index.get(i)) else {
@@ -131,7 +138,7 @@ impl Scheduler {
                 };
                 let cycle = self.with_results(cycle, &by_index);
                 let cycle = Cycle { peer: self.handler.peer(&cycle), ..cycle };
-                let result = profile.run(&cycle, options.scores, i, trace.as_deref_mut());
+                let result = profile.run(&cycle, options.scores, i, laps, trace.as_deref_mut());
                 by_index[i] = Some(result);
                 ran = true;
             }
@@ -145,7 +152,9 @@ impl Scheduler {
             return Err(self.handler.runs_nothing().unwrap_or_else(fault));
         }
         let mut directions = Directions::default();
-        let primary = self.handler.conclude(cycle, &mut directions)?;
+        let primary = self.handler.conclude(cycle, &mut directions);
+        laps.lap(|timers| Some(&timers.concludes));
+        let primary = primary?;
         let targets = self.targets(cycle, primary)?;
         let belief = |p: &PrefixMatch| Belief {
             source: p.source,

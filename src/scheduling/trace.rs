@@ -1,13 +1,15 @@
 use std::cell::RefCell;
 use std::sync::Arc;
+use std::time::Duration;
 
 use smallvec::SmallVec;
 
 use super::explain::{
     Explanation, FilterStep, HealthStep, PickerStep, PrefixStep, ProfileExplanation, ScorerStep,
-    SeenStep,
+    SeenStep, StepTimes,
 };
 use super::plugin::Picks;
+use super::plugin_times::ScheduleTimers;
 use super::{Candidate, PrefixMatch, PrefixSource, Profile, RequestData};
 
 /// What happened while one request was decided, as it is taken down: numbers alone, in a few
@@ -60,6 +62,9 @@ pub(super) struct ProfileTrace {
     /// By the order of `kept`.
     pub totals: Vec<f64>,
     pub picks: Picks,
+    /// Nanoseconds since the cycle began at which the first step began, filters had run, each
+    /// scorer had and the picker had; empty where nobody measures.
+    pub laps: SmallVec<[u32; 8]>,
 }
 
 const KEPT: u16 = u16::MAX;
@@ -98,21 +103,39 @@ struct PlannedProfile {
     name: Arc<str>,
     /// With what each says of those it drops.
     filters: Vec<(String, String)>,
-    scorers: Vec<(String, f64)>,
+    /// Each with its type, where that is known, and its weight.
+    scorers: Vec<PlannedScorer>,
     picker: String,
     tie_rule: &'static str,
 }
 
+#[derive(Debug)]
+struct PlannedScorer {
+    name: String,
+    plugin_type: Option<&'static str>,
+    weight: f64,
+}
+
 impl Plan {
-    pub(super) fn of(profiles: &[Profile]) -> Self {
-        let planned = |profile: &Profile| PlannedProfile {
+    pub(super) fn of(profiles: &[Profile], timers: Option<&ScheduleTimers>) -> Self {
+        let type_of = |profile: usize, scorer: usize| {
+            let timers = timers?.profiles.get(profile)?;
+            Some(timers.scorers.get(scorer)?.plugin_type())
+        };
+        let planned = |(at, profile): (usize, &Profile)| PlannedProfile {
             name: profile.name.clone(),
             filters: profile.filters.iter().map(|(n, f)| (n.clone(), f.wants())).collect(),
-            scorers: profile.scorers.iter().map(|s| (s.name.clone(), s.weight)).collect(),
+            scorers: (profile.scorers.iter().enumerate())
+                .map(|(i, s)| PlannedScorer {
+                    name: s.name.clone(),
+                    plugin_type: type_of(at, i),
+                    weight: s.weight,
+                })
+                .collect(),
             picker: profile.picker_name.clone(),
             tie_rule: profile.picker.tie_rule(),
         };
-        Self(profiles.iter().map(planned).collect())
+        Self(profiles.iter().enumerate().map(planned).collect())
     }
 }
 
@@ -185,7 +208,7 @@ impl DecisionTrace {
             let rows = profile.scores.chunks(profile.kept.len().max(1));
             let scores = plan.scorers.iter().zip(rows);
             let of_target =
-                scores.filter_map(|((n, w), row)| Some((n.as_str(), *w, *row.get(at)?)));
+                scores.filter_map(|(s, row)| Some((s.name.as_str(), s.weight, *row.get(at)?)));
             Some(of_target.collect())
         });
         scores.unwrap_or_default()
@@ -202,6 +225,7 @@ impl DecisionTrace {
             2 * p.dropped_by.capacity()
                 + 4 * p.kept.capacity()
                 + 8 * (p.scores.capacity() + p.totals.capacity())
+                + if p.laps.spilled() { 4 * p.laps.capacity() } else { 0 }
         };
         size_of::<Self>()
             + size_of::<Seen>() * self.seen.capacity()
@@ -253,9 +277,10 @@ impl DecisionTrace {
         let width = trace.kept.len();
         // Without anything to score there are no rows to show.
         let rows = trace.scores.chunks(width.max(1));
-        let scorers = plan.scorers.iter().zip(rows).map(|((plugin, weight), row)| ScorerStep {
-            plugin: plugin.clone(),
-            weight: *weight,
+        let scorers = plan.scorers.iter().zip(rows).map(|(scorer, row)| ScorerStep {
+            plugin: scorer.name.clone(),
+            plugin_type: scorer.plugin_type.unwrap_or(&scorer.name).to_owned(),
+            weight: scorer.weight,
             scores: spread(n, &trace.kept, row),
         });
         let picker =
@@ -267,8 +292,21 @@ impl DecisionTrace {
             totals: if width == 0 { Vec::new() } else { spread(n, &trace.kept, &trace.totals) },
             picks: trace.picks.to_vec(),
             picker,
+            times: step_times(&trace.laps),
         })
     }
+}
+
+/// `None` where the profile did not come to its end, or nobody measured.
+fn step_times(laps: &[u32]) -> Option<StepTimes> {
+    let at = |nanos: &u32| Duration::from_nanos((*nanos).into());
+    let [began, filtered, scored @ .., picked] = laps else { return None };
+    Some(StepTimes {
+        began: at(began),
+        filtered: at(filtered),
+        scored: scored.iter().map(at).collect(),
+        picked: at(picked),
+    })
 }
 
 /// Those whose total is the target's, where there are several.

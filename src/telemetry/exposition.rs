@@ -5,7 +5,7 @@ use prometheus::proto::{
     Bucket, Counter, Gauge, Histogram, LabelPair, Metric, MetricFamily, MetricType,
 };
 
-use super::histogram::Tally;
+use crate::scheduling::Tally;
 
 /// Every metric of the reference begins its help text with its stability.
 const STABILITY: &str = "[ALPHA] ";

@@ -12,7 +12,7 @@ use std::sync::atomic::Ordering;
 use prometheus::proto::{Metric, MetricFamily};
 
 use super::exposition::{Info, histogram_sample};
-use super::histogram::Histogram;
+use crate::scheduling::Histogram;
 use super::series::RequestSeries;
 
 type Labels<'a> = Vec<(&'static str, &'a str)>;

@@ -11,7 +11,7 @@ use prometheus::proto::{Metric, MetricFamily};
 use super::Metrics;
 use super::buckets;
 use super::exposition::{Info, LazyCollector, histogram_sample};
-use super::histogram::{Histogram, Tally};
+use crate::scheduling::{Histogram, Tally};
 use super::series::RequestSeries;
 use crate::clock;
 use crate::exchange::QueueListener;

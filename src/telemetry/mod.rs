@@ -12,7 +12,6 @@ mod exposition;
 mod families;
 mod flow_control;
 mod health_log;
-mod histogram;
 pub mod logging;
 mod metrics;
 mod plugin_metrics;

@@ -3,7 +3,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use super::buckets;
-use super::histogram::{Histogram, Tally};
+use crate::scheduling::{Histogram, Tally};
 use crate::flow_control::Outcome;
 
 /// What became at the queue of requests that share their labels.

@@ -4,7 +4,7 @@ use std::sync::{Arc, OnceLock};
 use parking_lot::Mutex;
 
 use super::buckets;
-use super::histogram::Histogram;
+use crate::scheduling::Histogram;
 use super::queue_series::QueueSeries;
 use crate::exchange::ChunkIntervals;
 

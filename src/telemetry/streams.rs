@@ -6,7 +6,7 @@ use tonic::Code;
 
 use super::buckets;
 use super::exposition::{Info, LazyCollector, histogram_sample};
-use super::histogram::Histogram;
+use crate::scheduling::Histogram;
 
 const IN_FLIGHT: Info =
     Info::gauge("llm_d_epp_extproc_streams_inflight", "ext_proc streams now open.");

@@ -1,9 +1,11 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use super::MetricValue;
+
 /// A histogram of plain atomics. One observation is a search among the bounds and two additions
 /// that never retry, so requests on many cores do not wait for each other.
 #[derive(Debug)]
-pub(super) struct Histogram {
+pub struct Histogram {
     bounds: &'static [f64],
     /// Observations per bucket; the last one is above all bounds.
     counts: Box<[AtomicU64]>,
@@ -14,7 +16,7 @@ pub(super) struct Histogram {
 
 /// The content of one or more histograms at one moment.
 #[derive(Clone, Debug, PartialEq)]
-pub(super) struct Tally {
+pub struct Tally {
     pub bounds: &'static [f64],
     pub counts: Vec<u64>,
     pub sum: f64,
@@ -22,12 +24,12 @@ pub(super) struct Tally {
 
 impl Histogram {
     /// For durations in seconds; the sum is kept in nanoseconds.
-    pub(super) fn seconds(bounds: &'static [f64]) -> Self {
+    pub fn seconds(bounds: &'static [f64]) -> Self {
         Self::with_scale(bounds, 1e9)
     }
 
     /// For bytes, tokens and other whole numbers.
-    pub(super) fn whole(bounds: &'static [f64]) -> Self {
+    pub fn whole(bounds: &'static [f64]) -> Self {
         Self::with_scale(bounds, 1.0)
     }
 
@@ -37,7 +39,7 @@ impl Histogram {
     }
 
     /// Counts one value; a negative or undefined one counts as zero.
-    pub(super) fn observe(&self, value: f64) {
+    pub fn observe(&self, value: f64) {
         let value = value.max(0.0);
         let bucket = self.bounds.partition_point(|&bound| bound < value);
         self.counts[bucket].fetch_add(1, Ordering::Relaxed);
@@ -45,7 +47,7 @@ impl Histogram {
     }
 
     /// Adds values that were counted elsewhere by the same bounds, `sum` together.
-    pub(super) fn add(&self, counts: &[u32], sum: f64) {
+    pub fn add(&self, counts: &[u32], sum: f64) {
         for (total, &count) in self.counts.iter().zip(counts).filter(|(_, count)| **count > 0) {
             total.fetch_add(count.into(), Ordering::Relaxed);
         }
@@ -53,19 +55,20 @@ impl Histogram {
     }
 
     /// An empty tally with this histogram's bounds.
-    pub(super) fn empty_tally(&self) -> Tally {
+    pub fn empty_tally(&self) -> Tally {
         Tally { bounds: self.bounds, counts: vec![0; self.counts.len()], sum: 0.0 }
     }
 
     /// Adds what was observed so far to `tally`, which has the same bounds.
-    pub(super) fn add_to(&self, tally: &mut Tally) {
+    pub fn add_to(&self, tally: &mut Tally) {
         for (total, count) in tally.counts.iter_mut().zip(&self.counts) {
             *total += count.load(Ordering::Relaxed);
         }
         tally.sum += self.sum.load(Ordering::Relaxed) as f64 / self.scale;
     }
 
-    pub(super) fn tally(&self) -> Tally {
+    /// What was observed so far.
+    pub fn tally(&self) -> Tally {
         let mut tally = self.empty_tally();
         self.add_to(&mut tally);
         tally
@@ -74,7 +77,7 @@ impl Histogram {
 
 impl Tally {
     /// Adds another tally with the same bounds.
-    pub(super) fn add(&mut self, other: &Tally) {
+    pub fn add(&mut self, other: &Tally) {
         for (total, count) in self.counts.iter_mut().zip(&other.counts) {
             *total += count;
         }
@@ -82,8 +85,17 @@ impl Tally {
     }
 
     /// Number of observations.
-    pub(super) fn total(&self) -> u64 {
+    pub fn total(&self) -> u64 {
         self.counts.iter().sum()
+    }
+
+    /// The same as a plugin publishes it.
+    pub fn into_value(self) -> MetricValue {
+        MetricValue::Histogram {
+            bounds: self.bounds.to_vec(),
+            counts: self.counts,
+            sum: self.sum,
+        }
     }
 }
 
