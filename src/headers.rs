@@ -67,6 +67,8 @@ pub const DESTINATION_SCORES: &str = "x-gateway-destination-endpoint-scores";
 pub const DROPPED_REASON: &str = "x-llm-d-request-dropped-reason";
 /// When a refused request is worth trying again, on the response.
 pub const RETRY_AFTER: &str = "retry-after";
+/// Which span of another program a request belongs to (W3C Trace Context).
+pub const TRACE_PARENT: &str = "traceparent";
 pub const CONTENT_TYPE: &str = "content-type";
 pub const REQUEST_ID: &str = "x-request-id";
 

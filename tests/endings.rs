@@ -159,6 +159,7 @@ fn house(endpoints: usize, good: bool, admission: Option<Arc<dyn Admission>>) ->
         awaiting: Vec::new(),
         response_hooks: Vec::new(),
         listeners: vec![listener.clone()],
+        tracer: None,
         runtime: Arc::new(Now),
         limits: RequestLimits::new(1000, 10_000),
         errors: ErrorFormat::default(),

@@ -90,6 +90,7 @@ fn house() -> House {
         awaiting: Vec::new(),
         response_hooks: Vec::new(),
         listeners: pipeline.hooks.outcomes,
+        tracer: None,
         runtime: clock.clone(),
         limits: RequestLimits::new(10_000, 100_000),
         errors: ErrorFormat::default(),

@@ -17,8 +17,8 @@ use crate::datalayer::{DataLayer, PageSettings, ScrapeCounters, ScrapeListener, 
 use crate::endpoints::Pool;
 use crate::error::ErrorFormat;
 use crate::exchange::{
-    Director, ExchangeContext, HealthWatch, OutcomeListener, Randomness, RequestLimits,
-    ResponseBodies, ResponseBodyChoice, UntilOver,
+    Director, ExchangeContext, ExchangeTracer, HealthWatch, OutcomeListener, Randomness,
+    RequestLimits, ResponseBodies, ResponseBodyChoice, UntilOver,
 };
 use crate::inspect::ConfigInForce;
 use crate::loader::{Effective, Hooks, InForce, Pipeline, Residents};
@@ -38,6 +38,7 @@ pub(super) struct Fixed {
     pub queueing: Queueing,
     /// Told of every exchange, before plugins are.
     pub listeners: Vec<Arc<dyn OutcomeListener>>,
+    pub tracer: Option<Arc<dyn ExchangeTracer>>,
     pub limits: RequestLimits,
     pub errors: ErrorFormat,
     pub response_body: ResponseBodyChoice,
@@ -186,6 +187,7 @@ fn context(
         awaiting,
         response_hooks: response,
         listeners,
+        tracer: fixed.tracer.clone(),
         runtime: fixed.runtime.clone(),
         limits: fixed.limits.clone(),
         errors: fixed.errors,

@@ -15,6 +15,7 @@ mod workers;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rustls::ServerConfig;
 use tokio::task::JoinHandle;
@@ -35,6 +36,9 @@ pub use pool_runtime::PoolRuntime;
 use reload_triggers::ReloadTriggers;
 pub(crate) use runtime::TokioRuntime;
 pub(crate) use workers::Workers;
+
+/// How long the last spans may take to be delivered when the process ends.
+const LAST_SPANS: Duration = Duration::from_secs(2);
 
 /// Why the program could not start: exit status 2 where what it was told is wrong, 1 where the
 /// machine refused.
@@ -176,6 +180,7 @@ impl App {
             () = self.servers.finish() => tracing::info!("Every exchange has ended"),
             () = self.shutdown.reached(Stage::Now) => tracing::warn!("Ending at once"),
         }
+        self.runtime.finish_spans(LAST_SPANS).await;
         self.runtime.stop();
     }
 }

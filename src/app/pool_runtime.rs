@@ -3,6 +3,7 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Weak};
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 
@@ -20,7 +21,8 @@ use crate::datalayer::{
 };
 use crate::endpoints::Pool;
 use crate::exchange::{
-    BodyBudget, CurrentContext, ExchangeContext, HealthWatch, OutcomeListener, RequestLimits,
+    BodyBudget, CurrentContext, ExchangeContext, ExchangeTracer, HealthWatch, OutcomeListener,
+    RequestLimits,
 };
 use crate::flow_control::FlowController;
 use crate::health::Scrape;
@@ -36,7 +38,7 @@ use crate::server::{Admin, MetricsAuth, Readiness};
 use crate::telemetry::{
     AccessLog, DecisionLog, EndpointCounts, EndpointScrapeErrors, HealthLog, HealthReader,
     HealthReading, MeanAndDeviation, Metrics, PageScrapeErrors, PoolReading, PoolSource,
-    ScrapeErrors,
+    ScrapeErrors, SpanTracer,
 };
 
 /// One pool at work; it ends when dropped.
@@ -45,6 +47,7 @@ pub struct PoolRuntime {
     metrics: Arc<Metrics>,
     decisions: Arc<DecisionLog>,
     readiness: Arc<Readiness>,
+    tracer: Option<Arc<SpanTracer>>,
     workers: Workers,
     tallies: Arc<Tallies>,
     reloader: Arc<Reloader>,
@@ -96,8 +99,12 @@ impl PoolRuntime {
 
         let tallies = Arc::new(Tallies::new(pool.clone()));
         let drift = Arc::new(DriftWatch::new(tallies.clone()));
-        let publishers: Vec<Arc<dyn PluginMetrics>> =
+        let mut publishers: Vec<Arc<dyn PluginMetrics>> =
             vec![tallies.clone(), drift.clone(), config.clone()];
+        let tracer = options.tracing.as_ref().map(SpanTracer::start).transpose();
+        let tracer = tracer.map_err(|e| refused(2, format_args!("{e}: OTEL_EXPORTER_OTLP_*")))?;
+        let tracer = tracer.map(Arc::new);
+        publishers.extend(tracer.iter().map(|tracer| tracer.metrics()));
         let mut publishing = pipeline.hooks.metrics.clone();
         publishing.extend(publishers.iter().cloned());
         let publishing = metrics.add_plugins(publishing).map_err(|e| refused(1, e))?;
@@ -108,6 +115,9 @@ impl PoolRuntime {
         }
         if let Some(health) = &health {
             listeners.push(health.clone());
+        }
+        if let Some(tracer) = &tracer {
+            listeners.push(tracer.clone());
         }
         let runtime: Arc<dyn Runtime> = Arc::new(TokioRuntime::default());
         queueing.watch(&pool, &objectives, &runtime);
@@ -132,6 +142,7 @@ impl PoolRuntime {
             },
             queueing,
             listeners,
+            tracer: tracer.clone().map(|tracer| -> Arc<dyn ExchangeTracer> { tracer }),
             limits: RequestLimits {
                 body: options.max_request_body,
                 held: BodyBudget::new(options.max_held_bodies.unwrap_or_else(memory::quarter)),
@@ -142,9 +153,9 @@ impl PoolRuntime {
             ignore_subset: options.ignore_subset,
             decisions: DecisionOptions {
                 scores: options.emit_scores,
-                explanation: decisions.is_on(),
+                explanation: decisions.is_on() || tracer.is_some(),
             },
-            explained_share: options.explain_share,
+            explained_share: if decisions.is_on() { options.explain_share } else { 0.0 },
             scraping,
             publishing,
             publishers,
@@ -156,7 +167,7 @@ impl PoolRuntime {
         let reloads = (options.config.clone(), options.load.clone());
         let reloader = Reloader::new(reloads, fixed, contexts, (begun.at_work, document));
         let reloader = Arc::new(reloader);
-        Ok(Self { pool, metrics, decisions, readiness, workers, tallies, reloader })
+        Ok(Self { pool, metrics, decisions, readiness, tracer, workers, tallies, reloader })
     }
 
     pub fn pool(&self) -> &Arc<Pool> {
@@ -224,6 +235,12 @@ impl PoolRuntime {
     /// Where requests wait, if they do.
     pub fn queue(&self) -> Option<&Arc<FlowController>> {
         self.reloader.fixed().queueing.controller.as_ref()
+    }
+
+    /// What has become of spans is sent, for `limit` at most.
+    pub async fn finish_spans(&self, limit: Duration) {
+        let Some(tracer) = self.tracer.clone() else { return };
+        _ = tokio::task::spawn_blocking(move || tracer.finish(limit)).await;
     }
 
     /// Stops the plugins that run with the pool, the last one started first.

@@ -263,6 +263,10 @@ pub(super) struct Flags {
     #[arg(long, value_name = "SHARE", value_parser = share, default_value_t = 1.0,
         help_heading = "Telling what goes on")]
     pub explain_share: f64,
+    /// Send spans to an OpenTelemetry collector, where OTEL_TRACES_EXPORTER=otlp or
+    /// OTEL_EXPORTER_OTLP_ENDPOINT is set [default: true]
+    #[arg(long, help_heading = "Telling what goes on")]
+    pub tracing: Option<bool>,
     /// Show the page for people at / of the metrics port
     #[arg(long, default_value_t = true, help_heading = "Telling what goes on")]
     pub admin_page: bool,
@@ -293,8 +297,6 @@ pub(super) struct Flags {
     // What follows means something to the reference and nothing here: see `Options`.
     #[arg(long, hide = true)]
     pub enable_pprof: Option<bool>,
-    #[arg(long, hide = true)]
-    pub tracing: Option<bool>,
     #[arg(long, hide = true)]
     pub zap_devel: Option<bool>,
     #[arg(long, hide = true)]

@@ -25,6 +25,7 @@ use crate::exchange::ResponseBodyChoice;
 use crate::health::HealthPolicy;
 use crate::loader::LoadOptions;
 use crate::server::TlsPolicy;
+use crate::telemetry::TracingOptions;
 use crate::telemetry::logging::LogOptions;
 pub use check::check;
 pub use doctor::{DoctorOptions, EnvoySource, Subject};
@@ -189,6 +190,8 @@ pub struct Options {
     pub explain_share: f64,
     /// Show the page for people.
     pub admin_page: bool,
+    /// Where spans go; `None`: nowhere.
+    pub tracing: Option<TracingOptions>,
     pub log: LogOptions,
     /// What the operator should know about the flags given, for the log.
     pub warnings: Vec<String>,

@@ -24,6 +24,7 @@ use crate::plugins;
 use crate::prefix::HashKey;
 use crate::scrape_config::Scheme;
 use crate::server::TlsPolicy;
+use crate::telemetry::TracingOptions;
 use crate::telemetry::logging::{Encoder, LogOptions};
 
 /// The API groups that have an InferencePool.
@@ -262,6 +263,7 @@ fn options(
         explain_decisions: flags.explain_decisions,
         explain_share: flags.explain_share,
         admin_page: flags.admin_page,
+        tracing: tracing(flags.tracing, &environment, findings),
         log: LogOptions::new(
             flags.v,
             flags.zap_log_level,
@@ -395,6 +397,29 @@ fn admin(flags: &mut Flags, findings: &mut Findings) -> AdminOptions {
     admin
 }
 
+fn tracing(
+    wanted: Option<bool>,
+    environment: &impl Fn(&str) -> Option<String>,
+    findings: &mut Findings,
+) -> Option<TracingOptions> {
+    if wanted == Some(false) {
+        return None;
+    }
+    let before = findings.warnings.len();
+    let options = TracingOptions::read(environment, &mut findings.warnings);
+    let options = options.unwrap_or_else(|mistake| {
+        findings.mistake(mistake);
+        None
+    });
+    if wanted == Some(true) && options.is_none() && findings.warnings.len() == before {
+        findings.warn(
+            "--tracing: no exporter is set, so no spans are sent; OTEL_TRACES_EXPORTER=otlp or \
+             OTEL_EXPORTER_OTLP_ENDPOINT sets one",
+        );
+    }
+    options
+}
+
 fn scrape_interval(asked: Duration, findings: &mut Findings) -> Duration {
     if asked < MIN_TICK {
         findings.warn(format!("--refresh-metrics-interval: {asked:?} is raised to {MIN_TICK:?}"));
@@ -428,9 +453,6 @@ fn report_unused(
     }
     if flags.enable_pprof == Some(true) {
         findings.warn("--enable-pprof: there is no Go runtime to profile; /debug/pprof says so");
-    }
-    if flags.tracing == Some(true) || environment("OTEL_EXPORTER_OTLP_ENDPOINT").is_some() {
-        findings.warn("tracing: this version exports no spans");
     }
     if flags.zap_devel.is_some() || flags.zap_stacktrace_level.is_some() {
         findings.warn("--zap-devel and --zap-stacktrace-level change nothing here");

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use arc_swap::ArcSwap;
 use parking_lot::Mutex;
 
-use super::{Director, OutcomeListener, RequestLimits, ResponseBodies};
+use super::{Director, ExchangeTracer, OutcomeListener, RequestLimits, ResponseBodies};
 use crate::api::Parsers;
 use crate::error::ErrorFormat;
 use crate::scheduling::{AwaitingProducer, RequestProcessor, ResponseHook, Runtime};
@@ -22,6 +22,8 @@ pub struct ExchangeContext {
     pub response_hooks: Vec<Arc<dyn ResponseHook>>,
     /// Told of every exchange, in this order.
     pub listeners: Vec<Arc<dyn OutcomeListener>>,
+    /// Follows requests across programs; `None`: nobody does.
+    pub tracer: Option<Arc<dyn ExchangeTracer>>,
     pub runtime: Arc<dyn Runtime>,
     pub limits: RequestLimits,
     /// How errors are written to clients.

@@ -62,6 +62,11 @@ impl Deciding {
         }
     }
 
+    /// When admission was asked.
+    pub(super) fn asked(&self) -> Timestamp {
+        self.asked
+    }
+
     /// What the request waited for admission, where it had to and has been let in or refused.
     pub(super) fn queued(&self) -> Option<Duration> {
         self.queued

@@ -149,6 +149,7 @@ impl Director {
     /// Whether the request's decision is to be taken down step by step.
     fn explains(&self, request: &InferenceRequest, rng: &RefCell<fastrand::Rng>) -> bool {
         self.explained_share >= 1.0
+            || request.explained
             || request.headers.get_raw(headers::EXPLAIN).is_some()
             || rng.borrow_mut().f64() < self.explained_share
     }

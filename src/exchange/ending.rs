@@ -50,6 +50,9 @@ impl Exchange {
             self.tell(|listener, so_far| listener.answer_begins(so_far));
         }
         self.with_routed(|exchange, hook| hook.response_chunk(exchange, piece, &mut directions));
+        if let (Some(begun), false) = (self.response.reading_since(), piece.is_empty()) {
+            self.times.reading += self.context.runtime.now().since(begun);
+        }
         directions
     }
 

@@ -7,7 +7,7 @@ use super::deciding::{Admission, Deciding};
 use super::outcome::{Ending, Kept, Outcome, Times};
 use super::pending_request::path_of;
 use super::response::IncomingResponse;
-use super::{EndpointSubset, ExchangeContext, PendingRequest, Stay};
+use super::{EndpointSubset, ExchangeContext, PendingRequest, Stay, Traced};
 use crate::api::{self, Api, ParsedRequest, VideoHints, error_shape};
 use crate::endpoints::Endpoint;
 use crate::error::{Code, DropReason, ErrorBody, RequestError};
@@ -46,6 +46,8 @@ pub struct Exchange {
     pub(super) times: Times,
     pub(super) response: IncomingResponse,
     pub(super) kept: Kept,
+    /// What the tracer wants, where there is one and headers came.
+    traced: Option<Traced>,
     /// Bytes of the body that count against the budget.
     held: usize,
     /// The gateway sends no bodies of responses.
@@ -101,6 +103,7 @@ impl Exchange {
             times: Times { received, ..Times::default() },
             response: IncomingResponse::default(),
             kept: Kept::default(),
+            traced: None,
             held: 0,
             no_response_body: false,
             context,
@@ -116,6 +119,9 @@ impl Exchange {
         list: impl ExactSizeIterator<Item = (Bytes, Bytes)>,
     ) -> Result<(), RequestError> {
         let added = self.pending.add_headers(list);
+        if let (Some(tracer), None) = (&self.context.tracer, &self.traced) {
+            self.traced = Some(tracer.begin(&self.pending.headers, &self.kept));
+        }
         added.map_err(|error| self.refuse_unread(error))
     }
 
@@ -202,6 +208,7 @@ impl Exchange {
         };
         let subset = self.pending.subset.as_ref();
         let mut deciding = Deciding::new(&self.context, &subject.request, subset);
+        self.times.asked = Some(deciding.asked());
         match deciding.take_ready() {
             Some(admitted) => Poll::Ready(self.route(subject, admitted)),
             None => {
@@ -239,6 +246,12 @@ impl Exchange {
     pub fn directions(&self) -> &Directions {
         const NONE: &Directions = &Directions::NONE;
         self.decision().map_or(NONE, |decision| &decision.directions)
+    }
+
+    /// The `traceparent` to leave with a request without a body; that of others is among the
+    /// [`Exchange::directions`].
+    pub fn trace_parent(&self) -> Option<&Bytes> {
+        self.traced.as_ref()?.parent.as_ref()
     }
 
     /// The decision, where the request was routed by one.
@@ -306,6 +319,7 @@ impl Exchange {
             body_bytes: body.len(),
             received_at: self.times.received,
             flow: None,
+            explained: self.traced.as_ref().is_some_and(|traced| traced.recorded),
             kept: RequestData::default(),
         };
         context.processors.iter().for_each(|plugin| plugin.process(&mut request));
@@ -343,10 +357,13 @@ impl Exchange {
         }
         self.times.decided = Some(now);
         self.let_body_go();
-        let decision = match decision {
+        let mut decision = match decision {
             Ok(decision) => decision,
             Err(refusal) => return Err(self.refuse(&subject, refusal)),
         };
+        if let Some(parent) = self.trace_parent() {
+            decision.directions.set_header(headers::TRACE_PARENT.as_bytes(), parent.clone());
+        }
         let Some(endpoint) = decision.target().cloned() else {
             let error = RequestError::new(Code::Internal, "no endpoint was picked");
             return Err(self.refuse(&subject, error.into()));

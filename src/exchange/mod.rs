@@ -26,6 +26,7 @@ mod queued_admission;
 mod response;
 mod response_bodies;
 mod subset;
+mod tracer;
 
 pub use admission::{Admission, Admitted, Arrival, Permit, ShedWhenSaturated, Stay};
 pub use context::{CurrentContext, ExchangeContext, Randomness, UntilOver};
@@ -41,3 +42,4 @@ pub use queued_admission::{QueueListener, QueuedAdmission};
 pub use response::ResponseHead;
 pub use response_bodies::{AnswerReader, ResponseBodies, ResponseBodyChoice};
 pub use subset::EndpointSubset;
+pub use tracer::{ExchangeTracer, Traced};

@@ -63,6 +63,8 @@ impl Ending {
 pub struct Times {
     /// The request's headers came.
     pub received: Timestamp,
+    /// All that will be known of the request was known: it could be decided.
+    pub asked: Option<Timestamp>,
     /// The request was routed or refused.
     pub decided: Option<Timestamp>,
     /// What it waited in the queue before that, where there is one and it had to.
@@ -73,6 +75,8 @@ pub struct Times {
     pub response: Option<Timestamp>,
     /// The first byte of the response's body came.
     pub first_byte: Option<Timestamp>,
+    /// What reading the pieces of a streamed response took us.
+    pub reading: Duration,
     pub ended: Timestamp,
 }
 
@@ -80,6 +84,13 @@ impl Times {
     /// From the request's headers to the first byte of the response's body.
     pub fn ttft(&self) -> Option<Duration> {
         self.first_byte.map(|at| at.since(self.received))
+    }
+
+    /// Our own time on a response: on its pieces where it is streamed, else from its headers to its
+    /// end, as the reference counts it.
+    pub fn response_work(&self, streaming: bool) -> Option<Duration> {
+        let response = self.response?;
+        Some(if streaming { self.reading } else { self.ended.since(response) })
     }
 
     /// From the request's headers to the end.
@@ -129,11 +140,12 @@ impl Response {
 }
 
 /// What listeners keep of an exchange from one call to the next, told apart by its type. There is
-/// room for two: the metrics, since what was counted up when a request was routed has to be
+/// room for three: the metrics, since what was counted up when a request was routed has to be
 /// counted down under the same labels, whatever its name has come to mean since; and the record
-/// of the decision, which is completed when the exchange ends.
+/// of the decision, which is completed when the exchange ends; and the span of a request that is
+/// traced.
 #[derive(Debug, Default)]
-pub struct Kept([OnceLock<Arc<dyn Any + Send + Sync>>; 2]);
+pub struct Kept([OnceLock<Arc<dyn Any + Send + Sync>>; 3]);
 
 impl Kept {
     /// What is kept of this type, made by `make` where nothing is yet.

@@ -26,6 +26,7 @@ pub(super) struct IncomingResponse {
     counting: bool,
     /// It is a stream of events.
     pub events: bool,
+    /// When the last piece came that times are taken of.
     last_chunk: Option<Timestamp>,
 }
 
@@ -49,21 +50,17 @@ impl IncomingResponse {
         times: &mut Times,
         now: impl FnOnce() -> Timestamp,
     ) -> bool {
+        let first = times.first_byte.is_none();
+        let counts = !piece.is_empty() && (first || self.seen.streaming);
+        let now = counts.then(now);
         if let Some(reader) = &mut self.reader {
             reader.chunk(piece);
         }
         if self.counting {
             self.read_usage();
         }
-        if piece.is_empty() {
-            return false;
-        }
         self.seen.bytes += piece.len() as u64;
-        let first = times.first_byte.is_none();
-        if !first && !self.seen.streaming {
-            return false;
-        }
-        let now = now();
+        let Some(now) = now else { return false };
         if first {
             times.first_byte = Some(now);
         } else if let Some(last) = self.last_chunk {
@@ -71,6 +68,11 @@ impl IncomingResponse {
         }
         self.last_chunk = Some(now);
         first
+    }
+
+    /// When the piece came that is being read, where it is one of a stream.
+    pub(super) fn reading_since(&self) -> Option<Timestamp> {
+        self.last_chunk.filter(|_| self.seen.streaming)
     }
 
     /// The body is complete.

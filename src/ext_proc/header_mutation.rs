@@ -5,7 +5,8 @@ use bytes::Bytes;
 use super::wire::{HeaderMutation, HeaderValue, HeaderValueOption};
 use crate::headers::{
     DESTINATION, DESTINATION_SERVED, DESTINATION_SUBSET, DROPPED_REASON, FAIRNESS_ID, Headers,
-    MODEL_REWRITE, OBJECTIVE, REQUEST_ID, SLO_TPOT, SLO_TTFT, STEERING, VIDEO, is_named,
+    MODEL_REWRITE, OBJECTIVE, REQUEST_ID, SLO_TPOT, SLO_TTFT, STEERING, TRACE_PARENT, VIDEO,
+    is_named,
 };
 use crate::scheduling::Directions;
 
@@ -95,11 +96,13 @@ pub(super) fn request_mutation(
 pub(super) fn bodyless_mutation(
     destination: Bytes,
     (headers, generated_request_id): (&Headers, bool),
+    trace_parent: Option<&Bytes>,
 ) -> HeaderMutation {
     let mut set_headers = vec![set(DESTINATION, destination)];
     if let (true, Some(id)) = (generated_request_id, headers.get_raw(REQUEST_ID)) {
         set_headers.push(set(REQUEST_ID, id.clone()));
     }
+    set_headers.extend(trace_parent.map(|parent| set(TRACE_PARENT, parent.clone())));
     let remove_headers =
         headers.iter().filter(|(key, _)| is_steering(key)).map(|(key, _)| key.clone()).collect();
     HeaderMutation { set_headers, remove_headers }

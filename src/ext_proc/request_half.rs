@@ -231,8 +231,9 @@ impl RequestHalf {
 
 /// A request without a body, such as `GET /v1/models`.
 fn answer_no_body(conversation: &mut Conversation, forward: Forward) {
-    let mutation =
-        bodyless_mutation(forward.destination.clone(), conversation.exchange.request_headers());
+    let exchange = &conversation.exchange;
+    let headers = exchange.request_headers();
+    let mutation = bodyless_mutation(forward.destination.clone(), headers, exchange.trace_parent());
     let message = headers_reply(mutation);
     send_routed(conversation, message, &forward.destination);
 }

@@ -171,10 +171,7 @@ pub(super) fn build_scheduler(
     Some(scheduler)
 }
 
-fn order_producers(
-    instances: &Instances<'_>,
-    times: &Measured,
-) -> Option<Vec<Arc<dyn Producer>>> {
+fn order_producers(instances: &Instances<'_>, times: &Measured) -> Option<Vec<Arc<dyn Producer>>> {
     let part = |i: usize| times.part::<dyn Producer>(&instances.list[i], point::DATA_PRODUCER);
     let is_producer = |i: &usize| instances.list[*i].capabilities.has::<dyn Producer>();
     let producers: Vec<usize> = (0..instances.list.len()).filter(is_producer).collect();

@@ -91,11 +91,7 @@ impl Tally {
 
     /// The same as a plugin publishes it.
     pub fn into_value(self) -> MetricValue {
-        MetricValue::Histogram {
-            bounds: self.bounds.to_vec(),
-            counts: self.counts,
-            sum: self.sum,
-        }
+        MetricValue::Histogram { bounds: self.bounds.to_vec(), counts: self.counts, sum: self.sum }
     }
 }
 

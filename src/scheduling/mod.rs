@@ -49,9 +49,7 @@ pub use plugin::{
     ProfilesToRun, Scorer,
 };
 pub use plugin_metrics::{MetricFamily, MetricKind, MetricSample, MetricValue, PluginMetrics};
-pub use plugin_times::{
-    Clock, PluginTimes, ProfileTimers, ScheduleTimers, StepTimer, point,
-};
+pub use plugin_times::{Clock, PluginTimes, ProfileTimers, ScheduleTimers, StepTimer, point};
 pub use profile::{Profile, WeightedScorer};
 pub use prompt::{Piece, Prompt, PromptBuilder};
 pub use request::{DEFAULT_FAIRNESS_ID, InferenceRequest};

@@ -79,7 +79,12 @@ impl PluginTimes {
     }
 
     /// The timer of a plugin at a [`point`], the same one for the same names.
-    pub fn of(&self, point: &'static str, plugin_type: &'static str, plugin: &str) -> Arc<StepTimer> {
+    pub fn of(
+        &self,
+        point: &'static str,
+        plugin_type: &'static str,
+        plugin: &str,
+    ) -> Arc<StepTimer> {
         let mut timers = self.timers.lock();
         if let Some(known) = timers.iter().find(|t| t.point == point && t.plugin == plugin) {
             return known.clone();

@@ -31,6 +31,8 @@ pub struct InferenceRequest {
     pub flow: Option<String>,
     /// Rather no answer than one from an endpoint that holds nothing of the prompt.
     pub cached_only: bool,
+    /// Its decision is to be taken down step by step, whatever share of them is.
+    pub explained: bool,
     /// What processors keep of it until it has ended.
     pub kept: RequestData,
     /// When its headers came.

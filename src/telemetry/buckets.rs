@@ -81,6 +81,11 @@ pub(super) const REQUEST_PROCESSING: &[f64] = &[
     10.0,
 ];
 
+/// Our own time on the response path, seconds.
+pub(super) const RESPONSE_PROCESSING: &[f64] = &[
+    0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0,
+];
+
 /// Time in the queue, seconds.
 pub(super) const QUEUED: &[f64] = &[
     0.0001, 0.0005, 0.001, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0,
@@ -111,6 +116,7 @@ mod tests {
             super::STREAMING_PER_TOKEN,
             super::INTER_TOKEN,
             super::REQUEST_PROCESSING,
+            super::RESPONSE_PROCESSING,
             super::STREAM,
             super::QUEUED,
             super::CONFIRMATION,

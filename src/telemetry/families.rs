@@ -12,8 +12,8 @@ use std::sync::atomic::Ordering;
 use prometheus::proto::{Metric, MetricFamily};
 
 use super::exposition::{Info, histogram_sample};
-use crate::scheduling::Histogram;
 use super::series::RequestSeries;
+use crate::scheduling::Histogram;
 
 type Labels<'a> = Vec<(&'static str, &'a str)>;
 type Groups<'a> = BTreeMap<Labels<'a>, Vec<&'a RequestSeries>>;

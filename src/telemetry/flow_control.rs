@@ -11,7 +11,6 @@ use prometheus::proto::{Metric, MetricFamily};
 use super::Metrics;
 use super::buckets;
 use super::exposition::{Info, LazyCollector, histogram_sample};
-use crate::scheduling::{Histogram, Tally};
 use super::series::RequestSeries;
 use crate::clock;
 use crate::exchange::QueueListener;
@@ -19,6 +18,7 @@ use crate::flow_control::{
     FlowController, FlowObserver, LoadReading, Outcome, ProgramAware, QueueSnapshot,
 };
 use crate::scheduling::InferenceRequest;
+use crate::scheduling::{Histogram, Tally};
 
 /// What the metrics of a queue are made from.
 #[derive(Debug)]

@@ -12,13 +12,13 @@ use super::cardinality::{CardinalityLimiter, OTHER, cut};
 use super::exposition::{Info, LazyCollector, histogram_sample, with_go_bounds};
 use super::flow_control::{FlowControlSource, QueueTimes};
 use super::plugin_metrics::PublishingPlugins;
-use crate::scheduling::Histogram;
 use super::pool::{self, PoolSource};
 use super::series::RequestSeries;
 use super::streams::StreamMetrics;
 use super::{families, flow_control, plugin_metrics, process};
 use crate::endpoints::EndpointSpec;
 use crate::exchange::Ending;
+use crate::scheduling::Histogram;
 use crate::scheduling::PluginMetrics;
 
 /// Distinct model names (asked for and targets together), and distinct fairness ids, before new
@@ -78,6 +78,7 @@ struct Live {
     attempts: DashMap<Box<[u8]>, Attempts>,
     scheduling: Histogram,
     request_processing: Histogram,
+    response_processing: Histogram,
     rewrites: DashMap<Box<[u8]>, Rewrites>,
     endings: [AtomicU64; Ending::ALL.len()],
 }
@@ -116,6 +117,11 @@ const REQUEST_PROCESSING: Info = Info::histogram(
     "llm_d_epp_request_processing_duration_seconds",
     "Time epp itself spent on a request.",
 );
+const RESPONSE_PROCESSING: Info = Info::histogram(
+    "llm_d_epp_response_processing_duration_seconds",
+    "Time epp itself spent on the pieces of a streamed response; else from a response's headers \
+     to its end.",
+);
 const REWRITES: Info =
     Info::counter("llm_d_epp_model_rewrite_decisions_total", "Model names that were rewritten.");
 const OLD_REWRITES: Info = Info::counter(
@@ -130,13 +136,14 @@ const OLD_BUILD: Info = Info::gauge(
 /// Ours: the reference does not tell how exchanges end.
 const ENDINGS: Info =
     Info::counter("llm_d_epp_exchanges_total", "HTTP exchanges that ended, by how they did.");
-const OWN: [Info; 10] = [
+const OWN: [Info; 11] = [
     ENDINGS,
     ATTEMPTS,
     OLD_ATTEMPTS,
     SCHEDULING,
     OLD_SCHEDULING,
     REQUEST_PROCESSING,
+    RESPONSE_PROCESSING,
     REWRITES,
     OLD_REWRITES,
     BUILD,
@@ -154,6 +161,7 @@ impl Metrics {
             attempts: DashMap::new(),
             scheduling: Histogram::seconds(buckets::SCHEDULING),
             request_processing: Histogram::seconds(buckets::REQUEST_PROCESSING),
+            response_processing: Histogram::seconds(buckets::RESPONSE_PROCESSING),
             rewrites: DashMap::new(),
             endings: Default::default(),
         });
@@ -323,6 +331,11 @@ impl Metrics {
         self.live.request_processing.observe(seconds);
     }
 
+    /// Our own time on a response ([`crate::exchange::Times::response_work`]), seconds.
+    pub fn response_processing(&self, seconds: f64) {
+        self.live.response_processing.observe(seconds);
+    }
+
     /// Everything in the exposition format (`text/plain; version=0.0.4`).
     pub fn render(&self) -> prometheus::Result<String> {
         let _one_at_a_time = self.rendering.lock();
@@ -402,6 +415,7 @@ impl Live {
             histogram(SCHEDULING, &self.scheduling),
             histogram(OLD_SCHEDULING, &self.scheduling),
             histogram(REQUEST_PROCESSING, &self.request_processing),
+            histogram(RESPONSE_PROCESSING, &self.response_processing),
             OLD_REWRITES.family(rewrites.clone()),
             REWRITES.family(rewrites),
             BUILD.family(vec![BUILD.sample(&labels, 1.0)]),

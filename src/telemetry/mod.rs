@@ -20,6 +20,7 @@ mod process;
 mod queue_series;
 mod request_metrics;
 mod series;
+mod spans;
 mod streams;
 
 pub use access_log::AccessLog;
@@ -37,4 +38,5 @@ pub use pool::{
     PoolReading, PoolSource, ScrapeErrors,
 };
 pub use series::{Completion, RequestSeries};
+pub use spans::{Sampling, SpanTracer, TracingOptions};
 pub use streams::StreamMetrics;

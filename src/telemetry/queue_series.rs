@@ -3,8 +3,8 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Duration;
 
 use super::buckets;
-use crate::scheduling::{Histogram, Tally};
 use crate::flow_control::Outcome;
+use crate::scheduling::{Histogram, Tally};
 
 /// What became at the queue of requests that share their labels.
 #[derive(Debug, Default)]

@@ -79,6 +79,11 @@ impl OutcomeListener for Metrics {
             self.models_are_real(&request.incoming_model, &request.target_model);
         }
         series.chunk_intervals(&response.intervals);
+        if outcome.ending == Ending::Complete
+            && let Some(took) = outcome.times.response_work(response.streaming)
+        {
+            self.response_processing(took.as_secs_f64());
+        }
         let usage = response.usage.unwrap_or_default();
         let completion = Completion {
             duration_s: outcome.times.duration().as_secs_f64(),

@@ -4,9 +4,9 @@ use std::sync::{Arc, OnceLock};
 use parking_lot::Mutex;
 
 use super::buckets;
-use crate::scheduling::Histogram;
 use super::queue_series::QueueSeries;
 use crate::exchange::ChunkIntervals;
+use crate::scheduling::Histogram;
 
 /// What is known of a request when its exchange has ended well.
 #[derive(Clone, Copy, Debug, Default)]

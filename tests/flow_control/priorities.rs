@@ -81,6 +81,7 @@ async fn picker(flow_control: &str, endpoints: u8, priorities: &[i32]) -> Picker
         awaiting: Vec::new(),
         response_hooks: Vec::new(),
         listeners: vec![metrics],
+        tracer: None,
         runtime: runtime.clone(),
         limits: RequestLimits::new(1 << 20, 1 << 30),
         errors: ErrorFormat::default(),

@@ -1,20 +1,18 @@
 //! The dashboard and the alerts of `deploy/monitoring`, held against what a running `epp`
 //! publishes: every metric that a query names is there, with the labels that it goes by.
 
-mod support;
-
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 use std::process::Command;
 
+use crate::support::client::{Gateway, response_body, response_headers};
+use crate::support::eventually;
+use crate::support::process::Process;
+use crate::support::program::Program;
 use serde_json::Value;
-use support::client::{Gateway, response_body, response_headers};
-use support::eventually;
-use support::process::Process;
-use support::program::Program;
 
-const DASHBOARD: &str = include_str!("../deploy/monitoring/dashboard.json");
-const ALERTS: &str = include_str!("../deploy/monitoring/alerts.yaml");
+const DASHBOARD: &str = include_str!("../../deploy/monitoring/dashboard.json");
+const ALERTS: &str = include_str!("../../deploy/monitoring/alerts.yaml");
 const CONFIG: &str = "
 apiVersion: llm-d.ai/v1alpha1
 kind: EndpointPickerConfig
