@@ -281,6 +281,7 @@ fn the_pool_is_read_at_scrape_time() {
                     PageScrapeErrors { source, extractor: "dcgm-extractor", poll: 6, extract: 7 };
                 ScrapeErrors { poll: 4, extract: 5, endpoints: vec![one], pages: vec![page] }
             }),
+            load_producer: "loads".into(),
             counts: Arc::new(EndpointCounts::claim(pool.ids())),
             health: Some(Box::new(|_| HealthReading { is_out: true, ejections: 3, returns: 2 })),
         })

@@ -48,6 +48,7 @@ impl Read {
             view: ConfigView::new(&self.name, given, &effective),
             hash: format!("{:016x}", xxh64(given.unwrap_or(&effective).as_bytes(), 0)),
             plugins: DebugStates::clone(&pipeline.hooks.debug_states),
+            plugin_types: pipeline.hooks.plugin_types.clone(),
             needs_restart: Vec::new(),
         })
     }

@@ -85,7 +85,8 @@ impl PoolRuntime {
         let counts = Arc::new(EndpointCounts::claim(pool.ids()));
         let pool_name = workers.pool_name();
         let read = Read { scrapes: &counters, pages: &pages, counts: &counts };
-        let metrics = metrics(options, pool_name, &pool, read, health.as_ref())?;
+        let named = (pool_name, pipeline.load_producer.clone());
+        let metrics = metrics(options, named, &pool, read, health.as_ref())?;
         let queueing = Queueing::new(options, &pipeline, &pool, workers.pool_name(), &metrics)?;
         let tell = Arc::downgrade(&metrics);
         objectives.on_models(move |names| {
@@ -305,7 +306,7 @@ struct Read<'a> {
 
 fn metrics(
     options: &Options,
-    pool_name: String,
+    (pool_name, load_producer): (String, String),
     pool: &Arc<Pool>,
     read: Read<'_>,
     health: Option<&Arc<HealthWatch>>,
@@ -337,6 +338,7 @@ fn metrics(
             endpoints: errors.by_endpoint().iter().map(|one| of_endpoint(one)).collect(),
             pages: pages.load().iter().map(of_page).collect(),
         }),
+        load_producer,
         counts,
         health: health.cloned().map(|watch| -> HealthReader {
             Box::new(move |endpoint| {

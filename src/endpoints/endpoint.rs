@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use arc_swap::ArcSwap;
 
 use super::ids::{DenseIndex, PoolIds};
+use super::shares::InFlightShares;
 use super::signals::Signals;
 use super::state::StateSlots;
 
@@ -63,6 +64,8 @@ pub struct InFlight {
     unanswered: AtomicI64,
     tokens: AtomicI64,
     prompt_tokens: AtomicI64,
+    /// Whose it is.
+    pub shares: InFlightShares,
 }
 
 impl InFlight {

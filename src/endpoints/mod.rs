@@ -8,6 +8,7 @@ mod endpoint;
 mod ids;
 mod pool;
 mod reservation;
+mod shares;
 mod signals;
 mod state;
 
@@ -16,6 +17,7 @@ pub use endpoint::{Endpoint, EndpointSpec, InFlight, Labels, Placement};
 pub use ids::{DenseIndex, PoolIds, SlotClaims};
 pub use pool::{Pool, PoolChange, Snapshot};
 pub use reservation::{Reservation, ReservationTerms};
+pub use shares::{InFlightShares, Share};
 pub use signals::{LoraSignals, SignalValues, Signals};
 pub use state::{EndpointMemory, StateSlot, StateSlots};
 

@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use super::Endpoint;
+use super::{Endpoint, Share};
 
 /// What a request holds on an endpoint, and until when.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -26,6 +26,8 @@ pub struct ReservationTerms {
 pub struct Reservation {
     endpoint: Arc<Endpoint>,
     terms: ReservationTerms,
+    /// Whose request it is, where that was said.
+    share: Option<Arc<Share>>,
     /// Tokens that have not been let go of yet.
     tokens: i64,
     answered: bool,
@@ -38,7 +40,21 @@ impl Reservation {
     pub fn new(endpoint: Arc<Endpoint>, terms: ReservationTerms) -> Self {
         let tokens = i64::from(terms.tokens);
         let before = endpoint.in_flight.begin(tokens, prompt_tokens(terms));
-        Self { endpoint, terms, tokens, answered: false, ended: false, before }
+        Self { endpoint, terms, share: None, tokens, answered: false, ended: false, before }
+    }
+
+    /// The same for a request of this client (its fairness id) in this priority.
+    pub fn of(
+        endpoint: Arc<Endpoint>,
+        terms: ReservationTerms,
+        fairness_id: &str,
+        priority: i32,
+    ) -> Self {
+        let tokens = i64::from(terms.tokens);
+        let share = Some(endpoint.in_flight.shares.begin(fairness_id, priority, tokens));
+        let mut reservation = Self::new(endpoint, terms);
+        reservation.share = share;
+        reservation
     }
 
     /// What the endpoint had to get through until it could answer: requests whose answer had not
@@ -64,12 +80,19 @@ impl Reservation {
     }
 
     fn release_tokens(&mut self) {
-        self.endpoint.in_flight.release(std::mem::take(&mut self.tokens));
+        let tokens = std::mem::take(&mut self.tokens);
+        self.endpoint.in_flight.release(tokens);
+        if let Some(share) = &self.share {
+            share.release(tokens);
+        }
     }
 
     fn end(&mut self) {
         if !std::mem::replace(&mut self.ended, true) {
             self.endpoint.in_flight.end(prompt_tokens(self.terms));
+            if let Some(share) = &self.share {
+                share.end();
+            }
         }
     }
 }
@@ -129,5 +152,14 @@ mod tests {
         assert_eq!(counts(), (0, 0, 0, 0));
         drop(for_the_prompt);
         assert_eq!(counts(), (0, 0, 0, 0));
+        assert!(e.in_flight.shares.all().is_empty(), "nobody said whose they were");
+
+        let share = || e.in_flight.shares.all().iter().map(|s| (s.requests(), s.tokens())).next();
+        let mut shared = Reservation::of(e.clone(), terms(9), "a", 1);
+        assert_eq!((counts(), share()), ((1, 1, 9, 0), Some((1, 9))));
+        shared.answer_begins();
+        assert_eq!(share(), Some((1, 0)));
+        drop(shared);
+        assert_eq!((counts(), share()), ((0, 0, 0, 0), Some((0, 0))));
     }
 }

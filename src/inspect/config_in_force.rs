@@ -21,6 +21,8 @@ pub struct ShownConfig {
     /// Of the document's text; for people who compare replicas.
     pub hash: String,
     pub plugins: DebugStates,
+    /// Every plugin's name and type.
+    pub plugin_types: Vec<(String, &'static str)>,
     /// Fields that the document has otherwise than what is in force: they take a restart.
     pub needs_restart: Vec<&'static str>,
 }

@@ -115,6 +115,9 @@ pub struct Pipeline {
     pub flow_control: Option<FlowControlConfig>,
     /// The detector's name.
     pub detector_name: String,
+    /// The name of the plugin that works out what requests will cost endpoints, or of the type where
+    /// none is configured.
+    pub load_producer: String,
     /// The program-aware policies that bands use.
     pub programs: Vec<Arc<ProgramAware>>,
     /// Some plugin looks at the prompt; else it need not be collected.
@@ -163,7 +166,11 @@ pub struct Hooks {
     pub follows: Vec<Arc<FollowPlan>>,
     /// With the plugins' names.
     pub debug_states: Vec<(String, Arc<dyn DebugState>)>,
+    /// Every plugin's name and type.
+    pub plugin_types: Vec<(String, &'static str)>,
 }
+
+const LOAD_PRODUCER: &str = "inflight-load-producer";
 
 /// The configuration of a process that is given none (llm-d-router main at ebab6879).
 const DEFAULT_DOCUMENT: &str = "
@@ -351,6 +358,9 @@ fn assemble_with(
             reaching: instances.all(),
             follows: instances.all(),
             debug_states: instances.debug_states(),
+            plugin_types: (instances.list.iter())
+                .map(|instance| (instance.name.clone(), instance.plugin_type))
+                .collect(),
             metrics: {
                 let times = measured.times().map(|times| -> Arc<dyn PluginMetrics> { times });
                 instances.all().into_iter().chain(times).collect()
@@ -373,6 +383,9 @@ fn assemble_with(
             ..plan.config
         }),
         saturation,
+        load_producer: (instances.list.iter())
+            .find(|i| i.plugin_type == LOAD_PRODUCER)
+            .map_or_else(|| LOAD_PRODUCER.to_owned(), |i| i.name.clone()),
         detector_name: instances.list[detector].name.clone(),
         programs: (instances.list.iter())
             .filter(|i| i.used)

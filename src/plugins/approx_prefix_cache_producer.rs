@@ -2,13 +2,15 @@
 
 use std::sync::Arc;
 
+use super::prefix_hits::PrefixHits;
 use super::{
     About, Build, Capabilities, Parameter, Parameters, Part, PluginType, Stability, TookOver,
 };
 use crate::endpoints::{PoolIds, SignalValues};
 use crate::prefix::{BlockRule, Chains, HashKey, PrefixIndex, hash_prompt};
 use crate::scheduling::{
-    Cycle, DataKey, PickObserver, Picked, PrefixMatch, PrefixSource, Producer, RequestData,
+    Cycle, DataKey, PickObserver, Picked, PluginMetrics, PrefixMatch, PrefixSource, Producer,
+    RequestData,
 };
 use crate::scrape_config::Needs;
 
@@ -128,11 +130,14 @@ pub(super) struct PrefixCache {
 #[derive(Clone, Debug)]
 struct PrefixMemory {
     index: PrefixIndex,
+    hits: Arc<PrefixHits>,
     settings: PrefixCacheSettings,
 }
 
 impl PrefixCache {
+    /// Of the plugin with this name and type.
     pub(super) fn new(
+        (name, plugin_type): (&str, &'static str),
         key: DataKey<PrefixMatch>,
         ids: &PoolIds,
         hash_key: HashKey,
@@ -141,19 +146,28 @@ impl PrefixCache {
     ) -> Self {
         let known = predecessor.and_then(|before| before.get::<PrefixMemory>());
         let known = known.filter(|known| settings.fills_alike(&known.settings));
-        let index = known.map_or_else(|| PrefixIndex::claim(ids), |known| known.index.clone());
+        let (index, hits) = match known {
+            Some(known) => (known.index.clone(), known.hits.clone()),
+            None => {
+                let index = PrefixIndex::claim(ids);
+                let hits = Arc::new(PrefixHits::of(index.clone(), name, plugin_type));
+                (index, hits)
+            }
+        };
         let took_over = known.is_some();
-        Self { key, memory: PrefixMemory { index, settings }, took_over, hash_key }
+        Self { key, memory: PrefixMemory { index, hits, settings }, took_over, hash_key }
     }
 
     /// The parts it plays.
     pub(super) fn into_parts(self, also: Capabilities) -> Capabilities {
         let signals = Needs { cache: self.memory.settings.auto_tune, ..also.signals };
         let also = if self.took_over { also.with(Arc::new(TookOver)) } else { also };
+        let hits: Arc<dyn PluginMetrics> = self.memory.hits.clone();
         let cache = Arc::new(self);
         also.with(Arc::new(cache.memory.clone()))
             .with::<dyn Producer>(cache.clone())
             .with::<dyn PickObserver>(cache)
+            .with(hits)
             .reading(signals)
             .remembering("prefix index")
     }
@@ -204,7 +218,8 @@ fn build(build: Build<'_, '_>) -> Capabilities {
         capacity_by_tokens,
     };
     let key = build.dependencies.provide(build.name);
-    PrefixCache::new(key, build.ids, build.hash_key, settings, build.predecessor)
+    let whose = (build.name, TYPE.name);
+    PrefixCache::new(whose, key, build.ids, build.hash_key, settings, build.predecessor)
         .into_parts(Capabilities::default())
 }
 
@@ -214,7 +229,7 @@ impl Producer for PrefixCache {
         if cycle.request.prompt.is_empty() {
             return;
         }
-        let PrefixMemory { index, settings } = &self.memory;
+        let PrefixMemory { index, settings, .. } = &self.memory;
         let rule = settings.rule(&first.signals);
         let seed = self.hash_key.seed(&cycle.request.target_model, &cycle.request.cache_salt);
         let hashed = hash_prompt(&cycle.request.prompt, seed, rule);
@@ -241,10 +256,13 @@ impl PickObserver for PrefixCache {
     /// that the next of a burst of like prompts finds them.
     fn picked(&self, cycle: &Cycle<'_>, picked: Picked<'_>) {
         let Some(found) = cycle.data.get(self.key) else { return };
+        if let Some(primary) = picked.primary() {
+            self.memory.hits.observe(found.blocks(primary), found.total, found.block_bytes);
+        }
         let chains = Chains { hashes: &found.hashes, breaks: &found.breaks };
         for target in picked.holders() {
             let worker = &cycle.candidates[target as usize];
-            let PrefixMemory { index, settings } = &self.memory;
+            let PrefixMemory { index, settings, .. } = &self.memory;
             let capacity = settings.capacity(&worker.signals, found.block_bytes);
             index.record(worker.endpoint, chains, capacity);
         }

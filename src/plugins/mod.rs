@@ -83,6 +83,7 @@ mod prefill_filter;
 mod prefix_based_pd_decider;
 mod prefix_cache_affinity_filter;
 mod prefix_cache_scorer;
+mod prefix_hits;
 mod priority_holdback_policy;
 mod priority_then_time_eviction_order_policy;
 mod probabilistic_admitter;

@@ -152,7 +152,8 @@ fn build(build: Build<'_, '_>) -> Capabilities {
     let parts = Capabilities::scorer(scorer);
     match own {
         Some(settings) => {
-            PrefixCache::new(prefix, build.ids, build.hash_key, settings, build.predecessor)
+            let whose = (build.name, TYPE.name);
+            PrefixCache::new(whose, prefix, build.ids, build.hash_key, settings, build.predecessor)
                 .into_parts(parts)
         }
         None => parts,

@@ -14,6 +14,7 @@ pub use hash_key::{ChainSeed, HashKey};
 pub use index::BlockLru;
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use parking_lot::RwLock;
 
@@ -42,6 +43,8 @@ impl<'a> Chains<'a> {
 pub struct PrefixIndex {
     slot: StateSlot<Held>,
     heads: Arc<HeadFilter>,
+    /// Blocks remembered of all workers.
+    size: Arc<AtomicUsize>,
 }
 
 /// What one worker holds.
@@ -55,11 +58,13 @@ struct OfWorker {
     /// The worker's place in `heads`.
     index: usize,
     heads: Arc<HeadFilter>,
+    size: Arc<AtomicUsize>,
 }
 
 impl Drop for OfWorker {
     fn drop(&mut self) {
         self.heads.clear(self.index);
+        self.size.fetch_sub(self.blocks.len(), Ordering::Relaxed);
     }
 }
 
@@ -80,7 +85,13 @@ impl PrefixIndex {
     /// Makes an index with a place of its own in every endpoint of the pool; called when a
     /// configuration is loaded.
     pub fn claim(ids: &PoolIds) -> Self {
-        Self { slot: ids.claim_slot(), heads: Arc::new(HeadFilter::new()) }
+        let heads = Arc::new(HeadFilter::new());
+        Self { slot: ids.claim_slot(), heads, size: Arc::default() }
+    }
+
+    /// Blocks that are remembered, of all workers together.
+    pub fn size(&self) -> usize {
+        self.size.load(Ordering::Relaxed)
     }
 
     /// Blocks of `chains` that the worker holds: the longest held prefix of each, summed.
@@ -102,14 +113,18 @@ impl PrefixIndex {
         let nothing = || Held { of: RwLock::new(None) };
         let Some(held) = endpoint.state.get_or_init(self.slot, nothing) else { return };
         let mut held = held.of.write();
-        let OfWorker { blocks, index, heads } = held.get_or_insert_with(|| OfWorker {
+        let OfWorker { blocks, index, heads, .. } = held.get_or_insert_with(|| OfWorker {
             blocks: BlockLru::new(capacity),
             index: endpoint.index.number(),
             heads: self.heads.clone(),
+            size: self.size.clone(),
         });
+        let before = blocks.len();
         for chain in chains.iter() {
             blocks.record(chain, |head, is_held| heads.set(*index, head, is_held));
         }
+        // What is recorded anew may take the place of something older, never of more than it is.
+        self.size.fetch_add(blocks.len().saturating_sub(before), Ordering::Relaxed);
     }
 }
 

@@ -33,7 +33,8 @@ impl Histogram {
         Self::with_scale(bounds, 1.0)
     }
 
-    fn with_scale(bounds: &'static [f64], scale: f64) -> Self {
+    /// For other values; the sum is kept in units of `1 / scale`.
+    pub fn with_scale(bounds: &'static [f64], scale: f64) -> Self {
         let counts = (0..=bounds.len()).map(|_| AtomicU64::new(0)).collect();
         Self { bounds, counts, sum: AtomicU64::new(0), scale }
     }

@@ -226,10 +226,13 @@ impl Scheduler {
     ) -> ProfileDecision {
         let endpoint = |i: u32| cycle.candidates[i as usize].endpoint.clone();
         let picks = cycle.results.get(profile).map(|r| r.picks.as_slice()).unwrap_or_default();
+        let request = cycle.request;
+        let (fairness_id, priority) = (request.fairness_id(), request.priority);
+        let held = Reservation::of(endpoint(target), terms, fairness_id, priority);
         ProfileDecision {
             profile: self.profiles[profile].name.clone(),
             endpoints: picks.iter().map(|&i| endpoint(i)).collect(),
-            reservation: Some(Reservation::new(endpoint(target), terms)),
+            reservation: Some(held),
         }
     }
 }

@@ -77,6 +77,7 @@ impl Admin {
             .route("/debug/endpoints", get(endpoints))
             .route("/debug/flow-control", get(flow_control))
             .route("/debug/plugins", get(plugins))
+            .route("/debug/plugins/state", get(plugin_states))
             .route("/debug/config", get(config))
             .route("/debug/history", get(history))
             .route("/debug/state", get(state))
@@ -155,6 +156,22 @@ async fn plugins(State(admin): State<Arc<Admin>>) -> Json<Value> {
     let shown = admin.config.shown();
     let states = shown.plugins.iter().map(|(name, plugin)| (name.clone(), plugin.debug_state()));
     Json(Value::Object(states.collect()))
+}
+
+/// The same as the reference shows it (llm-d-router main at ebab6879).
+async fn plugin_states(State(admin): State<Arc<Admin>>) -> Json<Value> {
+    let config = admin.config.shown();
+    let of = |(name, plugin_type): &(String, &'static str)| {
+        let shown = config.plugins.iter().find(|(shown, _)| shown == name);
+        let mut plugin = json!({ "name": name, "type": plugin_type });
+        match shown {
+            Some((_, plugin_state)) => plugin["state"] = plugin_state.debug_state(),
+            None => plugin["message"] = "plugin does not support state collection".into(),
+        }
+        (name.clone(), plugin)
+    };
+    let plugins: serde_json::Map<String, Value> = config.plugin_types.iter().map(of).collect();
+    Json(json!({ "timestamp": jiff::Timestamp::now().to_string(), "plugins": plugins }))
 }
 
 async fn metrics(State(admin): State<Arc<Admin>>) -> Response {

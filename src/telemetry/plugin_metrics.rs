@@ -43,11 +43,30 @@ fn merged(plugins: &[Arc<dyn PluginMetrics>]) -> Vec<MetricFamily> {
     let mut by_name: BTreeMap<&str, MetricFamily> = BTreeMap::new();
     for family in plugins.iter().flat_map(|plugin| plugin.families()) {
         match by_name.get_mut(family.name) {
-            Some(known) => known.samples.extend(family.samples),
+            Some(known) => family.samples.into_iter().for_each(|s| add(&mut known.samples, s)),
             None => drop(by_name.insert(family.name, family)),
         }
     }
     by_name.into_values().collect()
+}
+
+/// Adds a sample; one with the same labels, as older names have them, is summed up with it.
+fn add(samples: &mut Vec<MetricSample>, more: MetricSample) {
+    let Some(known) = samples.iter_mut().find(|known| known.labels == more.labels) else {
+        samples.push(more);
+        return;
+    };
+    match (&mut known.value, more.value) {
+        (MetricValue::Number(number), MetricValue::Number(more)) => *number += more,
+        (
+            MetricValue::Histogram { bounds, counts, sum },
+            MetricValue::Histogram { bounds: others, counts: more, sum: rest },
+        ) if *bounds == others => {
+            counts.iter_mut().zip(more).for_each(|(count, more)| *count += more);
+            *sum += rest;
+        }
+        _ => {}
+    }
 }
 
 fn info(family: &MetricFamily) -> Info {

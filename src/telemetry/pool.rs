@@ -7,6 +7,7 @@ use prometheus::proto::MetricFamily;
 use super::endpoint_counts::EndpointCounts;
 use super::exposition::{Info, LazyCollector};
 use crate::endpoints::{Endpoint, Pool, Snapshot};
+use crate::scheduling::DEFAULT_FAIRNESS_ID;
 
 /// Mean and sample standard deviation of a signal over the endpoints with fresh metrics.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -68,6 +69,8 @@ pub struct PoolSource {
     /// Averages of now.
     pub reading: Box<dyn Fn() -> PoolReading + Send + Sync>,
     pub scrape_errors: Box<dyn Fn() -> ScrapeErrors + Send + Sync>,
+    /// The name of the plugin that says what is in flight, the `producer_name` label.
+    pub load_producer: String,
     /// What the exchanges of each endpoint came to.
     pub counts: Arc<EndpointCounts>,
     /// The health of an endpoint of the pool; `None` where nobody watches it.
@@ -275,11 +278,26 @@ fn collect(source: &PoolSource) -> Vec<MetricFamily> {
             queue.push(QUEUE.sample(&[("model_server_endpoint", endpoint_name), name], waiting));
             old_queue.push(OLD_QUEUE.sample(&[("model_server_pod", endpoint_name), name], waiting));
         }
-        let labels =
-            [("endpoint_name", endpoint_name), ("namespace", endpoint.spec.namespace.as_str())];
-        let in_flight = &endpoint.in_flight;
-        requests.push(IN_FLIGHT_REQUESTS.sample(&labels, in_flight.requests() as f64));
-        tokens.push(IN_FLIGHT_TOKENS.sample(&labels, in_flight.tokens() as f64));
+        let mut sample = |fairness_id: &str, priority: i32, in_flight: (i64, i64)| {
+            let labels = [
+                ("endpoint_name", endpoint_name),
+                ("fairness_id", fairness_id),
+                ("namespace", endpoint.spec.namespace.as_str()),
+                ("priority", &priority.to_string()),
+                ("producer_name", source.load_producer.as_str()),
+            ];
+            requests.push(IN_FLIGHT_REQUESTS.sample(&labels, in_flight.0 as f64));
+            tokens.push(IN_FLIGHT_TOKENS.sample(&labels, in_flight.1 as f64));
+        };
+        let shares = endpoint.in_flight.shares.all();
+        if shares.is_empty() {
+            // Nothing is known better than that nothing is in flight there.
+            sample(DEFAULT_FAIRNESS_ID, 0, (0, 0));
+        }
+        for share in shares {
+            let in_flight = (share.requests(), share.tokens());
+            sample(&share.fairness_id, share.priority, in_flight);
+        }
     }
     families.extend([
         QUEUE.family(queue),

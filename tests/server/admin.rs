@@ -57,6 +57,7 @@ impl Pages {
             config: Arc::new(ConfigInForce::new(ShownConfig {
                 view: ConfigView::new("c.yaml", None, "{kind: EndpointPickerConfig}"),
                 plugins: vec![("my-plugin".into(), Arc::new(Telling))],
+                plugin_types: vec![("my-plugin".into(), "telling"), ("quiet".into(), "other")],
                 ..ShownConfig::default()
             })),
             page: true,
