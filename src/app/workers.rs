@@ -67,7 +67,19 @@ impl Workers {
                 let discovery = ListDiscovery::start(list.clone(), pool.clone());
                 workers._list = Some(discovery.map_err(|e| refused(1, e))?);
             }
-            (_, Some(file)) => {
+            (source, Some(file)) => {
+                if !matches!(source, WorkerSource::Configured) {
+                    tracing::warn!(
+                        "The configuration names an endpoints file: --pool-name and \
+                         --endpoint-selector do nothing"
+                    );
+                }
+                if options.leader_election {
+                    tracing::warn!(
+                        "--ha-enable-leader-election does nothing: the endpoints come from a file, \
+                         so there is no Kubernetes"
+                    );
+                }
                 let discovery = FileDiscovery::start(&file, pool.clone())
                     .map_err(|found| Exit { text: found.to_string(), code: 2 })?;
                 workers._file = Some(discovery);

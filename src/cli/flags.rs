@@ -135,8 +135,8 @@ pub(super) struct Flags {
         help_heading = "Listening")]
     pub drain_timeout: Duration,
     /// Accepted; the health service is always on the ext_proc port too
-    #[arg(long, default_value_t = false, help_heading = "Listening")]
-    pub health_checking: bool,
+    #[arg(long, help_heading = "Listening")]
+    pub health_checking: Option<bool>,
 
     /// TLS on the ext_proc port [env: SECURE_SERVING]
     #[arg(long, default_value_t = true, help_heading = "TLS")]
@@ -163,9 +163,9 @@ pub(super) struct Flags {
         help_heading = "Metrics of the workers")]
     pub metrics_staleness_threshold: Duration,
     /// Accepted; the pool's averages are worked out whenever they are asked for
-    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "5s",
+    #[arg(long, value_name = "DURATION", value_parser = duration,
         help_heading = "Metrics of the workers")]
-    pub refresh_prometheus_metrics_interval: Duration,
+    pub refresh_prometheus_metrics_interval: Option<Duration>,
     /// Before v0.10, now a parameter of metrics-data-source: http or https
     #[arg(long, value_name = "SCHEME", help_heading = "Metrics of the workers")]
     pub model_server_metrics_scheme: Option<String>,

@@ -7,6 +7,7 @@ mod environment;
 mod flags;
 mod migrate;
 mod spelling;
+mod unused;
 mod validate;
 mod version;
 

@@ -220,7 +220,7 @@ fn flags_without_effect_are_accepted_with_a_word_where_it_matters() {
         (&["--enablePprof"], 1),
         (&["--tracing"], 1),
         (&["--refresh-metrics-interval", "20ms"], 1),
-        (&["--refreshPrometheusMetricsInterval", "5s"], 0),
+        (&["--refreshPrometheusMetricsInterval", "5s"], 1),
         (&["--zap-devel=false", "--zap-stacktrace-level", "error"], 1),
         (&["--destinationEndpointHintKey", "x-gateway-destination-endpoint"], 1),
         (&["--DestinationEndpointHintMetadataNamespace=envoy.lb"], 1),

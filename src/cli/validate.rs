@@ -8,6 +8,7 @@ use clap::CommandFactory;
 use super::doctor;
 use super::flags::{Access, Command as SubCommand, Flags, Format};
 use super::spelling::with_bare_booleans;
+use super::unused;
 use super::{
     AdminOptions, CheckOptions, Command, ConfigSource, Listen, MigrateOptions, Options, TlsOptions,
     WorkerSource,
@@ -33,25 +34,22 @@ const POOL_GROUPS: [&str; 2] = ["inference.networking.k8s.io", "inference.networ
 const MAX_TARGET_PORTS: usize = 8;
 /// What a message needs besides the body that it carries.
 const MESSAGE_OVERHEAD: usize = 1024 * 1024;
-/// Header and metadata namespace of the destination; GIE v0.5.0 could use others.
-const DESTINATION_KEY: &str = "x-gateway-destination-endpoint";
-const DESTINATION_NAMESPACE: &str = "envoy.lb";
 
 /// Nobody sees more than ten pictures a second.
 const MIN_INTERVAL: Duration = Duration::from_millis(100);
 
 /// Collects what is wrong, and what the operator should know.
-struct Findings {
+pub(super) struct Findings {
     mistakes: Vec<String>,
     warnings: Vec<String>,
 }
 
 impl Findings {
-    fn mistake(&mut self, text: impl Into<String>) {
+    pub(super) fn mistake(&mut self, text: impl Into<String>) {
         self.mistakes.push(text.into());
     }
 
-    fn warn(&mut self, text: impl Into<String>) {
+    pub(super) fn warn(&mut self, text: impl Into<String>) {
         self.warnings.push(text.into());
     }
 }
@@ -197,7 +195,7 @@ fn options(
     environment: impl Fn(&str) -> Option<String>,
     findings: &mut Findings,
 ) -> Options {
-    report_unused(&flags, &environment, findings);
+    unused::report(&flags, &environment, findings);
     let config = match (flags.config_file.take(), flags.config_text.take()) {
         (None, None) => ConfigSource::BuiltIn,
         (Some(file), None) => ConfigSource::File(file),
@@ -425,45 +423,4 @@ fn scrape_interval(asked: Duration, findings: &mut Findings) -> Duration {
         findings.warn(format!("--refresh-metrics-interval: {asked:?} is raised to {MIN_TICK:?}"));
     }
     asked.max(MIN_TICK)
-}
-
-/// Flags of the reference that change nothing here. One that would change where requests go is a
-/// mistake, as going on without it would be worse than not starting.
-fn report_unused(
-    flags: &Flags,
-    environment: &impl Fn(&str) -> Option<String>,
-    findings: &mut Findings,
-) {
-    for (flag, value, only) in [
-        ("destination-endpoint-hint-key", &flags.destination_endpoint_hint_key, DESTINATION_KEY),
-        (
-            "destination-endpoint-hint-metadata-namespace",
-            &flags.destination_endpoint_hint_metadata_namespace,
-            DESTINATION_NAMESPACE,
-        ),
-    ] {
-        match value.as_deref() {
-            None => {}
-            Some(value) if value == only => {
-                findings.warn(format!("--{flag} is no longer needed; it is always {only}"));
-            }
-            Some(value) => findings
-                .mistake(format!("--{flag}: '{value}' is no longer possible; it is always {only}")),
-        }
-    }
-    if flags.enable_pprof == Some(true) {
-        findings.warn("--enable-pprof: there is no Go runtime to profile; /debug/pprof says so");
-    }
-    if flags.zap_devel.is_some() || flags.zap_stacktrace_level.is_some() {
-        findings.warn("--zap-devel and --zap-stacktrace-level change nothing here");
-    }
-    for variable in
-        ["SD_QUEUE_DEPTH_THRESHOLD", "SD_KV_CACHE_UTIL_THRESHOLD", "SD_METRICS_STALENESS_THRESHOLD"]
-    {
-        if environment(variable).is_some() {
-            findings.warn(format!(
-                "{variable} is not read; set saturationDetector in the configuration"
-            ));
-        }
-    }
 }

@@ -219,12 +219,14 @@ mod tests {
                 }],
                 scorers: vec![ScorerStep {
                     plugin: "queue-scorer".into(),
+                    plugin_type: "queue-scorer".into(),
                     weight: 2.0,
                     scores: vec![Some(0.5), Some(1.0), None],
                 }],
                 totals: vec![Some(1.0), Some(2.0), None],
                 picks: vec![1],
                 picker: PickerStep { plugin: "max-score-picker".into(), ..Default::default() },
+                times: None,
             }],
             ..Explanation::default()
         };

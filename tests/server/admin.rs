@@ -99,6 +99,27 @@ async fn what_plugins_know_is_shown_under_their_names() {
     assert_eq!(page, serde_json::json!({ "my-plugin": { "ready": true } }));
 }
 
+/// As the reference shows it.
+#[tokio::test]
+async fn every_plugin_is_listed_with_its_state_or_that_it_shows_none() {
+    let pages = Pages::serve(None, 0).await;
+    let page = pages.json("/debug/plugins/state").await;
+    let expected = serde_json::json!({
+        "my-plugin": { "name": "my-plugin", "type": "telling", "state": { "ready": true } },
+        "quiet": {
+            "name": "quiet",
+            "type": "other",
+            "message": "plugin does not support state collection",
+        },
+    });
+    assert_eq!(page["plugins"], expected);
+    assert!(page["timestamp"].as_str().unwrap().ends_with('Z'), "{page}");
+    let url = format!("http://{}/debug/plugins/state", pages.address);
+    let posted = reqwest::Client::new().post(url).send().await.unwrap();
+    assert_eq!(posted.status(), StatusCode::METHOD_NOT_ALLOWED);
+    assert!(posted.headers()["allow"].to_str().unwrap().contains("GET"));
+}
+
 #[tokio::test]
 async fn every_page_says_what_it_is_for() {
     let pages = Pages::serve(None, 0).await;
