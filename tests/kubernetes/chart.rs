@@ -239,7 +239,6 @@ fn the_chart_refuses_what_it_cannot_do() {
         ("router.epp.flags.secure-serving=false", "speaks TLS to the picker"),
         ("router.epp.pluginsCustomConfig.other=x", "pluginsConfigFile"),
         ("router.epp.replica=2", "replica"),
-        ("router.tracing.enabled=true", "router.tracing.enabled"),
         ("router.tokenizer.enabled=true", "router.tokenizer.enabled"),
         ("router.monitoring.provider.name=gmp", "router.monitoring.provider.name gmp"),
         ("router.proxy.proxyType=agentgateway", "router.proxy.proxyType agentgateway"),
@@ -283,9 +282,29 @@ fn the_chart_refuses_what_it_cannot_do() {
 #[test]
 fn every_refusal_is_named() {
     let Some(helm) = tool("helm") else { return };
-    let set = ["router.tracing.enabled=true", "router.tokenizer.enabled=true"];
+    let set = ["router.monitoring.provider.name=gmp", "router.tokenizer.enabled=true"];
     let errors = render(&helm, &[ours("gateway")], &set).expect_err("refused");
-    assert!(errors.contains("router.tracing") && errors.contains("router.tokenizer"), "{errors}");
+    assert!(errors.contains("gmp") && errors.contains("router.tokenizer"), "{errors}");
+}
+
+#[test]
+fn tracing_is_told_to_the_picker() {
+    let Some(helm) = tool("helm") else { return };
+    let set =
+        ["router.tracing.enabled=true", "router.tracing.otelExporterEndpoint=http://otel:4317"];
+    let objects = render(&helm, &[ours("gateway")], &set).expect("rendered");
+    let text = serde_json::to_string(&objects).expect("JSON");
+    for (name, value) in [
+        ("OTEL_TRACES_EXPORTER", "otlp"),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "http://otel:4317"),
+        ("OTEL_TRACES_SAMPLER", "parentbased_traceidratio"),
+        ("OTEL_TRACES_SAMPLER_ARG", "0.1"),
+    ] {
+        let variable = format!(r#"{{"name":"{name}","value":"{value}"}}"#);
+        assert!(text.contains(&variable), "{variable}: {text}");
+    }
+    let objects = render(&helm, &[ours("gateway")], &[]).expect("rendered");
+    assert!(!serde_json::to_string(&objects).expect("JSON").contains("OTEL_"));
 }
 
 /// The values of llm-d's guides, where they lie beside the repository.
@@ -379,8 +398,11 @@ fn what_goes_on_top_of_a_guide_and_the_charts_own_defaults() {
     check("monitoring", &objects, &[monitor]);
 
     let tracing = [&guide[..], &[file("tracing")]].concat();
-    let errors = render(&helm, &tracing, &[]).expect_err("refused");
-    assert!(errors.contains("router.tracing.enabled"), "{errors}");
+    let objects = render(&helm, &tracing, &[]).expect("rendered");
+    let text = serde_json::to_string(&objects).expect("JSON");
+    for part in ["http://otel-collector:4317", "parentbased_traceidratio", "0.05"] {
+        assert!(text.contains(part), "{part}: {text}");
+    }
 
     // Both charts want labels, which the file on top gives.
     let gateway = [file("chart-llm-d-router-gateway"), ours("gateway")];

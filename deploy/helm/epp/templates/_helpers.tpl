@@ -62,6 +62,24 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{- end -}}
 {{- end }}
 
+{{/* Where the picker sends its spans. */}}
+{{- define "epp.tracing" -}}
+{{- with .Values.router.tracing }}
+{{- if .enabled }}
+- name: OTEL_TRACES_EXPORTER
+  value: otlp
+- name: OTEL_EXPORTER_OTLP_ENDPOINT
+  value: {{ .otelExporterEndpoint | quote }}
+- name: OTEL_SERVICE_NAME
+  value: llm-d-router/epp
+- name: OTEL_TRACES_SAMPLER
+  value: {{ .sampling.sampler | quote }}
+- name: OTEL_TRACES_SAMPLER_ARG
+  value: {{ .sampling.samplerArg | toString | quote }}
+{{- end }}
+{{- end }}
+{{- end }}
+
 {{/* Extra ports that lead to Envoy in a Deployment of its own ("proxy"), or all others ("picker"),
    as a list in JSON under "ports". A port that the picker's Service has anyway is left out. */}}
 {{- define "epp.extraPorts" -}}

@@ -43,9 +43,6 @@
 {{- if eq ($router.monitoring.provider.name | default "") "gmp" -}}
 {{- $refused = append $refused "router.monitoring.provider.name gmp: only prometheusoperator's ServiceMonitor is rendered; write a PodMonitoring for the port `metrics` yourself" -}}
 {{- end -}}
-{{- if $router.tracing.enabled -}}
-{{- $refused = append $refused "router.tracing.enabled: epp has no tracing" -}}
-{{- end -}}
 {{- if $router.tokenizer.enabled -}}
 {{- $refused = append $refused "router.tokenizer.enabled: this chart has no tokenizer sidecar; run `vllm launch render` as a Service and name it in your configuration (token-producer, vllm.url)" -}}
 {{- end -}}
