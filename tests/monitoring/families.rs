@@ -112,6 +112,7 @@ flow_control_capacity_utilization_bytes   gauge     inference_pool,priority     
 flow_control_global_capacity_utilization_requests gauge inference_pool                  -
 flow_control_global_capacity_utilization_bytes gauge inference_pool                     -
 flow_control_requests_total               counter   inference_pool,outcome,priority     -
+flow_control_revocations_total            counter   inference_pool,outcome              -
 flow_control_reclaim_target               gauge     inference_pool                      -
 flow_control_pending_reclaim              gauge     inference_pool                      -
 extproc_streams_inflight                  gauge     -                                   -
@@ -166,7 +167,6 @@ process_start_time_seconds                gauge     -                           
 const IN_TIME: &[&str] = &[
     "flow_control_dispatch_cycle_duration_seconds",
     "flow_control_revocations_issued_total",
-    "flow_control_revocations_total",
     "flow_control_revocation_confirmation_seconds",
     "model_rewrite_decisions_total",
     "pd_decision_total",
