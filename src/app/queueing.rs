@@ -1,7 +1,6 @@
 //! Flow control at work in a pool: what calls it, and who hears of it.
 
 use std::sync::{Arc, Weak};
-use std::time::Duration;
 
 use arc_swap::ArcSwap;
 
@@ -12,7 +11,6 @@ use crate::endpoints::Pool;
 use crate::exchange::{Admission, QueuedAdmission, ShedWhenSaturated, keep_queue_time};
 use crate::flow_control::{
     CurrentDetector, EvictionConfig, FlowControlConfig, FlowController, PoolLoad,
-    SaturationDetector,
 };
 use crate::loader::Pipeline;
 use crate::objectives::Objectives;
@@ -54,7 +52,9 @@ impl Queueing {
         };
         let evicts = config.eviction.is_some();
         let config = FlowControlConfig {
-            eviction: config.eviction.map(|_| eviction(options, &*detector)),
+            eviction: config.eviction.map(|_| {
+                EvictionConfig::of(&*detector, options.scrape_interval, options.staleness)
+            }),
             observer: Some(metrics.clone()),
             ..config
         };
@@ -131,15 +131,4 @@ fn tell(controller: &Weak<FlowController>) {
     if let Some(controller) = controller.upgrade() {
         controller.on_capacity(clock::now());
     }
-}
-
-/// How long a detector that goes by metrics may not show that a request has ended (llm-d-router
-/// main at ebab6879).
-const METRICS_GRACE: Duration = Duration::from_millis(250);
-
-fn eviction(options: &Options, detector: &dyn SaturationDetector) -> EvictionConfig {
-    if detector.sees_at_once() {
-        return EvictionConfig::default();
-    }
-    EvictionConfig { grace: options.scrape_interval + options.staleness + METRICS_GRACE }
 }

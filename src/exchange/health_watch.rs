@@ -66,6 +66,12 @@ impl HealthWatch {
         }
     }
 
+    /// The same with chance from elsewhere, so that a simulation repeats itself.
+    #[must_use]
+    pub fn with_randomness(self, randomness: Randomness) -> Self {
+        Self { randomness, ..self }
+    }
+
     /// The health of an endpoint of the pool.
     pub fn of<'e>(&'e self, endpoint: &'e Endpoint) -> &'e EndpointHealth {
         endpoint.state.get_or_init(self.slot, EndpointHealth::default).unwrap_or(&self.nobody)

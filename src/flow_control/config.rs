@@ -3,7 +3,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::{
-    FairnessPolicy, FirstCome, GlobalStrict, OrderingPolicy, StaticUsageLimit, UsageLimit,
+    FairnessPolicy, FirstCome, GlobalStrict, OrderingPolicy, SaturationDetector, StaticUsageLimit,
+    UsageLimit,
 };
 
 /// What a [`super::FlowController`] is made from. Defaults of llm-d-router main at ebab6879.
@@ -97,6 +98,21 @@ pub trait FlowObserver: Debug + Send + Sync {
 pub struct EvictionConfig {
     /// How long after the last evicted one has ended until the detector shows it.
     pub grace: Duration,
+}
+
+/// How long a detector that goes by metrics may not show that a request has ended (llm-d-router
+/// main at ebab6879).
+const METRICS_GRACE: Duration = Duration::from_millis(250);
+
+impl EvictionConfig {
+    /// With the grace that a detector needs which sees metrics read every `interval` and believes
+    /// them for `staleness`.
+    pub fn of(detector: &dyn SaturationDetector, interval: Duration, staleness: Duration) -> Self {
+        if detector.sees_at_once() {
+            return Self::default();
+        }
+        Self { grace: interval + staleness + METRICS_GRACE }
+    }
 }
 
 impl Default for EvictionConfig {

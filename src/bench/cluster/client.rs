@@ -16,6 +16,7 @@ use tokio::task::JoinSet;
 use super::ClusterArgs;
 use super::envoy::SERVED_BY;
 use super::tally::{Answer, Goal, Tally};
+use crate::bench::replay::faults::{self, Fault};
 use crate::bench::trace::{Session, Spans, Trace, TraceRequest};
 use crate::sim::Nanos;
 
@@ -35,20 +36,24 @@ fn http() -> Http {
 /// # Errors
 /// Where nobody answers in time, with the address.
 pub(super) async fn get(url: &str) -> Result<(u16, String), String> {
-    call(http::Request::get(url), url).await
+    call(http::Request::get(url), url, String::new()).await
 }
 
-/// Status and body of a POST without a body.
+/// Status and body of a POST.
 ///
 /// # Errors
 /// Where nobody answers in time, with the address.
-pub(super) async fn post(url: &str) -> Result<(u16, String), String> {
-    call(http::Request::post(url), url).await
+pub(super) async fn post(url: &str, body: String) -> Result<(u16, String), String> {
+    call(http::Request::post(url), url, body).await
 }
 
-async fn call(request: http::request::Builder, url: &str) -> Result<(u16, String), String> {
+async fn call(
+    request: http::request::Builder,
+    url: &str,
+    body: String,
+) -> Result<(u16, String), String> {
     let failed = |e: &dyn std::fmt::Display| format!("{url}: {e}");
-    let request = request.body(Full::default()).map_err(|e| failed(&e))?;
+    let request = request.body(Full::new(Bytes::from(body))).map_err(|e| failed(&e))?;
     let answer = async {
         let response = http().request(request).await.map_err(|e| failed(&e))?;
         let status = response.status().as_u16();
@@ -124,6 +129,7 @@ struct Shared {
     rate: f64,
     timeout: Duration,
     goal: Goal,
+    faults: Vec<Fault>,
     tally: Mutex<Tally>,
     bar: ProgressBar,
 }
@@ -136,6 +142,7 @@ pub(super) async fn drive(
     target: &Target,
     trace: &Trace,
     args: &ClusterArgs,
+    faults: &[Fault],
     bar: &ProgressBar,
 ) -> Result<Tally, String> {
     let begin = Instant::now();
@@ -149,6 +156,7 @@ pub(super) async fn drive(
         rate: args.rate,
         timeout: args.timeout,
         goal: Goal { ttft: args.slo_ttft, itl: args.slo_itl },
+        faults: faults.to_vec(),
         tally: Mutex::default(),
         bar: bar.clone(),
     });
@@ -184,12 +192,14 @@ async fn play(shared: Arc<Shared>, session: Session) {
             return;
         }
         tokio::time::sleep_until(at.into()).await;
+        let in_fault =
+            faults::in_force(&shared.faults, crate::clock::nanos(shared.begin.elapsed()));
         let asked = ask(&shared, request);
         let result = tokio::time::timeout(shared.timeout, asked)
             .await
             .unwrap_or_else(|_| Err("timeout".to_owned()));
         answered = Instant::now();
-        shared.tally.lock().record(result, shared.goal);
+        shared.tally.lock().record(result, shared.goal, in_fault);
         shared.bar.inc(1);
     }
 }

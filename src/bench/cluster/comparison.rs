@@ -100,6 +100,7 @@ impl Comparison {
         report.facts.push(("model".into(), self.model.clone()));
         report.facts.push(("endpoints".into(), self.endpoints.join(", ")));
         report.tables = vec![self.waiting(), self.serving(), self.costs()];
+        report.tables.extend(self.in_faults());
         report.tables.extend(self.errors());
         report.tables.extend(self.counted());
         report.plots = vec![
@@ -197,6 +198,19 @@ impl Comparison {
                     ),
                     show(|e| e.preemptions),
                 ]
+            })
+        })
+    }
+
+    /// What became of requests in the time of faults.
+    fn in_faults(&self) -> Option<Table> {
+        let columns =
+            ["asked while a fault had been in force for a second", "asked", "failed", "share"];
+        self.contenders.iter().any(|c| c.sum(|f| f.asked_in_fault) > 0).then(|| {
+            self.table("Faults", &columns, |c| {
+                let (asked, failed) = (c.sum(|f| f.asked_in_fault), c.sum(|f| f.failed_in_fault));
+                let share = failed as f64 / asked.max(1) as f64;
+                vec![count(asked as f64), count(failed as f64), format!("{:.2} %", share * 100.0)]
             })
         })
     }

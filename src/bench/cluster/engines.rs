@@ -1,14 +1,15 @@
 //! The engines that serve: simulated ones of our own, or some that exist.
 
-use std::io::{BufRead, BufReader};
 use std::net::ToSocketAddrs;
-use std::process::{Command, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
+use super::worker_program::WorkerProgram;
 use super::{ClusterArgs, client};
-use crate::bench::programs::{Folder, Program, find_ours};
+use crate::bench::programs::{Folder, find_ours};
 use crate::datalayer::exposition::FamilyName;
 
 /// What the simulated engines call their model.
@@ -22,7 +23,8 @@ pub(super) struct Engines {
     /// `ip:port` of each.
     pub(super) addresses: Vec<String>,
     pub(super) model: String,
-    _simulated: Option<Program>,
+    /// The simulated ones, by the processes they run in.
+    pub(super) workers: Vec<Arc<Mutex<WorkerProgram>>>,
 }
 
 /// Counters of all engines together, as vLLM names them.
@@ -68,7 +70,32 @@ impl Engines {
             Some(model) => model.clone(),
             None => served_model(&addresses[0]).await?,
         };
-        Ok(Self { addresses, model, _simulated: None })
+        Ok(Self { addresses, model, workers: Vec::new() })
+    }
+
+    /// Ends what faults of a turn before did, where engines are of our own.
+    ///
+    /// # Errors
+    /// Where one does not serve again.
+    pub(super) async fn heal(&self) -> Result<(), String> {
+        for worker in &self.workers {
+            let address = {
+                let mut worker = worker.lock();
+                if !worker.is_running() {
+                    worker.restart()?;
+                }
+                worker.address.clone()
+            };
+            let end = Instant::now() + PATIENCE;
+            let url = format!("http://{address}/sim/fault");
+            while client::post(&url, "{}".to_owned()).await.map(|(status, _)| status) != Ok(200) {
+                if Instant::now() > end {
+                    return Err(format!("{address} does not serve again"));
+                }
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        }
+        Ok(())
     }
 
     /// Empties every engine's prefix cache.
@@ -78,7 +105,7 @@ impl Engines {
     pub(super) async fn reset_caches(&self) -> Result<(), String> {
         for address in &self.addresses {
             let url = format!("http://{address}/reset_prefix_cache");
-            let (status, body) = client::post(&url).await?;
+            let (status, body) = client::post(&url, String::new()).await?;
             // Engines of the last years answer 200 with nothing; ours says what came of it.
             if status != 200 || body.contains("false") {
                 return Err(format!(
@@ -164,29 +191,31 @@ async fn served_model(address: &str) -> Result<String, String> {
         .ok_or_else(|| format!("{address} does not say what it serves: name it with --model"))
 }
 
-/// Starts simulated engines and reads their addresses off their output.
+/// Starts simulated engines. Those that go wrong have a process each, since some of them are
+/// killed.
 fn simulated(args: &ClusterArgs, folder: &Folder) -> Result<Engines, String> {
-    let mut command = Command::new(find_ours(args.epp_sim.as_deref(), "epp-sim")?);
-    command
-        .args(["--port", "0", "--model", MODEL, "--max-model-len", "1000000"])
-        .args(["--num-blocks", "62500"])
-        .args(["--workers", &args.workers.to_string()])
-        .args(["--speed", &args.speed.to_string()])
-        .stdout(Stdio::piped())
-        .stderr(folder.log("epp-sim")?);
-    let mut program = Program::start(&mut command)?;
-    let output = program.output().ok_or("no output of the simulated engines")?;
-    let addresses: Vec<String> = BufReader::new(output)
-        .lines()
-        .map_while(Result::ok)
-        .filter_map(|line| Some(line.split_once("listening on http://")?.1.trim().to_owned()))
-        .take(usize::from(args.workers))
-        .collect();
-    if addresses.len() < usize::from(args.workers) {
-        let said = folder.last_lines("epp-sim");
-        return Err(format!("the simulated engines did not start:\n{said}"));
+    let binary = find_ours(args.epp_sim.as_deref(), "epp-sim")?;
+    let each = if args.fault.is_empty() { args.workers } else { 1 };
+    let (mut workers, mut addresses) = (Vec::new(), Vec::new());
+    for first in (0..args.workers).step_by(usize::from(each)) {
+        let arguments = [
+            ["--model", MODEL],
+            ["--max-model-len", "1000000"],
+            ["--num-blocks", "62500"],
+            ["--workers", &each.to_string()],
+            ["--speed", &args.speed.to_string()],
+        ];
+        let arguments = arguments.concat().into_iter().map(str::to_owned).collect();
+        let name = format!("epp-sim-{first}");
+        let (worker, here) = WorkerProgram::start(&binary, arguments, each, folder.log(&name)?)?;
+        if here.len() < usize::from(each) {
+            let said = folder.last_lines(&name);
+            return Err(format!("the simulated engines did not start:\n{said}"));
+        }
+        workers.push(Arc::new(Mutex::new(worker)));
+        addresses.extend(here);
     }
-    Ok(Engines { addresses, model: MODEL.into(), _simulated: Some(program) })
+    Ok(Engines { addresses, model: MODEL.into(), workers })
 }
 
 #[cfg(test)]

@@ -9,7 +9,9 @@ mod envoy;
 mod kept;
 mod picker;
 mod tally;
+mod trouble;
 mod turn;
+mod worker_program;
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -18,6 +20,7 @@ use super::args::{OutputArgs, duration};
 use super::latency::Percentiles;
 use super::programs::Folder;
 use super::progress;
+use super::replay::faults::{self, Fault};
 use super::trace::{self, TraceArgs};
 pub use client::PromptForm;
 use comparison::{Comparison, Turns};
@@ -95,6 +98,14 @@ pub struct ClusterArgs {
     #[arg(long, default_value_t = 1.0, value_name = "FACTOR", help_heading = "Engines")]
     pub speed: f64,
 
+    /// A worker goes wrong in each turn, as in "replay": KIND@START+DURATION, with *N behind it for
+    /// N workers; repeatable, each takes the next worker. One that dies is killed and started again.
+    #[arg(long, value_name = "FAULT", value_parser = faults::fault, conflicts_with = "endpoints", help_heading = "Engines")]
+    pub fault: Vec<Fault>,
+    /// Whether epp judges endpoints by what comes of their requests.
+    #[arg(long, default_value_t = true, action = clap::ArgAction::Set, value_name = "BOOL", help_heading = "What is compared")]
+    pub endpoint_health: bool,
+
     /// A request is good if its first token comes within this time ...
     #[arg(long, default_value = "2s", value_parser = duration, help_heading = "Goal")]
     pub slo_ttft: Duration,
@@ -145,6 +156,8 @@ impl ClusterArgs {
         let asks = format!("{:?} of {}, timeout {:?}", self.prompts, self.vocabulary, self.timeout);
         let goal = format!("goal {:?} {:?}", self.slo_ttft, self.slo_itl);
         let reset = self.resets_caches();
+        let health = self.endpoint_health;
+        let goal = format!("{goal}; faults {:?}, health {health}", self.fault);
         format!("{engines}; {loads}; {asks}; {goal}; {} threads; reset {reset}", self.envoy_threads)
     }
 }

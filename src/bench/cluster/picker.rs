@@ -5,6 +5,7 @@ use std::process::Command;
 
 use serde_json::{Value, json};
 
+use super::ClusterArgs;
 use crate::bench::programs::{Folder, Program, free_ports};
 
 /// A running picker, and the port of its ext_proc server (plaintext).
@@ -22,8 +23,12 @@ impl Picker {
         config: Option<&Path>,
         endpoints: &[String],
         folder: &Folder,
+        args: &ClusterArgs,
     ) -> Result<Self, String> {
         let mut command = Command::new(binary);
+        if !args.endpoint_health {
+            command.arg("--endpoint-health=false");
+        }
         command.args(["--endpoints", &endpoints.join(",")]).arg("--drain-timeout=0s");
         if let Some(config) = config {
             command.arg("--config-file").arg(config);

@@ -29,6 +29,9 @@ pub(super) struct Tally {
     pub output_tokens: u64,
     /// Answers that met the goal.
     pub good: u64,
+    /// Requests asked while a fault was in force, and those of them that failed.
+    pub asked_in_fault: u64,
+    pub failed_in_fault: u64,
 }
 
 /// What clients should not have to wait longer for.
@@ -48,7 +51,10 @@ impl Answer {
 }
 
 impl Tally {
-    pub(super) fn record(&mut self, result: Result<Answer, String>, goal: Goal) {
+    /// `in_fault`: it was asked while a fault was in force.
+    pub(super) fn record(&mut self, result: Result<Answer, String>, goal: Goal, in_fault: bool) {
+        self.asked_in_fault += u64::from(in_fault);
+        self.failed_in_fault += u64::from(in_fault && result.is_err());
         match result {
             Ok(answer) => {
                 let itl = answer.itl();
@@ -90,13 +96,14 @@ mod tests {
             output_tokens,
         };
         let goal = |itl| Goal { ttft: Duration::from_millis(100), itl: Duration::from_millis(itl) };
-        tally.record(Ok(answer(5)), goal(100));
+        tally.record(Ok(answer(5)), goal(100), false);
         assert_eq!(tally.good, 1);
-        tally.record(Ok(answer(1)), goal(0));
+        tally.record(Ok(answer(1)), goal(0), true);
         assert_eq!(tally.good, 2, "an answer of one token has no time between tokens");
-        tally.record(Ok(answer(5)), Goal { ttft: Duration::ZERO, ..goal(100) });
-        tally.record(Ok(answer(5)), goal(99));
-        tally.record(Err("HTTP 503".into()), goal(100));
+        tally.record(Ok(answer(5)), Goal { ttft: Duration::ZERO, ..goal(100) }, false);
+        tally.record(Ok(answer(5)), goal(99), false);
+        tally.record(Err("HTTP 503".into()), goal(100), true);
+        assert_eq!((tally.asked_in_fault, tally.failed_in_fault), (2, 1));
         assert_eq!((tally.good, tally.output_tokens), (2, 16));
         assert_eq!((tally.answered(), tally.itl.count(), tally.errors["HTTP 503"]), (4, 3, 1));
         assert!((tally.itl.summary().p50_ms - 100.0).abs() < 0.2);

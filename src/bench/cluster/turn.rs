@@ -14,9 +14,10 @@ use super::engines::{Counters, Engines};
 use super::envoy::{Guide, configuration};
 use super::picker::Picker;
 use super::tally::Tally;
-use super::{ClusterArgs, Percentiles};
+use super::{ClusterArgs, Percentiles, trouble};
 use crate::bench::process;
 use crate::bench::programs::{Folder, Program, find_envoy, find_ours, free_ports};
+use crate::bench::replay::faults;
 use crate::bench::trace::Trace;
 
 /// The programs that turns need, found before the first begins.
@@ -48,6 +49,9 @@ pub(super) struct Figures {
     pub answered: u64,
     pub failed: u64,
     pub errors: BTreeMap<String, u64>,
+    /// Requests asked while a fault had been in force for a second, and those of them that failed.
+    pub asked_in_fault: u64,
+    pub failed_in_fault: u64,
     /// Of all that was asked, the share that was answered within the goal.
     pub good_share: f64,
     pub ttft: Percentiles,
@@ -87,7 +91,7 @@ impl Gateway {
         let picker = match (&contender.router, &binaries.epp) {
             (Router::Envoy(_), _) | (Router::Epp { .. }, None) => None,
             (Router::Epp { config }, Some(epp)) => {
-                Some(Picker::epp(epp, config.as_deref(), endpoints, &folder).await?)
+                Some(Picker::epp(epp, config.as_deref(), endpoints, &folder, args).await?)
             }
             (Router::Other { binary, config }, _) => {
                 Some(Picker::other(binary, config, endpoints, &folder).await?)
@@ -135,6 +139,7 @@ pub(super) async fn play(
     args: &ClusterArgs,
     bar: &ProgressBar,
 ) -> Result<Figures, String> {
+    engines.heal().await?;
     let gateway = Gateway::start(binaries, contender, engines, args).await?;
     engines.idle().await?;
     if args.resets_caches() {
@@ -142,7 +147,11 @@ pub(super) async fn play(
     }
     let (counted, used) = (engines.counters().await?, gateway.usage());
     let begin = Instant::now();
-    let tally = client::drive(&gateway.target, trace, args, bar).await?;
+    let faults = faults::by_worker(&args.fault);
+    let tally = {
+        let _trouble = trouble::begin(&faults, &engines.workers);
+        client::drive(&gateway.target, trace, args, &faults, bar).await?
+    };
     let seconds = begin.elapsed().as_secs_f64();
     let now = gateway.usage();
     let cpu = |i: usize| {
@@ -172,6 +181,8 @@ fn figures(tally: Tally, seconds: f64, endpoints: usize) -> Figures {
         seconds,
         answered,
         failed,
+        asked_in_fault: tally.asked_in_fault,
+        failed_in_fault: tally.failed_in_fault,
         good_share: tally.good as f64 / (answered + failed).max(1) as f64,
         ttft: tally.ttft.summary(),
         itl: tally.itl.summary(),

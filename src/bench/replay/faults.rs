@@ -29,6 +29,8 @@ pub struct Fault {
     pub start: Nanos,
     /// When it is over; later than any replay lasts where it never is.
     pub end: Nanos,
+    /// So many workers go wrong at once.
+    pub workers: u16,
 }
 
 /// What is wrong with it.
@@ -61,10 +63,17 @@ pub enum MetricsFault {
 const KINDS: &str = "dies, flaps=PERIOD, fails, fails=N (one in N), slow=FACTOR, hangs, \
                      metrics=idle, metrics=frozen, metrics=missing";
 
-/// Reads `KIND@START+DURATION` or `KIND@START`.
-pub(super) fn fault(text: &str) -> Result<Fault, String> {
+/// Reads `KIND@START`, with `+DURATION` and with `*WORKERS` behind it or without.
+pub(crate) fn fault(text: &str) -> Result<Fault, String> {
     let (kind, when) =
         text.split_once('@').ok_or("expected KIND@START+DURATION such as dies@60s+30s")?;
+    let (when, workers) = match when.split_once('*') {
+        None => (when, 1),
+        Some((when, n)) => {
+            let n: Option<u16> = n.trim().parse().ok().filter(|&n| n > 0);
+            (when, n.ok_or("expected a number of workers after *, such as dies@60s+30s*2")?)
+        }
+    };
     let (start, duration) = match when.split_once('+') {
         Some((start, duration)) => (time(start), Some(duration)),
         None => (time(when), None),
@@ -78,7 +87,7 @@ pub(super) fn fault(text: &str) -> Result<Fault, String> {
         }
     };
     let kind = fault_kind(kind.trim()).ok_or_else(|| format!("expected one of {KINDS}"))?;
-    Ok(Fault { kind, start, end })
+    Ok(Fault { kind, start, end, workers })
 }
 
 fn fault_kind(text: &str) -> Option<FaultKind> {
@@ -115,8 +124,18 @@ pub(super) struct Faults {
     pub patience: Nanos,
 }
 
+/// One for each worker that goes wrong.
+pub(crate) fn by_worker(faults: &[Fault]) -> Vec<Fault> {
+    faults.iter().flat_map(|f| std::iter::repeat_n(*f, usize::from(f.workers))).collect()
+}
+
+/// True while a fault is in force that the router had time to notice.
+pub(crate) fn in_force(faults: &[Fault], now: Nanos) -> bool {
+    faults.iter().any(|f| f.start.saturating_add(GRACE) <= now && now < f.end)
+}
+
 /// From the start of a fault on the router has this long to notice before losses count against it.
-pub(super) const GRACE: Nanos = 1_000_000_000;
+const GRACE: Nanos = 1_000_000_000;
 
 impl Faults {
     /// When a session starts that was to start at `at`.
@@ -126,7 +145,7 @@ impl Faults {
 
     /// True while a fault is in force that the router had time to notice.
     pub(super) fn in_force(&self, now: Nanos) -> bool {
-        self.faults.iter().any(|f| f.start.saturating_add(GRACE) <= now && now < f.end)
+        in_force(&self.faults, now)
     }
 }
 
@@ -151,9 +170,13 @@ mod tests {
 
     #[test]
     fn faults_have_a_kind_a_start_and_perhaps_an_end() {
-        let fault_of = |kind, start, end| Fault { kind, start: start * SECOND, end };
+        let fault_of = |kind, start, end| Fault { kind, start: start * SECOND, end, workers: 1 };
+        let three = Fault { workers: 3, ..fault_of(FaultKind::Dies, 1, 3 * SECOND) };
         for (text, want) in [
             ("dies@60s+30s", fault_of(FaultKind::Dies, 60, 90 * SECOND)),
+            ("dies@1s+2s*3", three),
+            ("dies@1s + 2s * 3", three),
+            ("hangs@0*2", Fault { workers: 2, ..fault_of(FaultKind::Hangs, 0, Nanos::MAX) }),
             ("hangs@0", fault_of(FaultKind::Hangs, 0, Nanos::MAX)),
             ("fails@1s", fault_of(FaultKind::Fails(1), 1, Nanos::MAX)),
             ("fails=2@1s+1m", fault_of(FaultKind::Fails(2), 1, 61 * SECOND)),
@@ -175,6 +198,8 @@ mod tests {
             ("dies", "KIND@START"),
             ("dies@soon", "after @"),
             ("dies@1s+", "after +"),
+            ("dies@1s+1s*0", "after *"),
+            ("dies@1s*all", "after *"),
             ("explodes@1s", "flaps=PERIOD"),
             ("dies=2@1s", "flaps=PERIOD"),
             ("fails=0@1s", "fails=N"),

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::faults::MetricsFault;
 use crate::clock::Timestamp;
 use crate::endpoints::{Endpoint, EndpointSpec, Pool, SignalValues};
+use crate::health::Scrape;
 use crate::sim::{Engine, EngineConfig, Nanos};
 
 /// The label by which a worker says what it is for (llm-d).
@@ -64,6 +65,8 @@ pub(super) struct Trouble {
     pub down: bool,
     /// It takes requests and never answers.
     pub hangs: bool,
+    /// Requests that it left hanging, whose clients wait. Its metrics show them as running.
+    pub hung: u32,
     /// One in so many requests fails at once.
     pub fails_one_in: Option<u64>,
     /// Requests it got while it fails some.
@@ -95,8 +98,16 @@ pub(super) struct Fleet {
     under_way: VecDeque<(Nanos, Readings)>,
 }
 
-/// What was read from each worker at one time.
-type Readings = Vec<(Arc<Endpoint>, SignalValues)>;
+/// What was read from each worker at one time, or that nothing could be.
+type Readings = Vec<(Arc<Endpoint>, Result<SignalValues, Unread>)>;
+
+/// Why a worker's metrics could not be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Unread {
+    /// Nobody listens.
+    Refused,
+    Missing,
+}
 
 impl Fleet {
     /// # Errors
@@ -182,7 +193,7 @@ impl Fleet {
     /// Has a worker's metrics show something else than the truth, or the truth again.
     pub(super) fn mislead(&mut self, worker: usize, fault: Option<MetricsFault>, now: Nanos) {
         let Some(state) = self.workers.get(worker) else { return };
-        let frozen = self.reading(&state.engine, now);
+        let frozen = self.reading(state, now);
         if let Some(state) = self.workers.get_mut(worker) {
             state.trouble.metrics = fault;
             state.trouble.frozen = Some(frozen);
@@ -196,53 +207,66 @@ impl Fleet {
         self.publish();
     }
 
-    /// Reads all workers' metrics at `now` and lets the router know what is due.
-    pub(super) fn refresh(&mut self, now: Nanos) {
+    /// Reads all workers' metrics at `now` and lets the router know what is due; `told` hears how
+    /// each reading went.
+    pub(super) fn refresh(&mut self, now: Nanos, told: &mut dyn FnMut(&Endpoint, Scrape)) {
         let sighted = self.workers.len().saturating_sub(self.signalling.blind);
         let snapshot = self.pool.snapshot();
         let readings = snapshot
             .endpoints
             .iter()
-            .filter(|e| usize::from(e.spec.rank) < sighted)
             .filter_map(|e| {
-                let worker = self.workers.get(usize::from(e.spec.rank))?;
-                Some((Arc::clone(e), self.shown(worker, now)?))
+                let rank = usize::from(e.spec.rank);
+                let worker = self.workers.get(rank)?;
+                let seen = match self.shown(worker, now) {
+                    Ok(_) if rank >= sighted => Err(Unread::Missing),
+                    seen => seen,
+                };
+                Some((Arc::clone(e), seen))
             })
             .collect();
         self.under_way.push_back((now.saturating_add(self.signalling.delay), readings));
         while let Some((due, _)) = self.under_way.front()
             && *due <= now
         {
-            for (endpoint, values) in self.under_way.pop_front().into_iter().flat_map(|(_, r)| r) {
-                endpoint.signals.store(values);
+            for (endpoint, seen) in self.under_way.pop_front().into_iter().flat_map(|(_, r)| r) {
+                let scrape = match seen {
+                    Err(Unread::Refused) => Scrape::Refused,
+                    Err(Unread::Missing) => Scrape::Failed,
+                    Ok(values) => {
+                        endpoint.signals.store(values);
+                        Scrape::Read { busy: Some(values.waiting + values.running) }
+                    }
+                };
+                told(&endpoint, scrape);
             }
         }
     }
 
-    /// What a worker's metrics show; `None` where they do not answer.
-    fn shown(&self, worker: &Worker, now: Nanos) -> Option<SignalValues> {
+    /// What a worker's metrics show.
+    fn shown(&self, worker: &Worker, now: Nanos) -> Result<SignalValues, Unread> {
         if worker.trouble.down {
-            return None;
+            return Err(Unread::Refused);
         }
-        let truth = self.reading(&worker.engine, now);
+        let truth = self.reading(worker, now);
         match worker.trouble.metrics {
-            None => Some(truth),
-            Some(MetricsFault::Missing) => None,
+            None => Ok(truth),
+            Some(MetricsFault::Missing) => Err(Unread::Missing),
             Some(MetricsFault::Idle) => {
-                Some(SignalValues { waiting: 0, running: 0, kv_usage: 0.0, ..truth })
+                Ok(SignalValues { waiting: 0, running: 0, kv_usage: 0.0, ..truth })
             }
             Some(MetricsFault::Frozen) => {
                 let frozen = worker.trouble.frozen.unwrap_or(truth);
-                Some(SignalValues { updated_at: truth.updated_at, ..frozen })
+                Ok(SignalValues { updated_at: truth.updated_at, ..frozen })
             }
         }
     }
 
-    fn reading(&self, engine: &Engine, now: Nanos) -> SignalValues {
-        let stats = engine.stats();
+    fn reading(&self, worker: &Worker, now: Nanos) -> SignalValues {
+        let stats = worker.engine.stats();
         SignalValues {
             waiting: stats.waiting,
-            running: stats.running,
+            running: stats.running + worker.trouble.hung,
             kv_usage: stats.kv_usage,
             block_size: self.config.block_size,
             num_blocks: self.config.num_blocks,

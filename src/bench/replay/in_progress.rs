@@ -6,6 +6,7 @@ use crate::sim::{Nanos, RequestSpec};
 /// A request from when it is asked on.
 #[derive(Debug)]
 pub(super) struct Asked {
+    pub(super) number: u64,
     pub(super) session: usize,
     pub(super) index: usize,
     pub(super) at: Nanos,

@@ -3,41 +3,47 @@
 //!
 //! [`simulation`] is the loop of events, [`requests`] a request's way through it and [`trouble`]
 //! what goes wrong; [`fleet`] holds the engines and shows the router what
-//! workers would show it; [`policy`] decides where a request goes: the pipeline of a
-//! configuration, or a baseline; [`outcome`] counts, [`summary`] tells. Every pair of policy and
+//! workers would show it; [`policy`] decides where a request goes: the [`pipeline`] of a
+//! configuration, or a baseline; those that wait for that are in [`waiting`]; [`outcome`] and
+//! [`shares`] count, [`summary`] tells. Every pair of policy and
 //! rate is a simulation of its own, so they run on all cores.
 
-mod faults;
+mod capacity;
+mod contestant;
+pub(crate) mod faults;
 mod fleet;
 mod in_progress;
 mod outcome;
+mod overload_summary;
+mod pipeline;
 mod policy;
 mod requests;
 mod routed;
+mod shares;
 mod simulation;
 mod summary;
 #[cfg(test)]
 mod tests;
 mod trouble;
+mod waiting;
 
-use std::path::PathBuf;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use super::args::{OutputArgs, duration};
 use super::trace::{self, Trace, TraceArgs};
 use super::{process, progress};
-use crate::endpoints::Pool;
-use crate::loader::{self, LoadOptions};
-use crate::prefix::HashKey;
 use crate::sim::{
     DEFAULT_GBPS, DEFAULT_LATENCY_MS, EngineConfig, EngineProfile, KvTransfer, PROFILES,
 };
+use capacity::Rate;
+use contestant::{Contestant, contestants};
 use faults::{Fault, Faults, Loss};
-use fleet::{Layout, Signalling};
+use fleet::{Fleet, Layout, Signalling};
 use outcome::{Outcome, Slo};
-use policy::{Baseline, Policy};
+use pipeline::Around;
+use policy::Baseline;
 use simulation::Simulation;
 
 /// Replay a workload through the real pipeline against simulated workers, in virtual time.
@@ -62,6 +68,15 @@ pub struct ReplayArgs {
     /// Rate factors: 2 means sessions start twice as often as in the trace.
     #[arg(long, value_delimiter = ',', value_name = "FACTORS", default_values_t = [1.0])]
     pub rate: Vec<f64>,
+    /// Instead: how many times as many requests come as the workers can serve. What they can is
+    /// measured first, with all of the workload there from the start.
+    #[arg(long, value_delimiter = ',', value_name = "FACTORS", conflicts_with = "rate")]
+    pub load: Vec<f64>,
+    /// Whether the router judges endpoints by what comes of their requests, as it does by
+    /// default: `both` replays every configuration with that and without. If not given, `both`
+    /// where there is a fault, else `off`.
+    #[arg(long, value_enum, value_name = "WHETHER")]
+    pub endpoint_health: Option<WithHealth>,
     #[command(flatten)]
     pub fleet: FleetArgs,
     #[command(flatten)]
@@ -77,6 +92,39 @@ pub struct ReplayArgs {
     pub jobs: Option<u16>,
     #[command(flatten)]
     pub output: OutputArgs,
+}
+
+/// Whether a configuration is replayed with endpoint health.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum WithHealth {
+    On,
+    Off,
+    Both,
+}
+
+impl ReplayArgs {
+    /// With endpoint health, without it, or one after the other.
+    fn healths(&self) -> &'static [bool] {
+        match self.endpoint_health {
+            Some(WithHealth::On) => &[true],
+            Some(WithHealth::Off) => &[false],
+            Some(WithHealth::Both) => &[true, false],
+            None if self.trouble.fault.is_empty() => &[false],
+            None => &[true, false],
+        }
+    }
+
+    fn signalling(&self) -> Signalling {
+        Signalling {
+            interval: nanos(self.fleet.metrics_interval).max(1),
+            delay: nanos(self.trouble.metrics_delay),
+            blind: usize::from(self.trouble.blind_workers),
+        }
+    }
+
+    fn slo(&self) -> Slo {
+        Slo { ttft: nanos(self.slo_ttft), itl: nanos(self.slo_itl) }
+    }
 }
 
 /// The simulated workers.
@@ -152,7 +200,7 @@ pub struct TroubleArgs {
     #[arg(long, value_name = "START,DOWN", value_parser = faults::loss)]
     pub lose_worker: Vec<Loss>,
     /// A worker goes wrong, which discovery does not notice: KIND@START+DURATION, or KIND@START
-    /// for the rest; repeatable, each takes the next worker. KIND is dies, flaps=PERIOD, fails,
+    /// for the rest, with *N behind it for N workers; repeatable, each takes the next worker. KIND is dies, flaps=PERIOD, fails,
     /// fails=N (one in N), slow=FACTOR, hangs, metrics=idle, metrics=frozen, metrics=missing.
     #[arg(long, value_name = "FAULT", value_parser = faults::fault)]
     pub fault: Vec<Fault>,
@@ -167,6 +215,9 @@ pub struct TroubleArgs {
 /// # Errors
 /// With a text for the user.
 pub fn run(args: &ReplayArgs) -> Result<(), String> {
+    if let Some(bad) = args.load.iter().find(|r| !(r.is_finite() && **r > 0.0)) {
+        return Err(format!("--load {bad}: expected a number above 0"));
+    }
     if let Some(bad) = args.rate.iter().find(|r| !(r.is_finite() && **r > 0.0)) {
         return Err(format!("--rate {bad}: expected a number above 0"));
     }
@@ -174,8 +225,9 @@ pub fn run(args: &ReplayArgs) -> Result<(), String> {
     let contestants = contestants(args)?;
     let trace = trace::open(&args.trace)?;
     let ceiling = trace.ceiling(engine.block_size);
-    let cells: Vec<(usize, f64)> =
-        args.rate.iter().flat_map(|&rate| (0..contestants.len()).map(move |c| (c, rate))).collect();
+    let rates = capacity::rates(args, &engine, &trace)?;
+    let cells: Vec<(usize, Rate)> =
+        rates.iter().flat_map(|&rate| (0..contestants.len()).map(move |c| (c, rate))).collect();
 
     let bar = progress::bar(
         (trace.len() * cells.len()) as u64,
@@ -204,12 +256,13 @@ pub fn run(args: &ReplayArgs) -> Result<(), String> {
     for (contestant, rate, outcome) in results.into_inner().unwrap_or_else(|e| e.into_inner()) {
         outcomes.push((contestant, rate, outcome?));
     }
-    outcomes.sort_by(|a, b| a.1.total_cmp(&b.1).then(a.0.cmp(&b.0)));
+    outcomes.sort_by(|a, b| a.1.factor.total_cmp(&b.1.factor).then(a.0.cmp(&b.0)));
     let outcomes: Vec<summary::Row> = outcomes
         .into_iter()
         .map(|(c, rate, outcome)| summary::Row {
             policy: contestants[c].name.clone(),
-            rate,
+            rate: rate.factor,
+            load: rate.load,
             outcome,
         })
         .collect();
@@ -221,31 +274,37 @@ fn simulate(
     engine: &EngineConfig,
     trace: &Trace,
     contestant: &Contestant,
-    rate: f64,
+    rate: Rate,
     bar: &indicatif::ProgressBar,
 ) -> Result<Outcome, String> {
     let simulation = Simulation {
         trace,
-        rate,
+        rate: rate.factor,
         engine: engine.clone(),
         layout: match contestant.divided {
             true => args.fleet.divided().unwrap_or(args.fleet.undivided()),
             false => args.fleet.undivided(),
         },
-        signalling: Signalling {
-            interval: nanos(args.fleet.metrics_interval).max(1),
-            delay: nanos(args.trouble.metrics_delay),
-            blind: usize::from(args.trouble.blind_workers),
-        },
+        signalling: args.signalling(),
         faults: Faults {
             losses: args.trouble.lose_worker.clone(),
-            faults: args.trouble.fault.clone(),
+            faults: faults::by_worker(&args.trouble.fault),
             waves: nanos(args.trouble.waves),
             patience: nanos(args.trouble.patience),
         },
-        slo: Slo { ttft: nanos(args.slo_ttft), itl: nanos(args.slo_itl) },
+        slo: args.slo(),
     };
-    simulation.run(|fleet| contestant.policy(&fleet.pool, args.trace.seed), &mut |n| bar.inc(n))
+    let priorities = trace.priorities();
+    let policy = |fleet: &Fleet| {
+        contestant.policy(Around {
+            pool: fleet.pool.clone(),
+            seed: args.trace.seed,
+            health: contestant.health,
+            metrics_interval: args.fleet.metrics_interval,
+            priorities: &priorities,
+        })
+    };
+    simulation.run(policy, &mut |n| bar.inc(n))
 }
 
 fn nanos(time: Duration) -> u64 {
@@ -270,81 +329,4 @@ fn engine(args: &FleetArgs) -> Result<EngineConfig, String> {
         args.max_model_len.unwrap_or_else(|| config.num_blocks.saturating_mul(config.block_size));
     config.validate().map_err(|e| e.to_string())?;
     Ok(config)
-}
-
-/// Something that decides where requests go.
-#[derive(Debug)]
-struct Contestant {
-    name: String,
-    kind: ContestantKind,
-    /// Prompts and answers are for different workers.
-    divided: bool,
-}
-
-#[derive(Clone, Debug)]
-enum ContestantKind {
-    Baseline(Baseline),
-    Config { file: String, text: Option<String> },
-}
-
-impl Contestant {
-    /// A fresh policy, with nothing learnt.
-    fn policy(&self, pool: &Arc<Pool>, seed: u64) -> Result<Policy, String> {
-        match &self.kind {
-            ContestantKind::Baseline(baseline) => Ok(Policy::baseline(*baseline, seed)),
-            ContestantKind::Config { file, text } => {
-                let options = LoadOptions {
-                    allow_experimental_plugins: true,
-                    hash_key: HashKey::PUBLIC,
-                    ..Default::default()
-                };
-                let (pipeline, diagnostics) =
-                    loader::load(file, text.as_deref(), &options, pool.ids());
-                pipeline
-                    .map(|p| Policy::pipeline(p, pool.clone(), seed))
-                    .ok_or_else(|| diagnostics.to_string())
-            }
-        }
-    }
-}
-
-fn contestants(args: &ReplayArgs) -> Result<Vec<Contestant>, String> {
-    let mut all = Vec::new();
-    for given in &args.config {
-        let (name, file) = match given.split_once('=') {
-            Some((name, file)) => (name.to_owned(), file),
-            None => {
-                let stem = PathBuf::from(given);
-                let stem = stem.file_stem().map_or(given.clone(), |s| s.to_string_lossy().into());
-                (stem, given.as_str())
-            }
-        };
-        let text = std::fs::read_to_string(file).map_err(|e| format!("cannot read {file}: {e}"))?;
-        let kind = ContestantKind::Config { file: file.to_owned(), text: Some(text) };
-        all.push(Contestant { name, kind, divided: false });
-    }
-    if args.config.is_empty() {
-        let kind = ContestantKind::Config { file: "the default configuration".into(), text: None };
-        all.push(Contestant { name: "default".into(), kind, divided: false });
-    }
-    if !args.no_baselines {
-        all.extend(args.baselines.iter().map(|&b| Contestant {
-            name: b.name().to_owned(),
-            kind: ContestantKind::Baseline(b),
-            divided: false,
-        }));
-    }
-    if args.fleet.divided().is_some() {
-        let divided = |c: &Contestant| Contestant {
-            name: format!("{}, divided", c.name),
-            kind: c.kind.clone(),
-            divided: true,
-        };
-        all = all.into_iter().flat_map(|c| [divided(&c), c]).collect();
-    }
-    // What cannot be loaded is told before anything runs.
-    for contestant in &all {
-        contestant.policy(&Arc::new(Pool::new()), 0)?;
-    }
-    Ok(all)
 }

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use super::shares::{Share, Shares};
 use crate::bench::latency::{Latencies, Percentiles};
+use crate::bench::trace::{Trace, TraceRequest};
 use crate::sim::Nanos;
 
 /// What makes a request a good one.
@@ -40,8 +42,11 @@ pub(super) struct Counts {
     /// Requests asked while a fault was in force that the router had time to notice.
     asked_in_fault: u64,
     failed_in_fault: u64,
-    /// The longest from the end of a fault until the worker was asked again.
+    /// The longest from the end of a fault until the worker was in service again.
     back_after: Option<Nanos>,
+    shares: Shares,
+    /// When requests finished, in that order.
+    ends: Vec<Nanos>,
 }
 
 /// One finished request.
@@ -63,11 +68,12 @@ pub(super) struct Finished {
 }
 
 impl Counts {
-    pub(super) fn new(workers: usize) -> Self {
-        Self { computed: vec![0; workers], requests: vec![0; workers], ..Default::default() }
+    pub(super) fn new(workers: usize, trace: &Trace) -> Self {
+        let (computed, requests) = (vec![0; workers], vec![0; workers]);
+        Self { computed, requests, shares: Shares::new(trace), ..Default::default() }
     }
 
-    pub(super) fn finished(&mut self, f: Finished, slo: Slo) {
+    pub(super) fn finished(&mut self, f: Finished, slo: Slo, request: &TraceRequest) {
         let ttft = f.first_token_at.saturating_sub(f.asked_at);
         let later = u64::from(f.output_tokens.saturating_sub(1));
         let itl = f.at.saturating_sub(f.first_token_at).checked_div(later);
@@ -77,7 +83,10 @@ impl Counts {
             self.itl.record_nanos(itl);
         }
         self.finished += 1;
-        self.good += u64::from(ttft <= slo.ttft && itl.is_none_or(|itl| itl <= slo.itl));
+        let good = ttft <= slo.ttft && itl.is_none_or(|itl| itl <= slo.itl);
+        self.good += u64::from(good);
+        self.shares.finished(request, ttft, good);
+        self.ends.push(f.at);
         self.input_tokens += u64::from(f.prompt_tokens);
         self.cached_tokens += u64::from(f.cached_tokens);
         self.output_tokens += u64::from(f.output_tokens);
@@ -90,26 +99,39 @@ impl Counts {
     }
 
     /// A request is asked, perhaps while a fault is in force.
-    pub(super) fn asked(&mut self, in_fault: bool) {
+    pub(super) fn asked(&mut self, in_fault: bool, request: &TraceRequest) {
         self.asked_in_fault += u64::from(in_fault);
+        self.shares.asked(request);
     }
 
-    /// A worker in trouble was asked again so long after its trouble was over.
+    /// A worker in trouble was in service again so long after its trouble was over.
     pub(super) fn back_after(&mut self, time: Nanos) {
         self.back_after = self.back_after.max(Some(time));
     }
 
     /// A request failed that was asked while a fault was in force, or was not.
-    pub(super) fn failed(&mut self, kind: &str, in_fault: bool) {
+    pub(super) fn failed(&mut self, kind: &str, in_fault: bool, request: &TraceRequest) {
         self.failed_in_fault += u64::from(in_fault);
+        self.shares.failed(request, kind);
         match self.errors.get_mut(kind) {
             Some(n) => *n += 1,
             None => drop(self.errors.insert(kind.to_owned(), 1)),
         }
     }
 
+    /// Requests a second between the first tenth of those that finished and the last, where
+    /// there are enough for that to mean something.
+    fn steady_rate(&self) -> Option<f64> {
+        let tenth = self.ends.len() / 10;
+        let (first, last) = (self.ends.get(tenth)?, self.ends.get(self.ends.len() - 1 - tenth)?);
+        let seconds = last.saturating_sub(*first) as f64 / 1e9;
+        (seconds > 0.0).then(|| (self.ends.len() - 1 - 2 * tenth) as f64 / seconds)
+    }
+
     pub(super) fn outcome(self) -> Outcome {
         let seconds = (self.last_end as f64 / 1e9).max(f64::MIN_POSITIVE);
+        let steady_rate = self.steady_rate();
+        let (tenants, bands) = self.shares.outcome(seconds);
         let failed: u64 = self.errors.values().sum();
         let tokens = (self.input_tokens as f64).max(1.0);
         Outcome {
@@ -134,6 +156,9 @@ impl Counts {
             lost_share: failed as f64 / ((self.finished + failed) as f64).max(1.0),
             lost_in_fault: (self.asked_in_fault > 0)
                 .then(|| self.failed_in_fault as f64 / self.asked_in_fault as f64),
+            tenants,
+            bands,
+            steady_rate,
             back_after_seconds: self.back_after.map(|time| time as f64 / 1e9),
         }
     }
@@ -182,7 +207,14 @@ pub(super) struct Outcome {
     /// Share of the requests that failed, of those asked while a fault was in force for a second
     /// or longer; `None` where none was.
     pub lost_in_fault: Option<f64>,
-    /// The longest time from the end of a fault until its worker was asked again; `None` where
-    /// none was.
+    /// The longest time from the end of a fault until its worker was in service again; `None`
+    /// where none was.
     pub back_after_seconds: Option<f64>,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub tenants: Vec<Share>,
+    /// By priority.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub bands: Vec<Share>,
+    /// Requests that finished a second, without how it began and ended.
+    pub steady_rate: Option<f64>,
 }

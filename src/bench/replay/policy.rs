@@ -7,16 +7,16 @@ use bytes::Bytes;
 use smallvec::SmallVec;
 
 use super::fleet::{Fleet, PREFILL_ROLE, ROLE_LABEL};
-use super::routed::{Audience, Held, Routed};
-use crate::bench::trace::Spans;
+use super::pipeline::{Answer, Around, Routing, unplaced};
+use super::routed::Held;
+use crate::bench::trace::TraceRequest;
 use crate::clock::Timestamp;
-use crate::endpoints::{Endpoint, Pool, Reservation, ReservationTerms};
+use crate::endpoints::{Endpoint, Reservation, ReservationTerms};
 use crate::error::RequestError;
-use crate::exchange::{Director, Randomness, ShedWhenSaturated};
 use crate::loader::Pipeline;
-use crate::scheduling::{Decision, InferenceRequest, PromptBuilder, RequestData};
+use crate::scheduling::{Decision, InferenceRequest, PromptBuilder};
 use crate::sim::worker::PREFILLER_HEADER;
-use crate::sim::{Nanos, Prompt};
+use crate::sim::{BYTES_PER_TOKEN, Nanos, Prompt};
 
 /// Policies to compare with. Where prompts and answers are for different workers, each chooses
 /// one of either kind in its way.
@@ -58,17 +58,16 @@ pub(super) struct Policy {
 #[derive(Debug)]
 enum Kind {
     Baseline { baseline: Baseline, turn: usize },
-    Pipeline { director: Box<Director>, audience: Audience, wants_prompt: bool },
+    Pipeline(Box<Routing>),
 }
 
 /// A request on its way to a policy.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Ask<'a> {
     pub number: u64,
-    pub prompt: &'a Spans,
-    /// The same, as an engine names it.
+    pub request: &'a TraceRequest,
+    /// Its prompt, as an engine names it.
     pub blocks: &'a Prompt,
-    pub output_tokens: u32,
     pub now: Nanos,
 }
 
@@ -89,82 +88,53 @@ impl Policy {
     }
 
     /// The pipeline of a configuration that was loaded for the fleet's pool.
-    pub(super) fn pipeline(pipeline: Pipeline, pool: Arc<Pool>, seed: u64) -> Self {
-        let admission = Arc::new(ShedWhenSaturated(pipeline.saturation));
-        let director = Box::new(Director {
-            randomness: Randomness::seeded(seed),
-            ..Director::new(pool, pipeline.scheduler, admission)
-        });
-        let audience = Audience {
-            listeners: pipeline.hooks.outcomes.into(),
-            hooks: pipeline.hooks.response.into(),
-        };
-        let kind = Kind::Pipeline { director, audience, wants_prompt: pipeline.wants_prompt };
-        Self { kind, rng: rng(seed) }
+    pub(super) fn pipeline(pipeline: Pipeline, around: Around<'_>) -> Self {
+        let rng = rng(around.seed);
+        Self { kind: Kind::Pipeline(Box::new(Routing::new(pipeline, around))), rng }
+    }
+
+    /// The configuration's pipeline, if it is one.
+    pub(super) fn routing(&self) -> Option<&Routing> {
+        match &self.kind {
+            Kind::Pipeline(routing) => Some(routing),
+            Kind::Baseline { .. } => None,
+        }
     }
 
     /// Picks a worker. `pending` holds, by worker, the prompt tokens it has still to compute.
-    ///
-    /// # Errors
-    /// The pipeline's, or 503 where no worker is alive.
-    pub(super) fn pick(
-        &mut self,
-        ask: Ask<'_>,
-        fleet: &Fleet,
-        pending: &[u64],
-    ) -> Result<Pick, RequestError> {
-        let snapshot = fleet.pool.snapshot();
-        let endpoints = &snapshot.endpoints;
-        match &mut self.kind {
-            Kind::Pipeline { director, audience, wants_prompt } => {
-                let mut request = request(ask, *wants_prompt);
-                let now = Timestamp::from_nanos(ask.now);
-                let decision = director
-                    .schedule(&request, RequestData::default(), None, now)
-                    .map_err(|refusal| refusal.error)?;
-                let endpoint =
-                    decision.target().cloned().ok_or_else(RequestError::no_candidates)?;
-                let prefill = prefill_of(&decision, endpoints);
-                let believed_cached = decision
-                    .prefix_blocks
-                    .filter(|(_, all)| *all > 0)
-                    .map(|(cached, all)| f64::from(cached) / f64::from(all));
-                // Held until the end: it may be long.
-                request.prompt = Default::default();
-                let routed = Routed::new(decision, request, audience.clone(), now);
-                let held = Held::Routed(Box::new(routed));
-                Ok(Pick { endpoint, prefill, held, believed_cached })
-            }
-            Kind::Baseline { baseline, turn } => {
-                *turn += 1;
-                let rng = &mut *self.rng.borrow_mut();
-                let (for_prompts, for_answers): (Vec<_>, Vec<_>) =
-                    endpoints.iter().cloned().partition(|e| is_prefill_worker(e));
-                let mut choose = |among: &[Arc<Endpoint>]| match baseline {
-                    Baseline::Random => rng.choice(among).cloned(),
-                    Baseline::RoundRobin => among.get((*turn - 1) % among.len().max(1)).cloned(),
-                    Baseline::LeastRequests => {
-                        least(among, rng, |e| e.in_flight.requests().unsigned_abs())
-                    }
-                    Baseline::Oracle => {
-                        least(among, rng, |e| true_cost(e, ask.blocks, fleet, pending))
-                    }
-                };
-                let endpoint = choose(&for_answers).ok_or_else(RequestError::no_candidates)?;
-                let prefill = choose(&for_prompts);
-                let mut all = SmallVec::new();
-                all.push(Reservation::new(endpoint.clone(), ReservationTerms::default()));
-                let terms = ReservationTerms { until_answer: true, ..Default::default() };
-                all.extend(prefill.iter().map(|e| Reservation::new(e.clone(), terms)));
-                let held = Held::Reservations(all);
-                Ok(Pick { endpoint, prefill, held, believed_cached: None })
-            }
-        }
+    pub(super) fn ask(&mut self, ask: Ask<'_>, fleet: &Fleet, pending: &[u64]) -> Answer {
+        let (baseline, turn) = match &mut self.kind {
+            Kind::Pipeline(routing) => return routing.ask(ask),
+            Kind::Baseline { baseline, turn } => (*baseline, turn),
+        };
+        *turn += 1;
+        let rng = &mut *self.rng.borrow_mut();
+        let (for_prompts, for_answers): (Vec<_>, Vec<_>) =
+            fleet.pool.snapshot().endpoints.iter().cloned().partition(|e| is_prefill_worker(e));
+        let mut choose = |among: &[Arc<Endpoint>]| match baseline {
+            Baseline::Random => rng.choice(among).cloned(),
+            Baseline::RoundRobin => among.get((*turn - 1) % among.len().max(1)).cloned(),
+            Baseline::LeastRequests => least(among, rng, |e| e.in_flight.requests().unsigned_abs()),
+            Baseline::Oracle => least(among, rng, |e| true_cost(e, ask.blocks, fleet, pending)),
+        };
+        let Some(endpoint) = choose(&for_answers) else {
+            return unplaced(&RequestError::no_candidates());
+        };
+        let prefill = choose(&for_prompts);
+        let mut all = SmallVec::new();
+        all.push(Reservation::new(endpoint.clone(), ReservationTerms::default()));
+        let terms = ReservationTerms { until_answer: true, ..Default::default() };
+        all.extend(prefill.iter().map(|e| Reservation::new(e.clone(), terms)));
+        let held = Held::Reservations(all);
+        Answer::Go(Pick { endpoint, prefill, held, believed_cached: None })
     }
 }
 
 /// Where the endpoint that a request goes to is told to have the prompt computed.
-fn prefill_of(decision: &Decision, endpoints: &[Arc<Endpoint>]) -> Option<Arc<Endpoint>> {
+pub(super) fn prefill_of(
+    decision: &Decision,
+    endpoints: &[Arc<Endpoint>],
+) -> Option<Arc<Endpoint>> {
     let headers = decision.directions.headers();
     let (_, address) = headers.iter().find(|(key, _)| key == PREFILLER_HEADER.as_str())?;
     endpoints.iter().find(|e| e.host_port.as_bytes() == &**address).cloned()
@@ -196,22 +166,28 @@ fn true_cost(endpoint: &Endpoint, blocks: &Prompt, fleet: &Fleet, pending: &[u64
     uncached + pending[worker] + requests * REQUEST_TOKENS
 }
 
-fn request(ask: Ask<'_>, wants_prompt: bool) -> InferenceRequest {
-    let mut request = InferenceRequest {
-        id: ask.number.to_string(),
-        target_model: "model".into(),
-        stream: true,
-        max_output_tokens: Some(u64::from(ask.output_tokens)),
-        body_bytes: ask.prompt.tokens() as usize * 4,
-        ..Default::default()
-    };
-    if wants_prompt {
-        let mut tokens = Vec::new();
-        ask.prompt.write_tokens(&mut tokens);
-        let body = Bytes::from(tokens);
-        let mut builder = PromptBuilder::new(body.clone());
-        builder.text(&body);
-        request.prompt = builder.finish();
+impl Ask<'_> {
+    /// As the pipeline sees it.
+    pub(super) fn request(self, wants_prompt: bool) -> InferenceRequest {
+        let mut request = InferenceRequest {
+            id: self.number.to_string(),
+            target_model: "model".into(),
+            stream: true,
+            max_output_tokens: Some(u64::from(self.request.output_tokens)),
+            body_bytes: self.request.prompt.tokens() as usize * BYTES_PER_TOKEN,
+            priority: self.request.priority,
+            flow: self.request.tenant.as_deref().map(str::to_owned),
+            received_at: Timestamp::from_nanos(self.now),
+            ..Default::default()
+        };
+        if wants_prompt {
+            let mut tokens = Vec::new();
+            self.request.prompt.write_tokens(&mut tokens);
+            let body = Bytes::from(tokens);
+            let mut builder = PromptBuilder::new(body.clone());
+            builder.text(&body);
+            request.prompt = builder.finish();
+        }
+        request
     }
-    request
 }

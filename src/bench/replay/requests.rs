@@ -8,12 +8,13 @@ use super::outcome::Finished;
 use super::policy::{Ask, Pick};
 use super::routed::End;
 use super::simulation::{Due, Run};
+use crate::bench::trace::TraceRequest;
 use crate::scheduling::TokenUsage;
 use crate::sim::{
     Event, EventKind, Nanos, PrefillState, Prompt, RequestId, RequestSpec, SubmitError, Summary,
 };
 
-impl Run<'_> {
+impl<'a> Run<'a> {
     pub(super) fn event(&mut self, worker: usize, event: &Event) {
         match event.kind {
             EventKind::FirstToken { .. } => {
@@ -63,7 +64,7 @@ impl Run<'_> {
             output_tokens: summary.output_tokens,
             preemptions: summary.preemptions,
         };
-        self.counts.finished(finished, self.simulation.slo);
+        self.counts.finished(finished, self.simulation.slo, self.requested(&placed.asked));
         let usage = TokenUsage {
             prompt: u64::from(summary.prompt_tokens),
             completion: u64::from(summary.output_tokens),
@@ -75,41 +76,37 @@ impl Run<'_> {
 
     pub(super) fn request(&mut self, now: Nanos, session: usize, index: usize) {
         let in_fault = self.simulation.faults.in_force(now);
-        self.counts.asked(in_fault);
-        let asked = Asked { session, index, at: now, in_fault };
-        let request = &self.simulation.trace.sessions[session].requests[index];
+        self.number += 1;
+        let asked = Asked { number: self.number, session, index, at: now, in_fault };
+        let request = self.requested(&asked);
+        self.counts.asked(in_fault, request);
         let answer = request.answer.map(|stream| (stream, request.output_tokens));
         let block_size = self.simulation.engine.block_size;
         let blocks = Prompt {
             len_tokens: u32::try_from(request.prompt.tokens()).unwrap_or(u32::MAX),
             block_hashes: request.prompt.block_hashes(answer, block_size),
         };
-        self.number += 1;
-        let ask = Ask {
-            number: self.number,
-            prompt: &request.prompt,
-            blocks: &blocks,
-            output_tokens: request.output_tokens,
-            now,
-        };
-        let pick = match self.policy.pick(ask, &self.fleet, &self.pending) {
-            Ok(pick) => pick,
-            Err(e) => return self.failed(now, &asked, &format!("router: {}", e.code.as_str())),
-        };
-        if let Some(share) = pick.believed_cached {
-            self.counts.has_belief = true;
-            self.counts.believed_tokens += share * f64::from(blocks.len_tokens);
-        }
+        let ask = Ask { number: self.number, request, blocks: &blocks, now };
+        let answer = self.policy.ask(ask, &self.fleet, &self.pending);
         let spec = RequestSpec {
             prompt: blocks,
             output_tokens: request.output_tokens,
             ..Default::default()
         };
-        self.place(now, pick, spec, asked);
+        self.answer(now, answer, spec, asked);
+    }
+
+    /// What the trace says of a request.
+    fn requested(&self, asked: &Asked) -> &'a TraceRequest {
+        &self.simulation.trace.sessions[asked.session].requests[asked.index]
     }
 
     /// Sends a request where it was picked to go.
-    fn place(&mut self, now: Nanos, pick: Pick, spec: RequestSpec, asked: Asked) {
+    pub(super) fn place(&mut self, now: Nanos, pick: Pick, spec: RequestSpec, asked: Asked) {
+        if let Some(share) = pick.believed_cached {
+            self.counts.has_belief = true;
+            self.counts.believed_tokens += share * f64::from(spec.prompt.len_tokens);
+        }
         let placed = Placed { asked, held: pick.held };
         let Some(worker) = self.fleet.worker_of(&pick.endpoint) else {
             return self.lost(now, placed, "picked a worker that is gone", End::Error(503));
@@ -157,14 +154,16 @@ impl Run<'_> {
         placed: Placed,
         what: &str,
     ) -> Option<Placed> {
-        self.note_return(now, worker);
+        self.note_pick(now, worker);
         let trouble = &mut self.fleet.workers[worker].trouble;
         if trouble.down {
             self.lost(now, placed, &format!("{what} down"), End::Error(503));
         } else if trouble.hangs {
             let given_up_at = now.saturating_add(self.simulation.faults.patience);
-            self.hung.insert(self.number, placed);
-            self.at(given_up_at, Due::GiveUp(self.number));
+            trouble.hung += 1;
+            let number = placed.asked.number;
+            self.hung.insert(number, (worker, placed));
+            self.at(given_up_at, Due::GiveUp(number));
         } else if trouble.fails_now() {
             self.lost(now, placed, &format!("{what}: error 500"), End::Error(500));
         } else {
@@ -192,8 +191,13 @@ impl Run<'_> {
         match engine.submit(now, spec) {
             Ok(id) => {
                 self.pending[worker] += pending;
+                let number = placed.asked.number;
                 self.in_progress[worker].insert(id, InProgress { placed, pending, stage });
                 self.schedule(now, worker);
+                if self.policy.routing().is_some_and(|routing| routing.evicts()) {
+                    // From now on it is woken when it has to end, which may be at once.
+                    self.woken.push(number);
+                }
             }
             Err(e) => {
                 let kind = match e {
@@ -232,27 +236,40 @@ impl Run<'_> {
 
     /// The worker that a prompt is computed for is gone, and with it its own worker's caller.
     pub(super) fn orphaned(&mut self, now: Nanos, worker: usize, id: RequestId) {
-        let Some(request) = self.in_progress[worker].remove(&id) else { return };
+        if let Some(request) = self.drop_request(now, worker, id) {
+            self.lost(now, request.placed, "worker lost", End::Error(503));
+        }
+    }
+
+    /// Takes a request away from the worker that has it.
+    pub(super) fn drop_request(
+        &mut self,
+        now: Nanos,
+        worker: usize,
+        id: RequestId,
+    ) -> Option<InProgress> {
+        let request = self.in_progress[worker].remove(&id)?;
         self.fleet.workers[worker].engine.cancel(id);
         self.pending[worker] -= request.pending;
         self.schedule(now, worker);
-        self.lost(now, request.placed, "worker lost", End::Error(503));
+        Some(request)
     }
 
     /// The client of a request that a worker left hanging has had enough.
     pub(super) fn give_up(&mut self, now: Nanos, number: u64) {
-        if let Some(placed) = self.hung.remove(&number) {
+        if let Some((worker, placed)) = self.hung.remove(&number) {
+            self.fleet.workers[worker].trouble.hung -= 1;
             self.lost(now, placed, "no answer", End::GivenUp);
         }
     }
 
-    fn lost(&mut self, now: Nanos, placed: Placed, kind: &str, end: End) {
+    pub(super) fn lost(&mut self, now: Nanos, placed: Placed, kind: &str, end: End) {
         placed.held.end(now, end);
         self.failed(now, &placed.asked, kind);
     }
 
-    fn failed(&mut self, now: Nanos, asked: &Asked, kind: &str) {
-        self.counts.failed(kind, asked.in_fault);
+    pub(super) fn failed(&mut self, now: Nanos, asked: &Asked, kind: &str) {
+        self.counts.failed(kind, asked.in_fault, self.requested(asked));
         self.ended(now, asked);
     }
 

@@ -1,12 +1,13 @@
 //! What a request holds and whom its fate is told, from the pick to its end.
 
 use std::sync::Arc;
+use std::task::{Context, Waker};
 
 use smallvec::SmallVec;
 
 use crate::clock::Timestamp;
 use crate::endpoints::Reservation;
-use crate::exchange::{Ending, Kept, Outcome, OutcomeListener, Response, Times};
+use crate::exchange::{Ending, Kept, Outcome, OutcomeListener, Response, Stay, Times};
 use crate::scheduling::{
     Decision, Directions, InferenceRequest, ResponseHook, RoutedRequest, TokenUsage,
 };
@@ -30,6 +31,8 @@ pub(super) enum End {
     GivenUp,
     /// The connection broke within the answer.
     Cut,
+    /// The router ended it for the sake of another.
+    Evicted,
 }
 
 impl Held {
@@ -39,6 +42,13 @@ impl Held {
             Held::Routed(routed) => routed.answer_begins(Timestamp::from_nanos(now)),
             Held::Reservations(all) => all.iter_mut().for_each(Reservation::answer_begins),
         }
+    }
+
+    /// True where the router wants the request to end; else the waker is woken when it does.
+    pub(super) fn is_evicted(&mut self, waker: &Waker) -> bool {
+        let Held::Routed(routed) = self else { return false };
+        let Some(stay) = &mut routed.stay.0 else { return false };
+        stay.poll_evicted(&mut Context::from_waker(waker)).is_ready()
     }
 
     /// The request ends: all it holds is let go of, and those who want to know are told.
@@ -67,16 +77,29 @@ pub(super) struct Routed {
     times: Times,
     response: Response,
     kept: Kept,
+    stay: Place,
+}
+
+/// A request's place in the pool, where places are kept.
+struct Place(Option<Box<dyn Stay>>);
+
+impl std::fmt::Debug for Place {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Place").field(&self.0.is_some()).finish()
+    }
 }
 
 impl Routed {
     pub(super) fn new(
         decision: Decision,
         request: InferenceRequest,
+        stay: Option<Box<dyn Stay>>,
         audience: Audience,
         now: Timestamp,
     ) -> Self {
-        let times = Times { received: now, decided: Some(now), ended: now, ..Times::default() };
+        let received = request.received_at;
+        let queued = Some(now.since(received)).filter(|waited| !waited.is_zero());
+        let times = Times { received, decided: Some(now), queued, ended: now, ..Times::default() };
         let routed = Self {
             decision,
             request,
@@ -84,6 +107,7 @@ impl Routed {
             times,
             response: Response::default(),
             kept: Kept::default(),
+            stay: Place(stay),
         };
         routed.tell(Ending::CutBeforeResponse, |listener, so_far| listener.routed(so_far));
         routed
@@ -94,6 +118,9 @@ impl Routed {
         self.times.first_byte = Some(now);
         self.response.streaming = true;
         self.decision.answer_begins();
+        if let Some(stay) = &mut self.stay.0 {
+            stay.answer_begins(true, now);
+        }
         self.tell(Ending::CutInResponse, |listener, so_far| listener.answer_begins(so_far));
         self.with_hooks(now, |hook, exchange| {
             hook.response_chunk(exchange, b"", &mut Directions::default())
@@ -127,8 +154,12 @@ impl Routed {
             }
             End::GivenUp => Ending::CutBeforeResponse,
             End::Cut => Ending::CutInResponse,
+            End::Evicted => Ending::Evicted,
         };
         self.decision.release();
+        if let (Some(mut stay), Some(usage)) = (self.stay.0.take(), &self.response.usage) {
+            stay.used(usage);
+        }
         self.tell(ending, |listener, outcome| listener.ended(outcome));
     }
 

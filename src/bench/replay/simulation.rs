@@ -8,6 +8,8 @@ use super::fleet::{Fleet, Layout, Signalling};
 use super::in_progress::{InProgress, Placed};
 use super::outcome::{Counts, Outcome, Slo};
 use super::policy::Policy;
+use super::trouble::Recovery;
+use super::waiting::{Parked, Woken};
 use crate::bench::trace::Trace;
 use crate::sim::Nanos;
 use crate::sim::{EngineConfig, Event, RequestId};
@@ -38,6 +40,8 @@ pub(super) enum Due {
     /// A worker that flaps goes down or comes back.
     Flap(usize),
     Metrics,
+    /// A request in the router's queue has waited for long enough.
+    Queue,
     /// A client of a worker that hangs has waited long enough.
     GiveUp(u64),
     /// The next request of a session.
@@ -61,10 +65,15 @@ pub(super) struct Run<'a> {
     /// When each worker's engine is next due, so that it is asked once for each time.
     pub(super) engine_due: Vec<Option<Nanos>>,
     pub(super) in_progress: Vec<HashMap<RequestId, InProgress>>,
-    /// Requests that workers left hanging, by their number.
-    pub(super) hung: BTreeMap<u64, Placed>,
-    /// By worker: when its fault was over, until it is asked again.
-    pub(super) recovered_at: Vec<Option<Nanos>>,
+    /// Requests that workers left hanging, by their number, with the worker.
+    pub(super) hung: BTreeMap<u64, (usize, Placed)>,
+    /// Requests in the router's queue, by their number.
+    pub(super) parked: HashMap<u64, Parked>,
+    pub(super) woken: Woken,
+    /// When the queue is next looked at though nothing happens.
+    pub(super) queue_due: Option<Nanos>,
+    /// By worker: from the end of its fault until it is in service again.
+    pub(super) recovering: Vec<Option<Recovery>>,
     /// By worker: the prompt tokens still to be computed there.
     pub(super) pending: Vec<u64>,
     pub(super) counts: Counts,
@@ -94,9 +103,12 @@ impl Simulation<'_> {
             engine_due: vec![None; workers],
             in_progress: (0..workers).map(|_| HashMap::new()).collect(),
             hung: BTreeMap::new(),
-            recovered_at: vec![None; workers],
+            parked: HashMap::new(),
+            woken: Woken::default(),
+            queue_due: None,
+            recovering: (0..workers).map(|_| None).collect(),
             pending: vec![0; workers],
-            counts: Counts::new(workers),
+            counts: Counts::new(workers, self.trace),
             left: self.trace.len(),
             number: 0,
             events: Vec::new(),
@@ -121,7 +133,11 @@ impl Simulation<'_> {
         while run.left > 0 {
             // Metrics are always due, so the heap is not empty before all requests ended.
             let Some(Reverse((now, due))) = run.due.pop() else { break };
+            if let Some(routing) = run.policy.routing() {
+                routing.tell_time(now);
+            }
             run.happen(now, due)?;
+            run.wake(now);
             let ended = all - run.left;
             if ended - reported >= 256 || run.left == 0 {
                 progress((ended - reported) as u64);
@@ -148,17 +164,30 @@ impl Run<'_> {
             Due::Lose(worker) => {
                 self.fleet.kill(worker)?;
                 self.lose(now, worker);
+                self.queue_is_due();
             }
             Due::FaultBegins(fault) => self.fault_begins(now, fault)?,
             Due::FaultEnds(fault) => self.fault_ends(now, fault),
             Due::Flap(fault) => self.flap(now, fault)?,
+            Due::Queue => self.queue_is_due(),
             Due::GiveUp(number) => self.give_up(now, number),
-            Due::Return(worker) => self.fleet.revive(worker),
+            Due::Return(worker) => {
+                self.fleet.revive(worker);
+                self.queue_is_due();
+            }
             Due::Metrics => {
                 for worker in 0..self.fleet.workers.len() {
                     self.advance(now, worker);
                 }
-                self.fleet.refresh(now);
+                let routing = self.policy.routing();
+                self.fleet.refresh(now, &mut |endpoint, scrape| {
+                    if let Some(routing) = routing {
+                        routing.scraped(endpoint, scrape);
+                    }
+                });
+                if let Some(routing) = routing {
+                    routing.on_capacity();
+                }
                 self.at(now + self.simulation.signalling.interval, Due::Metrics);
             }
             Due::Request { session, index } => self.request(now, session, index),

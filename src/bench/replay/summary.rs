@@ -2,8 +2,8 @@
 
 use serde::Serialize;
 
-use super::ReplayArgs;
 use super::outcome::Outcome;
+use super::{ReplayArgs, overload_summary};
 use crate::bench::report::{
     Plot, Report, Scale, Series, Table, count, factor, millis, optional, percent,
 };
@@ -15,8 +15,20 @@ pub(super) struct Row {
     pub policy: String,
     /// Rate factor.
     pub rate: f64,
+    /// In multiples of what the workers can serve, where it was asked for so.
+    pub load: Option<f64>,
     #[serde(flatten)]
     pub outcome: Outcome,
+}
+
+impl Row {
+    /// What was asked for: `rate x 2`, or `load x 1.5`.
+    pub(super) fn asked(&self) -> String {
+        match self.load {
+            Some(load) => format!("load x {load}"),
+            None => format!("rate x {}", self.rate),
+        }
+    }
 }
 
 #[derive(Serialize)]
@@ -55,8 +67,10 @@ pub(super) fn report(args: &ReplayArgs, trace: &Trace, ceiling: Ceiling, rows: &
     }
     report.tables.extend(division_table(args, rows));
     report.tables.extend(fault_table(args, rows));
+    report.tables.extend(overload_summary::tables(rows));
     report.tables.extend(error_table(rows));
     report.plots = plots(rows);
+    report.plots.extend(overload_summary::plots(rows));
     report
 }
 
@@ -65,19 +79,18 @@ fn verdict(rows: &[Row]) -> String {
     let highest = rows.iter().map(|r| r.rate).fold(0.0, f64::max);
     let mut of_rate: Vec<&Row> = rows.iter().filter(|r| r.rate == highest).collect();
     of_rate.sort_by(|a, b| a.outcome.ttft.p50_ms.total_cmp(&b.outcome.ttft.p50_ms));
+    let asked = of_rate.first().map(|row| row.asked()).unwrap_or_default();
     let of = |row: &Row| {
         let Outcome { ttft, hit_rate, .. } = &row.outcome;
         format!("{} ms with {} of prompt tokens cached", millis(ttft.p50_ms), percent(*hit_rate))
     };
     match of_rate.as_slice() {
         [] => "Nothing was replayed.".to_owned(),
-        [only] => format!(
-            "At rate x {highest} the median first token comes after {} ({}).",
-            of(only),
-            only.policy
-        ),
+        [only] => {
+            format!("At {asked} the median first token comes after {} ({}).", of(only), only.policy)
+        }
         [first, .., last] => format!(
-            "At rate x {highest} {} answers first: its median first token comes after {}, that of \
+            "At {asked} {} answers first: its median first token comes after {}, that of \
              {}, the last, after {}.",
             first.policy,
             of(first),
@@ -120,7 +133,11 @@ fn table(rate: f64, rows: &[&Row], ceiling: Ceiling) -> Table {
         "requests max/mean",
         "failed",
     ];
-    let mut table = Table::new(format!("Rate x {rate}"), &columns);
+    let title = match rows.first().and_then(|row| row.load) {
+        Some(load) => format!("Load x {load} of what the workers can serve: rate x {rate:.2}"),
+        None => format!("Rate x {rate}"),
+    };
+    let mut table = Table::new(title, &columns);
     let best = ceiling.hit_rate();
     for row in rows {
         let o = &row.outcome;
@@ -168,7 +185,7 @@ fn division_table(args: &ReplayArgs, rows: &[Row]) -> Option<Table> {
         };
         table.rows.push(vec![
             row.policy.clone(),
-            format!("x {}", row.rate),
+            row.asked(),
             percent(o.prefilled_elsewhere),
             count(o.received_tokens as f64),
             change(o.ttft.p50_ms, b.ttft.p50_ms),
@@ -191,7 +208,7 @@ fn fault_table(args: &ReplayArgs, rows: &[Row]) -> Option<Table> {
         let o = &row.outcome;
         table.rows.push(vec![
             row.policy.clone(),
-            format!("x {}", row.rate),
+            row.asked(),
             o.failed.to_string(),
             percent(o.lost_share),
             optional(o.lost_in_fault, percent),
@@ -205,7 +222,7 @@ fn error_table(rows: &[Row]) -> Option<Table> {
     let mut table = Table::new("Failed requests", &["policy", "rate", "kind", "requests"]);
     for row in rows {
         for (kind, n) in &row.outcome.errors {
-            let rate = format!("x {}", row.rate);
+            let rate = row.asked();
             table.rows.push(vec![row.policy.clone(), rate, kind.clone(), n.to_string()]);
         }
     }

@@ -1,6 +1,6 @@
 //! Workers that go wrong while a simulation runs, and what is lost with them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use super::faults::{Fault, FaultKind};
 use super::simulation::{Due, Run};
@@ -38,7 +38,7 @@ impl Run<'_> {
             FaultKind::Hangs => trouble.hangs = false,
             FaultKind::Metrics(_) => self.fleet.mislead(worker, None, now),
         }
-        self.recovered_at[worker] = Some(now);
+        self.recovering[worker] = Some(Recovery::new(now));
     }
 
     /// A worker that flaps goes down, or comes back where it is down.
@@ -87,10 +87,71 @@ impl Run<'_> {
         }
     }
 
-    /// A worker is asked: if it had been in trouble, it is back in service.
-    pub(super) fn note_return(&mut self, now: Nanos, worker: usize) {
-        if let Some(recovered_at) = self.recovered_at[worker].take() {
-            self.counts.back_after(now.saturating_sub(recovered_at));
+    /// A worker is asked, which tells of those that come back how far they have come.
+    pub(super) fn note_pick(&mut self, now: Nanos, worker: usize) {
+        let workers = self.recovering.len();
+        for (i, recovering) in self.recovering.iter_mut().enumerate() {
+            let back = recovering.as_mut().and_then(|r| r.picked(now, i == worker, workers));
+            if let Some(after) = back {
+                *recovering = None;
+                self.counts.back_after(after);
+            }
+        }
+    }
+}
+
+/// A worker whose fault is over, until it is in service again: until it is asked, through a second
+/// on end, at least half as often as if all were asked alike.
+#[derive(Debug)]
+pub(super) struct Recovery {
+    since: Nanos,
+    /// Who was asked when in the last second: it, or another.
+    picks: VecDeque<(Nanos, bool)>,
+    own: usize,
+}
+
+const WINDOW: Nanos = 1_000_000_000;
+
+impl Recovery {
+    fn new(since: Nanos) -> Self {
+        Self { since, picks: VecDeque::new(), own: 0 }
+    }
+
+    /// Somebody is asked; how long after its fault the worker was in service, once it is.
+    fn picked(&mut self, now: Nanos, own: bool, workers: usize) -> Option<Nanos> {
+        let begin = now.saturating_sub(WINDOW);
+        let watched = now.saturating_sub(self.since) >= WINDOW;
+        if watched && self.own * 2 * workers >= self.picks.len() && self.own > 0 {
+            return Some(begin - self.since);
+        }
+        while self.picks.front().is_some_and(|(at, _)| *at < begin) {
+            self.own -= usize::from(self.picks.pop_front().is_some_and(|(_, own)| own));
+        }
+        self.picks.push_back((now, own));
+        self.own += usize::from(own);
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Asked every 10 ms, of four workers this one every so many times from a moment on.
+    #[test]
+    fn a_worker_is_back_when_it_has_half_its_share_for_a_second() {
+        for (one_in, from_ms, back_ms) in
+            [(4, 0, Some(0)), (8, 0, Some(0)), (4, 3000, Some(2500)), (9, 0, None), (1000, 0, None)]
+        {
+            let mut recovery = Recovery::new(0);
+            let back = (0..1000u64).find_map(|n| {
+                let own = n * 10 >= from_ms && n.is_multiple_of(one_in);
+                recovery.picked(n * 10_000_000, own, 4)
+            });
+            let close = |(a, b): (u64, u64)| a.abs_diff(b) <= 100;
+            let back = back.map(|at| at / 1_000_000);
+            assert_eq!(back.is_some(), back_ms.is_some(), "one in {one_in}: {back:?}");
+            assert!(back.zip(back_ms).is_none_or(close), "one in {one_in}: {back:?}");
         }
     }
 }

@@ -39,6 +39,16 @@ impl Random {
         n
     }
 
+    /// From 0 to 1, 1 excluded.
+    pub(super) fn share(&mut self) -> f64 {
+        self.0.f64()
+    }
+
+    /// A whole number below `n`, which must not be 0.
+    pub(super) fn below(&mut self, n: usize) -> usize {
+        self.0.usize(..n)
+    }
+
     /// A seed for another source.
     pub(super) fn seed(&mut self) -> u64 {
         self.0.u64(..)

@@ -1,6 +1,8 @@
 //! Made-up workloads of the kinds that make or break prefix routing, so that the harness works
 //! without any file. The same seed gives the same trace.
 
+use std::sync::Arc;
+
 use super::distribution::{Random, Zipf};
 use super::spans::{combine, own, shared};
 use super::{Session, Spans, Trace, TraceRequest};
@@ -21,7 +23,11 @@ pub enum Kind {
     /// Long documents that nobody has seen before, with long answers: nothing to find in a cache,
     /// and prompts that disturb answers.
     Documents,
-    /// All but the documents at once.
+    /// `shared` from ten tenants, one of which asks for more than all others together, each for
+    /// some requests of priority 100 and some of -10 beside those of 0: what a pool that cannot
+    /// serve all should share out.
+    Overload,
+    /// All but the documents and the overload at once.
     Mix,
 }
 
@@ -39,6 +45,9 @@ pub struct Generator {
 const SECOND: f64 = 1e9;
 /// No prompt part is longer, so that tails do not decide a run.
 const LONGEST: u32 = 24_000;
+/// Of an overload: tenants beside the greedy one, and what share of the requests is that one's.
+const MODEST: usize = 9;
+const GREEDY_SHARE: f64 = 0.55;
 
 impl Generator {
     pub fn make(&self) -> Trace {
@@ -49,6 +58,7 @@ impl Generator {
             Kind::Rag => self.rag(&mut random),
             Kind::Bursts => self.bursts(&mut random),
             Kind::Documents => self.documents(&mut random),
+            Kind::Overload => self.overload(&mut random),
             Kind::Mix => self.mix(&mut random),
         };
         Trace { name: format!("{:?}", self.kind).to_lowercase(), sessions }.sorted()
@@ -110,6 +120,7 @@ impl Generator {
                     prompt: prompt.clone(),
                     output_tokens,
                     answer: Some(answer),
+                    ..Default::default()
                 });
                 prompt.push_stream(answer, output_tokens);
             }
@@ -154,6 +165,26 @@ impl Generator {
                 single(at, one(prompt, random.length(400.0, 0.5, 4000)))
             })
             .collect()
+    }
+
+    fn overload(&self, random: &mut Random) -> Vec<Session> {
+        let tenants: Vec<Arc<str>> = std::iter::once("greedy".into())
+            .chain((1..=MODEST).map(|n| format!("modest {n}").into()))
+            .collect();
+        let mut sessions = self.shared(random);
+        for request in sessions.iter_mut().flat_map(|s| &mut s.requests) {
+            let tenant = match random.share() < GREEDY_SHARE {
+                true => 0,
+                false => 1 + random.below(MODEST),
+            };
+            request.tenant = tenants.get(tenant).cloned();
+            request.priority = match random.share() {
+                x if x < 0.2 => 100,
+                x if x < 0.8 => 0,
+                _ => -10,
+            };
+        }
+        sessions
     }
 
     /// Waves of two seconds every ten, in which four fifths of all requests come.
@@ -263,6 +294,27 @@ mod tests {
         ] {
             let rate = make(kind, 4000, 3).ceiling(16).hit_rate();
             assert!((at_least..at_most).contains(&rate), "{kind:?}: {rate}");
+        }
+    }
+
+    #[test]
+    fn an_overload_is_one_greedy_tenants_and_nine_modest_ones() {
+        let trace = make(Kind::Overload, 6000, 4);
+        assert_eq!(trace.priorities(), [100, 0, -10]);
+        let share = |of: &dyn Fn(&TraceRequest) -> bool| {
+            trace.requests().filter(|r| of(r)).count() as f64 / trace.len() as f64
+        };
+        let tenants: std::collections::BTreeSet<_> =
+            trace.requests().map(|r| r.tenant.clone().unwrap()).collect();
+        assert_eq!(tenants.len(), 10);
+        for tenant in tenants {
+            let expected = if &*tenant == "greedy" { 0.55 } else { 0.05 };
+            let share = share(&|r| r.tenant.as_deref() == Some(&tenant));
+            assert!((share - expected).abs() < 0.02, "{tenant}: {share}");
+        }
+        for (priority, expected) in [(100, 0.2), (0, 0.6), (-10, 0.2)] {
+            let share = share(&|r| r.priority == priority);
+            assert!((share - expected).abs() < 0.03, "{priority}: {share}");
         }
     }
 

@@ -22,6 +22,9 @@ pub use lines::TraceError;
 pub use source::{Format, TraceArgs, open};
 pub use spans::{Span, Spans};
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
 use crate::sim::Nanos;
 
 /// A workload.
@@ -53,6 +56,10 @@ pub struct TraceRequest {
     pub output_tokens: u32,
     /// What the answer is made of, where later prompts quote it.
     pub answer: Option<u64>,
+    /// Who asks, where the trace tells: who shares fairly with others.
+    pub tenant: Option<Arc<str>>,
+    /// Larger is more important.
+    pub priority: i32,
 }
 
 impl Trace {
@@ -78,6 +85,12 @@ impl Trace {
     /// When the last session begins.
     pub fn last_start(&self) -> Nanos {
         self.sessions.iter().map(|s| s.starts).max().unwrap_or(0)
+    }
+
+    /// The priorities there are, each once, from the highest on.
+    pub fn priorities(&self) -> Vec<i32> {
+        let all: BTreeSet<i32> = self.requests().map(|r| r.priority).collect();
+        all.into_iter().rev().collect()
     }
 
     pub fn requests(&self) -> impl Iterator<Item = &TraceRequest> {

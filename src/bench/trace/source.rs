@@ -15,7 +15,8 @@ use crate::bench::args::duration;
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Workload")]
 pub struct TraceArgs {
-    /// A trace file (plain or .gz), or one of the built-in workloads: shared, chat, rag, bursts, mix.
+    /// A trace file (plain or .gz), or one of the built-in workloads: shared, chat, rag,
+    /// bursts, documents, overload, mix.
     #[arg(value_name = "TRACE")]
     pub trace: String,
     /// Format of the file, if it cannot be told from its first line.

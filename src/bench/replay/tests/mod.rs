@@ -1,6 +1,12 @@
+mod health;
+mod overload;
+
+use std::time::Duration;
+
 use super::faults::{self, Faults, Loss};
 use super::fleet::{Fleet, Layout, Signalling};
 use super::outcome::{Outcome, Slo};
+use super::pipeline::Around;
 use super::policy::{Baseline, Policy};
 use super::simulation::Simulation;
 use crate::bench::trace::{Generator, Kind, Session, Spans, Trace, TraceRequest};
@@ -43,18 +49,32 @@ fn generated(kind: Kind, requests: usize) -> Trace {
     Generator { kind, requests, rate: 20.0, seed: 1 }.make()
 }
 
+fn around(fleet: &Fleet, health: bool) -> Around<'static> {
+    Around {
+        pool: fleet.pool.clone(),
+        seed: 1,
+        health,
+        metrics_interval: Duration::from_millis(50),
+        priorities: &[100, 0, -10],
+    }
+}
+
 fn default_pipeline(fleet: &Fleet) -> Policy {
     let options = LoadOptions::default();
     let (pipeline, diagnostics) = loader::load("default", None, &options, fleet.pool.ids());
     let pipeline = pipeline.unwrap_or_else(|| panic!("{diagnostics}"));
-    Policy::pipeline(pipeline, fleet.pool.clone(), 1)
+    Policy::pipeline(pipeline, around(fleet, false))
 }
 
 fn pipeline(config: &str, fleet: &Fleet) -> Policy {
-    let options = LoadOptions::default();
+    judging_pipeline(config, fleet, false)
+}
+
+fn judging_pipeline(config: &str, fleet: &Fleet, health: bool) -> Policy {
+    let options = LoadOptions { allow_experimental_plugins: true, ..Default::default() };
     let (pipeline, diagnostics) = loader::load("test", Some(config), &options, fleet.pool.ids());
     let pipeline = pipeline.unwrap_or_else(|| panic!("{diagnostics}"));
-    Policy::pipeline(pipeline, fleet.pool.clone(), 1)
+    Policy::pipeline(pipeline, around(fleet, health))
 }
 
 fn round_robin(_: &Fleet) -> Policy {
@@ -110,7 +130,7 @@ fn a_closed_loop_waits_for_answers_and_an_open_one_does_not() {
             spans
         },
         output_tokens: 100,
-        answer: None,
+        ..Default::default()
     };
     let session = |requests| Session { starts: 0, requests };
     let closed = Trace {
@@ -319,7 +339,7 @@ fn where_a_worker_of_a_pair_dies_its_requests_are_lost() {
 /// 512 tokens or more are not cached on the worker that answers.
 #[test]
 fn a_configuration_decides_whose_prompts_are_computed_elsewhere() {
-    let sample = include_str!("../../../config/prefill-decode.yaml");
+    let sample = include_str!("../../../../config/prefill-decode.yaml");
     let request = |content, tokens| {
         let mut prompt = Spans::default();
         prompt.push_stream(content, tokens);
