@@ -174,13 +174,20 @@ impl Permit for QueuePermit {
     fn reserved(self: Box<Self>, decision: &Decision, now: Timestamp) -> Box<dyn Stay> {
         let targets = decision.profiles.iter().filter_map(|p| p.target()).map(|e| &**e);
         let Self { permit, learns } = *self;
-        let running = permit.reserved(targets);
+        // Before the permit is settled: what is neither pending nor seen to be sent would be
+        // taken for room.
         let lesson = learns.and_then(|(detector, request)| {
             let target: &Arc<Endpoint> = decision.target()?;
+            let detector = detector.in_force().unwrap_or(detector);
             let in_flight = target.in_flight.requests();
             let tokens = uncached_tokens(&request, decision);
-            Some(Lesson { detector, sent_at: now, in_flight, tokens })
+            let waits_at = request.stream.then(|| target.clone());
+            if let Some(endpoint) = &waits_at {
+                detector.sent(endpoint);
+            }
+            Some(Lesson { detector, sent_at: now, in_flight, tokens, waits_at })
         });
+        let running = permit.reserved(targets);
         Box::new(QueueStay { running, lesson })
     }
 }
@@ -203,6 +210,16 @@ struct Lesson {
     sent_at: Timestamp,
     in_flight: i64,
     tokens: i64,
+    /// The endpoint that the detector was told of, where the answer is to come as a stream.
+    waits_at: Option<Arc<Endpoint>>,
+}
+
+impl Drop for Lesson {
+    fn drop(&mut self) {
+        if let Some(endpoint) = &self.waits_at {
+            self.detector.answered(endpoint);
+        }
+    }
 }
 
 struct QueueStay {
@@ -214,8 +231,8 @@ impl Stay for QueueStay {
     fn answer_begins(&mut self, streaming: bool, now: Timestamp) {
         let Some(lesson) = self.lesson.take() else { return };
         if streaming {
-            let Lesson { detector, sent_at, in_flight, tokens } = lesson;
-            detector.observe(Sent { ttft: now.since(sent_at), in_flight, tokens }, now);
+            let Lesson { sent_at, in_flight, tokens, .. } = lesson;
+            lesson.detector.observe(Sent { ttft: now.since(sent_at), in_flight, tokens }, now);
         }
     }
 

@@ -47,6 +47,9 @@ pub struct FlowController {
     load: Box<dyn LoadSource>,
     observer: Option<Arc<dyn FlowObserver>>,
     clock: Clock,
+    /// Called in the middle of things, so that a test can let others come in between.
+    #[cfg(test)]
+    pub(super) interleave: std::sync::OnceLock<super::tests::Interleave>,
 }
 
 /// What the lock guards.
@@ -66,12 +69,9 @@ struct PendingCount {
 }
 
 impl PendingCount {
-    /// Returns what was there before.
-    fn add(&self, tokens: u64) -> Pending {
-        Pending {
-            requests: self.requests.fetch_add(1, Ordering::SeqCst),
-            tokens: self.tokens.fetch_add(tokens, Ordering::SeqCst),
-        }
+    fn add(&self, tokens: u64) {
+        self.requests.fetch_add(1, Ordering::SeqCst);
+        self.tokens.fetch_add(tokens, Ordering::SeqCst);
     }
 
     fn sub(&self, tokens: u64) {
@@ -115,6 +115,8 @@ impl FlowController {
             load,
             observer,
             clock,
+            #[cfg(test)]
+            interleave: std::sync::OnceLock::new(),
         })
     }
 
@@ -161,8 +163,16 @@ impl FlowController {
         }
         let bands = self.bands.load();
         let Some(band) = bands.band_of(arrival.priority) else { return false };
-        let others = self.pending.add(arrival.tokens);
-        let load = self.load.read(others, now);
+        self.interleave("queue found empty");
+        self.pending.add(arrival.tokens);
+        self.interleave("counted as pending");
+        // Another may have come to wait meanwhile and look at the pool without having seen this
+        // one. It is seen here: as one that waits, or as one that was let go since.
+        if self.waiting.load(Ordering::SeqCst) != 0 {
+            self.pending.sub(arrival.tokens);
+            return false;
+        }
+        let load = self.load.read(self.pending.get().without(arrival.tokens), now);
         let ceilings = self.usage_limit.load().ceilings(load.effective, &bands.priorities);
         let goes = !load.is_empty && ceilings.get(band).is_some_and(|c| load.effective < *c);
         if !goes {
@@ -170,6 +180,16 @@ impl FlowController {
         }
         goes
     }
+
+    #[cfg(test)]
+    fn interleave(&self, moment: &'static str) {
+        if let Some(interleave) = self.interleave.get() {
+            interleave(moment);
+        }
+    }
+
+    #[cfg(not(test))]
+    fn interleave(&self, _: &'static str) {}
 
     /// Something happened that may let waiting requests go: an exchange ended, metrics came in,
     /// an endpoint came or went, or a deadline passed. Costs next to nothing if nothing waits.

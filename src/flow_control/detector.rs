@@ -6,6 +6,7 @@ use arc_swap::ArcSwap;
 
 use super::SaturationConfig;
 use crate::clock::Timestamp;
+use crate::endpoints::Endpoint;
 use crate::scheduling::Candidate;
 
 /// What was let through and cannot be seen on any endpoint yet: permits whose request has not
@@ -14,6 +15,14 @@ use crate::scheduling::Candidate;
 pub struct Pending {
     pub requests: u64,
     pub tokens: u64,
+}
+
+impl Pending {
+    /// Without one request of so many tokens.
+    pub(super) fn without(self, tokens: u64) -> Self {
+        let Self { requests, tokens: all } = self;
+        Self { requests: requests.saturating_sub(1), tokens: all.saturating_sub(tokens) }
+    }
 }
 
 /// A request that was sent to an endpoint and whose answer begins.
@@ -38,6 +47,16 @@ pub trait SaturationDetector: Debug + Send + Sync {
         0
     }
 
+    /// A request was sent to `endpoint` whose answer is to come as a stream.
+    fn sent(&self, endpoint: &Endpoint) {
+        let _ = endpoint;
+    }
+
+    /// The answer of such a request begins, or does not come any more. Called once for each.
+    fn answered(&self, endpoint: &Endpoint) {
+        let _ = endpoint;
+    }
+
     /// Learns from a request whose answer begins.
     fn observe(&self, sent: Sent, now: Timestamp) {
         let _ = (sent, now);
@@ -46,6 +65,12 @@ pub trait SaturationDetector: Debug + Send + Sync {
     /// True where [`SaturationDetector::observe`] does something.
     fn observes(&self) -> bool {
         false
+    }
+
+    /// The detector that stands behind this one now, where it is only a place for one: whoever
+    /// was told of a request's beginning is to be told of its end.
+    fn in_force(&self) -> Option<Arc<dyn SaturationDetector>> {
+        None
     }
 
     /// True where [`Pending::tokens`] counts.
@@ -81,6 +106,18 @@ impl SaturationDetector for CurrentDetector {
         self.0.load().stale(candidates, now)
     }
 
+    fn sent(&self, endpoint: &Endpoint) {
+        self.0.load().sent(endpoint);
+    }
+
+    fn answered(&self, endpoint: &Endpoint) {
+        self.0.load().answered(endpoint);
+    }
+
+    fn in_force(&self) -> Option<Arc<dyn SaturationDetector>> {
+        Some(Arc::clone(&self.0.load()))
+    }
+
     fn observe(&self, sent: Sent, now: Timestamp) {
         self.0.load().observe(sent, now);
     }
@@ -110,5 +147,48 @@ impl SaturationDetector for SaturationConfig {
 
     fn sees_at_once(&self) -> bool {
         false
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicI64, Ordering};
+
+    use super::*;
+    use crate::endpoints::test_support::endpoint;
+
+    #[derive(Debug, Default)]
+    struct Counting(AtomicI64);
+
+    impl SaturationDetector for Counting {
+        fn saturation(&self, _: &[Candidate<'_>], _: Pending, _: Timestamp) -> f64 {
+            0.0
+        }
+
+        fn sent(&self, _: &Endpoint) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+
+        fn answered(&self, _: &Endpoint) {
+            self.0.fetch_sub(1, Ordering::Relaxed);
+        }
+
+        fn sees_at_once(&self) -> bool {
+            true
+        }
+    }
+
+    #[test]
+    fn a_request_ends_where_it_began_whatever_has_taken_the_place_since() {
+        let (before, after) = (Arc::new(Counting::default()), Arc::new(Counting::default()));
+        let place = CurrentDetector::new(before.clone());
+        let endpoint = endpoint("a", 1);
+        place.sent(&endpoint);
+        let told = place.in_force().unwrap();
+        place.set(after.clone());
+        place.sent(&endpoint);
+        told.answered(&endpoint);
+        let waiting = |counting: &Counting| counting.0.load(Ordering::Relaxed);
+        assert_eq!((waiting(&before), waiting(&after)), (0, 1));
     }
 }

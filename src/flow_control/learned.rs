@@ -1,20 +1,32 @@
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicI64, AtomicU64, AtomicUsize, Ordering};
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 
 use super::{LearnedLimit, Observation, Pending, SaturationConfig, SaturationDetector, Sent};
 use crate::clock::Timestamp;
+use crate::endpoints::Endpoint;
 use crate::scheduling::Candidate;
 
-/// `learned-saturation-detector`, ours: full is what has as many requests in flight as the pool
-/// was seen to keep up with ([`LearnedLimit`]). It needs no threshold. Until it has seen enough,
-/// and where nothing is streamed, it goes by the metrics as `utilization-detector` does.
+/// An endpoint counts for so many full ones at most: one that hangs must not shut out the requests
+/// that the others could serve.
+const MOST_BACKLOG: f64 = 1.5;
+
+/// `learned-saturation-detector`, ours. It needs no threshold. The pool is full when as many requests
+/// are in flight as it was seen to keep up with ([`LearnedLimit`]), or when more of them wait for
+/// their first token than would if next to none had to queue in its engine: those are known at
+/// once, while what a queue does to times is known only when it is over. Until it has seen enough, and where
+/// nothing is streamed, it goes by the metrics as `utilization-detector` does.
 #[derive(Debug, Default)]
 pub struct LearnedDetector {
     limit: Mutex<LearnedLimit>,
     /// The limit as bits of an `f64`, so that readers take no lock; 0 before enough was seen.
     current: AtomicU64,
     endpoints: AtomicUsize,
+    /// Streamed requests that were sent and not answered yet, by endpoint instance.
+    unanswered: RwLock<HashMap<u64, AtomicI64>>,
+    /// How many of them there may be at each endpoint, as bits of an `f64`.
+    allowed: AtomicU64,
     until_learned: SaturationConfig,
 }
 
@@ -25,6 +37,19 @@ impl LearnedDetector {
             0 => None,
             bits => Some(f64::from_bits(bits)),
         }
+    }
+
+    /// How many streamed requests wait for their first token, in multiples of what may: the mean
+    /// over the endpoints.
+    fn backlog(&self, candidates: &[Candidate<'_>], pending: f64) -> f64 {
+        let allowed = f64::from_bits(self.allowed.load(Ordering::Relaxed)).max(1.0);
+        let unanswered = self.unanswered.read();
+        let of = |c: &Candidate<'_>| {
+            let count = unanswered.get(&c.endpoint.instance)?;
+            Some((count.load(Ordering::SeqCst) as f64 / allowed).min(MOST_BACKLOG))
+        };
+        let all = candidates.iter().filter_map(of).sum::<f64>() + pending / allowed;
+        all / candidates.len() as f64
     }
 
     /// Keeps those of `kept` (indices of `all`) that have room, or all of them if none has.
@@ -47,8 +72,11 @@ impl SaturationDetector for LearnedDetector {
         let Some(limit) = self.limit() else {
             return SaturationDetector::saturation(&self.until_learned, candidates, pending, now);
         };
+        let endpoints = candidates.len() as f64;
+        let pending = pending.requests as f64;
         let in_flight: i64 = candidates.iter().map(|c| c.in_flight_requests).sum();
-        (in_flight as f64 + pending.requests as f64) / (limit * candidates.len() as f64)
+        let of_limit = (in_flight as f64 + pending) / (limit * endpoints);
+        of_limit.max(self.backlog(candidates, pending))
     }
 
     fn stale(&self, candidates: &[Candidate<'_>], now: Timestamp) -> usize {
@@ -60,8 +88,29 @@ impl SaturationDetector for LearnedDetector {
         let endpoints = self.endpoints.load(Ordering::Relaxed);
         let mut limit = self.limit.lock();
         limit.observe(Observation { ttft, in_flight, tokens, endpoints }, now);
-        if let Some(limit) = limit.limit() {
-            self.current.store(limit.to_bits(), Ordering::Relaxed);
+        if let Some(current) = limit.limit() {
+            self.current.store(current.to_bits(), Ordering::Relaxed);
+        }
+        let allowed = limit.allowed_unanswered(endpoints, now);
+        self.allowed.store(allowed.to_bits(), Ordering::Relaxed);
+    }
+
+    fn sent(&self, endpoint: &Endpoint) {
+        if let Some(count) = self.unanswered.read().get(&endpoint.instance) {
+            count.fetch_add(1, Ordering::SeqCst);
+            return;
+        }
+        let mut all = self.unanswered.write();
+        // Endpoints that are gone and have nothing in flight any more are forgotten.
+        if all.len() > 2 * self.endpoints.load(Ordering::Relaxed) {
+            all.retain(|_, count| *count.get_mut() > 0);
+        }
+        *all.entry(endpoint.instance).or_default().get_mut() += 1;
+    }
+
+    fn answered(&self, endpoint: &Endpoint) {
+        if let Some(count) = self.unanswered.read().get(&endpoint.instance) {
+            count.fetch_sub(1, Ordering::SeqCst);
         }
     }
 

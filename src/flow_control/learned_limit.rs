@@ -39,6 +39,8 @@ pub struct LearnedLimit {
     rate: RateMeter,
     /// Mean length of an endpoint's queue.
     queue: f64,
+    /// Mean of what the requests seen take while there is room, seconds.
+    unhurried: f64,
     observations: u64,
 }
 
@@ -48,6 +50,9 @@ const FIRST_LIMIT: f64 = 16.0;
 const LIMITS: (f64, f64) = (1.0, 8192.0);
 /// Over how long the rate of first tokens is averaged, seconds.
 const RATE_WINDOW_S: f64 = 5.0;
+/// How long requests may wait in an engine's queue, seconds: more than the pauses between the ends
+/// of requests, so that it does not run dry, and less than people notice.
+const QUEUE_S: f64 = 0.25;
 /// Requests that may wait in an engine's queue, whatever the limit, so that it does not run dry.
 const ALLOWED_QUEUE: f64 = 2.0;
 /// Share of the limit that may wait there on top.
@@ -74,6 +79,7 @@ impl Default for LearnedLimit {
             floors: [f64::NAN; SIZE_CLASSES],
             rate: RateMeter::new(RATE_WINDOW_S),
             queue: 0.0,
+            unhurried: 0.0,
             observations: 0,
         }
     }
@@ -90,6 +96,14 @@ impl LearnedLimit {
         self.queue
     }
 
+    /// How many requests may wait for their first token at one of `endpoints`: by Little's law, the
+    /// rate of first tokens times what they take while there is room, and [`QUEUE_S`] on top, or
+    /// one request where that is less.
+    pub fn allowed_unanswered(&self, endpoints: usize, now: Timestamp) -> f64 {
+        let rate = self.rate.rate(now) / endpoints.max(1) as f64;
+        rate * self.unhurried + (rate * QUEUE_S).max(1.0)
+    }
+
     /// Learns from a request whose answer begins at `now`. Requests that are not streamed must
     /// not be given: their first token comes with their last.
     pub fn observe(&mut self, observation: Observation, now: Timestamp) {
@@ -100,6 +114,8 @@ impl LearnedLimit {
         self.observations += 1;
         let unhurried = in_flight <= (self.limit * UNHURRIED).max(1.0);
         let floor = self.follow_floor(observation.tokens, ttft, unhurried);
+        let weight = (1.0 / self.observations as f64).max(0.01);
+        self.unhurried += weight * (floor - self.unhurried);
 
         let length = self.rate.rate(now) / endpoints * (ttft - floor).max(0.0);
         // The mean over a good part of a round of all endpoints.

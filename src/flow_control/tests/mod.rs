@@ -8,3 +8,6 @@ mod model;
 mod rig;
 mod shares;
 mod threads;
+
+/// See `FlowController::interleave`.
+pub(super) type Interleave = Box<dyn Fn(&'static str) + Send + Sync>;

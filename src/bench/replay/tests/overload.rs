@@ -61,7 +61,7 @@ fn higher_priorities_do_not_feel_the_overload_and_tenants_share_what_is_left() {
     assert!(gated.good_share > open.good_share, "{} {}", gated.good_share, open.good_share);
     let fairness = |of_run: &Outcome| of(&of_run.bands, "0").fairness.unwrap();
     let (fair, unfair) = (fairness(&gated), fairness(&open));
-    assert!(fair > 0.95 && fair > unfair, "{fair}, {unfair} without the gate");
+    assert!(fair > 0.8 && fair > 2.0 * unfair, "{fair}, {unfair} without the gate");
     let modest = gated.tenants.iter().filter(|t| t.of != "greedy").map(good);
     let greedy = good(of(&gated.tenants, "greedy"));
     assert!(modest.fold(1.0, f64::min) > greedy, "{:?}", gated.tenants);
@@ -125,4 +125,36 @@ fn a_gate_that_is_never_shut_changes_nothing() {
     let open = config.replace("[flowControl]", "[]");
     let outcome = |config: &str| run(&simulation, &|fleet| pipeline(config, fleet));
     assert!(same(&outcome(&config), &outcome(&open)));
+}
+
+/// The detector that learns beside thresholds, on engines that were measured.
+/// `cargo test --lib replay::tests::overload::learned -- --ignored --nocapture` prints a table.
+#[test]
+#[ignore = "takes minutes in a debug build"]
+fn learned_beside_thresholds() {
+    let mut ratios = Vec::new();
+    for (kind, profile, rate) in [
+        (Kind::Shared, "h100-qwen3b", 5.0),
+        (Kind::Rag, "h100-qwen3b", 3.5),
+        (Kind::Documents, "h100-qwen3b", 1.35),
+        (Kind::Shared, "h200-qwen7b", 9.4),
+        (Kind::Documents, "h200-qwen7b", 0.94),
+        (Kind::Rag, "h200-qwen7b", 4.1),
+    ] {
+        let trace = generated(kind, 1500);
+        let mut simulation = simulation(&trace, rate);
+        simulation.engine = EngineConfig::profile(profile).unwrap();
+        let good = |detector: &str| {
+            let config = gated(detector, "  defaultRequestTTL: 1s\n");
+            run(&simulation, &|fleet| pipeline(&config, fleet)).good_share
+        };
+        let fixed = [16, 32, 64, 96, 128, 256].map(|n| {
+            good(&format!("type: concurrency-detector, parameters: {{maxConcurrency: {n}}}"))
+        });
+        let best = fixed.into_iter().fold(0.0, f64::max);
+        let learned = good("type: learned-saturation-detector");
+        println!("{kind:?} {profile} x {rate}: {:.3} of the best; {fixed:.3?}", learned / best);
+        ratios.push(learned / best);
+    }
+    assert!(ratios.iter().all(|ratio| *ratio > 0.7), "{ratios:.3?}");
 }
