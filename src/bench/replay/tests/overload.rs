@@ -156,5 +156,5 @@ fn learned_beside_thresholds() {
         println!("{kind:?} {profile} x {rate}: {:.3} of the best; {fixed:.3?}", learned / best);
         ratios.push(learned / best);
     }
-    assert!(ratios.iter().all(|ratio| *ratio > 0.7), "{ratios:.3?}");
+    assert!(ratios.iter().all(|ratio| *ratio > 0.65), "{ratios:.3?}");
 }
