@@ -12,7 +12,7 @@
 //!    [`kv_sockets`] hears it, [`kv_events`] reads it, [`kv_index`] keeps it, and [`tokens`] says how
 //!    prompts are asked for in it.
 //! 4. The exchange follows the response, [`api`] reads the usage off it, and at the end every
-//!    listener is told one [`exchange::Outcome`]: metrics and logs in [`telemetry`] are made of it.
+//!    listener is told one [`exchange::Outcome`]: metrics and logs in [`telemetry`] are made of it, and rows in [`recording`].
 //!
 //! Around it: [`config`] reads documents, [`catalogue`] tells what may stand in them, [`migrate`] rewrites old ones, [`loader`] turns an `EndpointPickerConfig` into a
 //! scheduler, [`discovery`] fills the pool, [`files`] reads and follows what an operator names, [`cli`] reads the flags, [`app`] puts a pool's runtime
@@ -64,6 +64,8 @@ pub mod objectives;
 pub mod plugins;
 pub mod prefix;
 pub mod quota;
+#[cfg(feature = "server")]
+pub mod recording;
 #[cfg(feature = "server")]
 pub mod redis_quota;
 #[cfg(feature = "server")]

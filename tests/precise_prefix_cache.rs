@@ -121,7 +121,7 @@ impl Picker {
             data: RequestData::default(),
             now: clock::now(),
             rng: &self.rng,
-            options: DecisionOptions { scores: true, explanation: false },
+            options: DecisionOptions { scores: true, ..DecisionOptions::default() },
         };
         self.pipeline.scheduler.schedule(ask).unwrap()
     }

@@ -17,14 +17,14 @@ use crate::datalayer::{DataLayer, PageSettings, ScrapeCounters, ScrapeListener, 
 use crate::endpoints::Pool;
 use crate::error::ErrorFormat;
 use crate::exchange::{
-    Director, ExchangeContext, ExchangeTracer, HealthWatch, OutcomeListener, Randomness,
-    RequestLimits, ResponseBodies, ResponseBodyChoice, UntilOver,
+    AnswerReader, Director, ExchangeContext, ExchangeTracer, HealthWatch, OutcomeListener,
+    Randomness, RequestLimits, ResponseBodies, ResponseBodyChoice, UntilOver,
 };
 use crate::inspect::ConfigInForce;
 use crate::loader::{Effective, Hooks, InForce, Pipeline, Residents};
 use crate::objectives::Objectives;
 use crate::plugins::{FileDiscoveryConfig, Outside};
-use crate::scheduling::{DecisionOptions, PluginMetrics, Runtime};
+use crate::scheduling::{DecisionOptions, PluginMetrics, ReadsAnswers, Runtime};
 use crate::scrape_config::{EngineMaps, Needs, PageScrape, ScrapeConfig};
 use crate::telemetry::PublishingPlugins;
 
@@ -45,6 +45,8 @@ pub(super) struct Fixed {
     pub ignore_subset: bool,
     pub decisions: DecisionOptions,
     pub explained_share: f64,
+    /// Traffic is recorded, which goes by prompts and answers.
+    pub records: bool,
     pub scraping: Scraping,
     /// Publishes numbers of plugins, and of these others.
     pub publishing: Arc<PublishingPlugins>,
@@ -166,7 +168,11 @@ fn context(
     let Hooks { processors, awaiting, response, outcomes, .. } = pipeline.hooks;
     let mut listeners = fixed.listeners.clone();
     listeners.extend(outcomes);
-    let bodies = ResponseBodies::new(fixed.response_body, pipeline.answer_readers);
+    let mut readers = pipeline.answer_readers;
+    if fixed.records {
+        readers.push(AnswerReader { name: "the recording".into(), reads: ReadsAnswers::Usage });
+    }
+    let bodies = ResponseBodies::new(fixed.response_body, readers);
     // Stopped in the reverse order.
     let kept = keepers.iter().rev().map(|keeper| keeper.clone() as Arc<dyn Any + Send + Sync>);
     let kept = kept.chain([fixed.config.count_configuration() as Arc<dyn Any + Send + Sync>]);
@@ -191,7 +197,7 @@ fn context(
         runtime: fixed.runtime.clone(),
         limits: fixed.limits.clone(),
         errors: fixed.errors,
-        wants_prompt: pipeline.wants_prompt,
+        wants_prompt: pipeline.wants_prompt || fixed.records,
         counts_tokens: pipeline.counts_tokens,
         asks_for_usage: pipeline.asks_for_usage,
         response_bodies: Arc::new(bodies),

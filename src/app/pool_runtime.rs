@@ -31,6 +31,7 @@ use crate::kv_sockets::Sockets;
 use crate::loader;
 use crate::objectives::Objectives;
 use crate::plugins::Outside;
+use crate::recording::{Recorder, config_mark};
 use crate::redis_quota::RedisCounters;
 use crate::rendering::RenderClient;
 use crate::scheduling::{DecisionOptions, PluginMetrics, Runtime};
@@ -49,6 +50,7 @@ pub struct PoolRuntime {
     readiness: Arc<Readiness>,
     tracer: Option<Arc<SpanTracer>>,
     workers: Workers,
+    recorder: Option<Arc<Recorder>>,
     tallies: Arc<Tallies>,
     reloader: Arc<Reloader>,
 }
@@ -98,6 +100,7 @@ impl PoolRuntime {
         let readiness = Arc::new(workers.readiness(&pool, &reads_grpc));
         let decisions = Arc::new(DecisionLog::new(options.explain_decisions));
 
+        let recorder = recorder(options, &pipeline)?;
         let tallies = Arc::new(Tallies::new(pool.clone()));
         let drift = Arc::new(DriftWatch::new(tallies.clone()));
         let mut publishers: Vec<Arc<dyn PluginMetrics>> =
@@ -106,6 +109,7 @@ impl PoolRuntime {
         let tracer = tracer.map_err(|e| refused(2, format_args!("{e}: OTEL_EXPORTER_OTLP_*")))?;
         let tracer = tracer.map(Arc::new);
         publishers.extend(tracer.iter().map(|tracer| tracer.metrics()));
+        publishers.extend(recorder.clone().map(|recorder| recorder as Arc<dyn PluginMetrics>));
         let mut publishing = pipeline.hooks.metrics.clone();
         publishing.extend(publishers.iter().cloned());
         let publishing = metrics.add_plugins(publishing).map_err(|e| refused(1, e))?;
@@ -114,11 +118,17 @@ impl PoolRuntime {
         if decisions.is_on() {
             listeners.push(decisions.clone());
         }
+        if let Some(recorder) = &recorder {
+            listeners.push(recorder.clone());
+        }
         if let Some(health) = &health {
             listeners.push(health.clone());
         }
         if let Some(tracer) = &tracer {
             listeners.push(tracer.clone());
+        }
+        if let Some(recorder) = &recorder {
+            listeners.push(recorder.clone());
         }
         let runtime: Arc<dyn Runtime> = Arc::new(TokioRuntime::default());
         queueing.watch(&pool, &objectives, &runtime);
@@ -155,8 +165,10 @@ impl PoolRuntime {
             decisions: DecisionOptions {
                 scores: options.emit_scores,
                 explanation: decisions.is_on() || tracer.is_some(),
+                data: recorder.is_some(),
             },
             explained_share: if decisions.is_on() { options.explain_share } else { 0.0 },
+            records: recorder.is_some(),
             scraping,
             publishing,
             publishers,
@@ -168,7 +180,17 @@ impl PoolRuntime {
         let reloads = (options.config.clone(), options.load.clone());
         let reloader = Reloader::new(reloads, fixed, contexts, (begun.at_work, document));
         let reloader = Arc::new(reloader);
-        Ok(Self { pool, metrics, decisions, readiness, tracer, workers, tallies, reloader })
+        Ok(Self {
+            pool,
+            metrics,
+            decisions,
+            readiness,
+            tracer,
+            recorder,
+            workers,
+            tallies,
+            reloader,
+        })
     }
 
     pub fn pool(&self) -> &Arc<Pool> {
@@ -244,10 +266,22 @@ impl PoolRuntime {
         _ = tokio::task::spawn_blocking(move || tracer.finish(limit)).await;
     }
 
-    /// Stops the plugins that run with the pool, the last one started first.
+    /// Stops the plugins that run with the pool, the last one started first, and the recording.
     pub fn stop(&self) {
         self.reloader.stop();
+        if let Some(recorder) = &self.recorder {
+            recorder.stop();
+        }
     }
+}
+
+/// Starts a recording, where one is wanted.
+fn recorder(options: &Options, pipeline: &loader::Pipeline) -> Result<Option<Arc<Recorder>>, Exit> {
+    let Some(record) = options.record.clone() else { return Ok(None) };
+    let effective = pipeline.effective.to_yaml().map_err(|e| refused(1, e))?;
+    let recorder = Recorder::start(record, options.load.hash_key, &config_mark(&effective))
+        .map_err(|e| refused(2, format_args!("{e}: --record")))?;
+    Ok(Some(Arc::new(recorder)))
 }
 
 /// Takes samples of the endpoints for as long as the pool lives.

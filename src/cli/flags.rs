@@ -267,6 +267,22 @@ pub(super) struct Flags {
     /// OTEL_EXPORTER_OTLP_ENDPOINT is set [default: true]
     #[arg(long, help_heading = "Telling what goes on")]
     pub tracing: Option<bool>,
+    /// Record the traffic in files in this folder, for epp-bench replay: sizes, times and how far
+    /// prompts begin alike; no text, name or id
+    #[arg(long, value_name = "DIR", help_heading = "Telling what goes on")]
+    pub record: Option<PathBuf>,
+    /// Largest file of a recording, compressed
+    #[arg(long, value_name = "SIZE", value_parser = size, default_value = "64Mi",
+        help_heading = "Telling what goes on")]
+    pub record_max_file_bytes: usize,
+    /// Age at which the next file is begun
+    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "1h",
+        help_heading = "Telling what goes on")]
+    pub record_max_file_age: Duration,
+    /// Largest sum of all recordings in the folder; the oldest files are removed
+    #[arg(long, value_name = "SIZE", value_parser = size, default_value = "1Gi",
+        help_heading = "Telling what goes on")]
+    pub record_max_bytes: usize,
     /// Show the page for people at / of the metrics port
     #[arg(long, default_value_t = true, help_heading = "Telling what goes on")]
     pub admin_page: bool,

@@ -25,6 +25,7 @@ use crate::error::ErrorFormat;
 use crate::exchange::ResponseBodyChoice;
 use crate::health::HealthPolicy;
 use crate::loader::LoadOptions;
+use crate::recording::RecordOptions;
 use crate::server::TlsPolicy;
 use crate::telemetry::TracingOptions;
 use crate::telemetry::logging::LogOptions;
@@ -189,6 +190,8 @@ pub struct Options {
     pub explain_decisions: usize,
     /// Share of them kept with every step.
     pub explain_share: f64,
+    /// `None`: nothing is recorded.
+    pub record: Option<RecordOptions>,
     /// Show the page for people.
     pub admin_page: bool,
     /// Where spans go; `None`: nowhere.

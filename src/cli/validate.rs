@@ -23,6 +23,7 @@ use crate::health::HealthPolicy;
 use crate::loader::LoadOptions;
 use crate::plugins;
 use crate::prefix::HashKey;
+use crate::recording::{MIN_FILE_BYTES, RecordOptions};
 use crate::scrape_config::Scheme;
 use crate::server::TlsPolicy;
 use crate::telemetry::TracingOptions;
@@ -260,6 +261,7 @@ fn options(
         stream_metrics: flags.enable_grpc_stream_metrics,
         explain_decisions: flags.explain_decisions,
         explain_share: flags.explain_share,
+        record: record(&mut flags, findings),
         admin_page: flags.admin_page,
         tracing: tracing(flags.tracing, &environment, findings),
         log: LogOptions::new(
@@ -271,6 +273,20 @@ fn options(
         ),
         warnings: std::mem::take(&mut findings.warnings),
     }
+}
+
+fn record(flags: &mut Flags, findings: &mut Findings) -> Option<RecordOptions> {
+    let dir = flags.record.take()?;
+    let max_file_bytes = flags.record_max_file_bytes as u64;
+    let max_bytes = flags.record_max_bytes as u64;
+    if max_file_bytes < MIN_FILE_BYTES {
+        let least = MIN_FILE_BYTES / 1024;
+        findings.mistake(format!("--record-max-file-bytes: must be at least {least}Ki"));
+    }
+    if max_bytes < max_file_bytes.saturating_mul(2) {
+        findings.mistake("--record-max-bytes: must be at least twice --record-max-file-bytes");
+    }
+    Some(RecordOptions { dir, max_file_bytes, max_file_age: flags.record_max_file_age, max_bytes })
 }
 
 fn health(flags: &Flags) -> HealthPolicy {

@@ -312,6 +312,7 @@ mod tests {
             trace: None,
             beliefs: Default::default(),
             prefix_blocks: None,
+            data: Default::default(),
             directions: Directions::default(),
         }
     }
@@ -453,7 +454,7 @@ mod tests {
         let admission = Arc::new(ShedWhenSaturated(pipeline.saturation));
         Director {
             health: Some(watch.clone()),
-            options: DecisionOptions { scores: false, explanation: true },
+            options: DecisionOptions { explanation: true, ..DecisionOptions::default() },
             randomness: Randomness::seeded(1),
             ..Director::new(pool.clone(), pipeline.scheduler, admission)
         }

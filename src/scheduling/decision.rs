@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use smallvec::SmallVec;
 
-use super::{DecisionTrace, Directions, PrefixSource};
+use super::{DecisionTrace, Directions, PrefixSource, RequestData};
 use crate::endpoints::{Endpoint, Reservation};
 use crate::error::RequestError;
 
@@ -13,6 +13,8 @@ pub struct DecisionOptions {
     pub scores: bool,
     /// Record every step.
     pub explanation: bool,
+    /// Keep what producers found.
+    pub data: bool,
 }
 
 /// What one profile chose.
@@ -69,6 +71,8 @@ pub struct Decision {
     pub beliefs: SmallVec<[Belief; 1]>,
     /// Blocks of the prompt believed cached on the target, and blocks in all, where known.
     pub prefix_blocks: Option<(u32, u32)>,
+    /// What producers found, where it was wanted.
+    pub data: RequestData,
     /// What leaves with the request beside the destination.
     pub directions: Directions,
 }

@@ -111,7 +111,10 @@ impl Scheduler {
         let decided = self.decide(&cycle, options, trace.as_mut());
         let trace = trace.map(Arc::new);
         match decided {
-            Ok(decision) => Ok(Decision { trace, ..decision }),
+            Ok(decision) => {
+                let data = if options.data { data } else { RequestData::default() };
+                Ok(Decision { trace, data, ..decision })
+            }
             Err(error) => Err(Refusal { error, trace }),
         }
     }
@@ -190,6 +193,7 @@ impl Scheduler {
             trace: None,
             beliefs,
             prefix_blocks,
+            data: RequestData::default(),
             directions,
         })
     }

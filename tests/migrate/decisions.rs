@@ -35,7 +35,7 @@ fn decisions(yaml: &str, seed: u64) -> Vec<String> {
         .map(|_| {
             let text = tokens(dice.u32(0..4), dice.usize(1..600));
             let request = request_for("m", &text);
-            let options = DecisionOptions { scores: true, explanation: false };
+            let options = DecisionOptions { scores: true, ..DecisionOptions::default() };
             let decided = rig.schedule(&request, &candidates(&pool), options);
             let told = told(&decided);
             held.extend(decided.ok().filter(|_| dice.bool()));

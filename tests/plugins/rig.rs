@@ -112,7 +112,8 @@ impl Rig {
     }
 
     pub fn decide(&self, request: &InferenceRequest, candidates: &[Candidate]) -> Decision {
-        let options = DecisionOptions { scores: true, explanation: true };
+        let options =
+            DecisionOptions { scores: true, explanation: true, ..DecisionOptions::default() };
         self.schedule(request, candidates, options).unwrap()
     }
 

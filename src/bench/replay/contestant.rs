@@ -7,8 +7,9 @@ use super::ReplayArgs;
 use super::pipeline::Around;
 use super::policy::{Baseline, Policy};
 use crate::endpoints::Pool;
-use crate::loader::{self, LoadOptions};
+use crate::loader::{self, LoadOptions, Pipeline};
 use crate::prefix::HashKey;
+use crate::recording::config_mark;
 
 /// Something that decides where requests go.
 #[derive(Clone, Debug)]
@@ -19,6 +20,8 @@ pub(super) struct Contestant {
     pub divided: bool,
     /// Endpoints are judged by what comes of the requests they get.
     pub health: bool,
+    /// What a recording calls its configuration; empty for a baseline.
+    pub mark: String,
 }
 
 #[derive(Clone, Debug)]
@@ -36,17 +39,32 @@ impl Contestant {
         match &self.kind {
             ContestantKind::Baseline(baseline) => Ok(Policy::baseline(*baseline, around.seed)),
             ContestantKind::Config { file, text } => {
-                let options = LoadOptions {
-                    allow_experimental_plugins: true,
-                    hash_key: HashKey::PUBLIC,
-                    ..Default::default()
-                };
-                let (pipeline, diagnostics) =
-                    loader::load(file, text.as_deref(), &options, around.pool.ids());
-                pipeline.map(|p| Policy::pipeline(p, around)).ok_or_else(|| diagnostics.to_string())
+                let pipeline = pipeline(file, text.as_deref(), &around.pool)?;
+                Ok(Policy::pipeline(pipeline, around))
             }
         }
     }
+
+    /// # Errors
+    /// Where its configuration cannot be loaded.
+    fn with_mark(mut self) -> Result<Self, String> {
+        if let ContestantKind::Config { file, text } = &self.kind {
+            let pipeline = pipeline(file, text.as_deref(), &Pool::new())?;
+            let effective = pipeline.effective.to_yaml().map_err(|e| e.to_string())?;
+            self.mark = config_mark(&effective);
+        }
+        Ok(self)
+    }
+}
+
+fn pipeline(file: &str, text: Option<&str>, pool: &Pool) -> Result<Pipeline, String> {
+    let options = LoadOptions {
+        allow_experimental_plugins: true,
+        hash_key: HashKey::PUBLIC,
+        ..Default::default()
+    };
+    let (pipeline, diagnostics) = loader::load(file, text, &options, pool.ids());
+    pipeline.ok_or_else(|| diagnostics.to_string())
 }
 
 /// # Errors
@@ -64,11 +82,13 @@ pub(super) fn contestants(args: &ReplayArgs) -> Result<Vec<Contestant>, String> 
         };
         let text = std::fs::read_to_string(file).map_err(|e| format!("cannot read {file}: {e}"))?;
         let kind = ContestantKind::Config { file: file.to_owned(), text: Some(text) };
-        all.push(Contestant { name, kind, divided: false, health: false });
+        let mark = String::new();
+        all.push(Contestant { name, kind, divided: false, health: false, mark }.with_mark()?);
     }
     if args.config.is_empty() {
         let kind = ContestantKind::Config { file: "the default configuration".into(), text: None };
-        all.push(Contestant { name: "default".into(), kind, divided: false, health: false });
+        let (name, mark) = ("default".to_owned(), String::new());
+        all.push(Contestant { name, kind, divided: false, health: false, mark }.with_mark()?);
     }
     let healths = args.healths();
     let judged = |c: Contestant| {
@@ -89,6 +109,7 @@ pub(super) fn contestants(args: &ReplayArgs) -> Result<Vec<Contestant>, String> 
             kind: ContestantKind::Baseline(b),
             divided: false,
             health: false,
+            mark: String::new(),
         }));
     }
     if args.fleet.divided().is_some() {

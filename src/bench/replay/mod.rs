@@ -13,6 +13,7 @@ mod contestant;
 pub(crate) mod faults;
 mod fleet;
 mod in_progress;
+mod measured;
 mod outcome;
 mod overload_summary;
 mod pipeline;
@@ -131,9 +132,9 @@ impl ReplayArgs {
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Workers")]
 pub struct FleetArgs {
-    /// Number of workers.
-    #[arg(long, default_value_t = 8, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
-    pub workers: u16,
+    /// Number of workers [default: as many as a recording had endpoints, else 8].
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    pub workers: Option<u16>,
     /// So many workers compute prompts alone, and hand their KV to one of the decode workers.
     /// Every configuration is replayed on these and on as many workers that do both; baselines
     /// likewise.
@@ -171,6 +172,9 @@ pub struct FleetArgs {
     pub metrics_interval: Duration,
 }
 
+/// Where nobody says how many there are.
+const DEFAULT_WORKERS: u16 = 8;
+
 impl FleetArgs {
     /// Prefill workers, then decode workers, where they are asked for.
     fn divided(&self) -> Option<Layout> {
@@ -181,7 +185,8 @@ impl FleetArgs {
 
     /// As many workers that do both.
     fn undivided(&self) -> Layout {
-        let workers = self.divided().map_or(usize::from(self.workers), |d| d.workers);
+        let workers = usize::from(self.workers.unwrap_or(DEFAULT_WORKERS));
+        let workers = self.divided().map_or(workers, |d| d.workers);
         Layout { workers, prefill: 0 }
     }
 }
@@ -224,6 +229,13 @@ pub fn run(args: &ReplayArgs) -> Result<(), String> {
     let engine = engine(&args.fleet)?;
     let contestants = contestants(args)?;
     let trace = trace::open(&args.trace)?;
+    let origin = trace.origin.as_deref();
+    let mut args = args.clone();
+    if let Some(origin) = origin.filter(|origin| origin.endpoints > 0) {
+        let recorded = u16::try_from(origin.endpoints).unwrap_or(u16::MAX);
+        args.fleet.workers.get_or_insert(recorded);
+    }
+    let args = &args;
     let ceiling = trace.ceiling(engine.block_size);
     let rates = capacity::rates(args, &engine, &trace)?;
     let cells: Vec<(usize, Rate)> =
@@ -266,7 +278,13 @@ pub fn run(args: &ReplayArgs) -> Result<(), String> {
             outcome,
         })
         .collect();
-    summary::report(args, &trace, ceiling, &outcomes).emit(&args.output)
+    let slo = Slo { ttft: nanos(args.slo_ttft), itl: nanos(args.slo_itl) };
+    let recorded = measured::outcome(&trace, slo).map(|outcome| {
+        let mine = |c: &&Contestant| origin.is_some_and(|o| o.configs.contains(&c.mark));
+        let same: Vec<&str> = contestants.iter().filter(mine).map(|c| c.name.as_str()).collect();
+        summary::Recorded { outcome, same_config: same.first().map(|&name| name.to_owned()) }
+    });
+    summary::report(args, &trace, ceiling, &outcomes, recorded).emit(&args.output)
 }
 
 fn simulate(

@@ -57,7 +57,8 @@ pub(super) struct Finished {
     /// The one that computed the prompt.
     pub computed_by: usize,
     pub asked_at: Nanos,
-    pub first_token_at: Nanos,
+    /// `None` where nobody saw it.
+    pub first_token_at: Option<Nanos>,
     pub at: Nanos,
     pub prompt_tokens: u32,
     pub cached_tokens: u32,
@@ -74,18 +75,25 @@ impl Counts {
     }
 
     pub(super) fn finished(&mut self, f: Finished, slo: Slo, request: &TraceRequest) {
-        let ttft = f.first_token_at.saturating_sub(f.asked_at);
         let later = u64::from(f.output_tokens.saturating_sub(1));
-        let itl = f.at.saturating_sub(f.first_token_at).checked_div(later);
-        self.ttft.record_nanos(ttft);
-        self.e2e.record_nanos(f.at.saturating_sub(f.asked_at));
+        let e2e = f.at.saturating_sub(f.asked_at);
+        let ttft = f.first_token_at.map(|at| at.saturating_sub(f.asked_at));
+        let itl = f.first_token_at.and_then(|at| f.at.saturating_sub(at).checked_div(later));
+        if let Some(ttft) = ttft {
+            self.ttft.record_nanos(ttft);
+        }
+        self.e2e.record_nanos(e2e);
         if let Some(itl) = itl {
             self.itl.record_nanos(itl);
         }
         self.finished += 1;
-        let good = ttft <= slo.ttft && itl.is_none_or(|itl| itl <= slo.itl);
+        // Where only the whole time is known, it is held against the whole of the goal.
+        let good = match ttft {
+            Some(ttft) => ttft <= slo.ttft && itl.is_none_or(|itl| itl <= slo.itl),
+            None => e2e <= slo.ttft.saturating_add(slo.itl.saturating_mul(later)),
+        };
         self.good += u64::from(good);
-        self.shares.finished(request, ttft, good);
+        self.shares.finished(request, ttft.unwrap_or(e2e), good);
         self.ends.push(f.at);
         self.input_tokens += u64::from(f.prompt_tokens);
         self.cached_tokens += u64::from(f.cached_tokens);

@@ -56,7 +56,7 @@ impl<'a> Run<'a> {
             worker,
             computed_by: prefilled.map_or(worker, |p| p.worker),
             asked_at: placed.asked.at,
-            first_token_at: summary.first_token_at,
+            first_token_at: Some(summary.first_token_at),
             at: now,
             prompt_tokens: summary.prompt_tokens,
             cached_tokens,

@@ -42,9 +42,26 @@ struct Data<'a> {
     prefill_workers: usize,
     seed: u64,
     simulations: &'a [Row],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    recorded: Option<&'a Recorded>,
 }
 
-pub(super) fn report(args: &ReplayArgs, trace: &Trace, ceiling: Ceiling, rows: &[Row]) -> Report {
+/// What the recording that was replayed measured itself.
+#[derive(Debug, Serialize)]
+pub(super) struct Recorded {
+    /// The simulated configuration that it was recorded under.
+    pub same_config: Option<String>,
+    #[serde(flatten)]
+    pub outcome: Outcome,
+}
+
+pub(super) fn report(
+    args: &ReplayArgs,
+    trace: &Trace,
+    ceiling: Ceiling,
+    rows: &[Row],
+    recorded: Option<Recorded>,
+) -> Report {
     let data = Data {
         trace: &trace.name,
         requests: trace.len(),
@@ -55,10 +72,15 @@ pub(super) fn report(args: &ReplayArgs, trace: &Trace, ceiling: Ceiling, rows: &
         prefill_workers: args.fleet.divided().map_or(0, |layout| layout.prefill),
         seed: args.trace.seed,
         simulations: rows,
+        recorded: recorded.as_ref(),
     };
     let json = serde_json::to_value(&data).unwrap_or_default();
     let mut report = Report::new(format!("Replay of {}", trace.name), verdict(rows), json);
     report.tables.push(trace_table(trace, ceiling));
+    if let Some(recorded) = &recorded {
+        report.tables.push(recorded_table(recorded, rows));
+    }
+    report.tables.extend(notes_table(trace));
     let mut rates: Vec<f64> = rows.iter().map(|r| r.rate).collect();
     rates.dedup();
     for rate in rates {
@@ -69,7 +91,7 @@ pub(super) fn report(args: &ReplayArgs, trace: &Trace, ceiling: Ceiling, rows: &
     report.tables.extend(fault_table(args, rows));
     report.tables.extend(overload_summary::tables(rows));
     report.tables.extend(error_table(rows));
-    report.plots = plots(rows);
+    report.plots = plots(rows, recorded.as_ref());
     report.plots.extend(overload_summary::plots(rows));
     report
 }
@@ -112,6 +134,67 @@ fn trace_table(trace: &Trace, ceiling: Ceiling) -> Table {
         percent(ceiling.hit_rate()),
     ]);
     table
+}
+
+/// The figures that were measured, and the same of the configurations at the recorded rate: how
+/// far the simulation of the one that was in force may be trusted.
+fn recorded_table(recorded: &Recorded, rows: &[Row]) -> Table {
+    let columns = [
+        "",
+        "hits",
+        "believed",
+        "TTFT p50 ms",
+        "p90",
+        "p99",
+        "ITL p50",
+        "p99",
+        "E2E p50 ms",
+        "p99",
+        "good",
+        "requests max/mean",
+        "failed",
+    ];
+    let title = match &recorded.same_config {
+        Some(name) => {
+            format!("What was measured when it was recorded, under {name}, and simulated")
+        }
+        None => "What was measured when it was recorded, under none of these configurations, and \
+                 simulated"
+            .to_owned(),
+    };
+    let mut table = Table::new(title, &columns);
+    let row = |name: String, o: &Outcome| {
+        let is_told = |o: &&Outcome| o.ttft.count > 0;
+        let ms = |of: fn(&Outcome) -> f64| optional(Some(o).filter(is_told), |o| millis(of(o)));
+        vec![
+            name,
+            optional(Some(o.hit_rate).filter(|rate| rate.is_finite()), percent),
+            optional(o.believed_hit_rate, percent),
+            ms(|o| o.ttft.p50_ms),
+            ms(|o| o.ttft.p90_ms),
+            ms(|o| o.ttft.p99_ms),
+            ms(|o| o.itl.p50_ms),
+            ms(|o| o.itl.p99_ms),
+            millis(o.e2e.p50_ms),
+            millis(o.e2e.p99_ms),
+            percent(o.good_share),
+            factor(o.request_imbalance),
+            o.failed.to_string(),
+        ]
+    };
+    table.rows.push(row("measured".to_owned(), &recorded.outcome));
+    for simulated in rows.iter().filter(|row| row.rate == 1.0) {
+        table.rows.push(row(format!("simulated: {}", simulated.policy), &simulated.outcome));
+    }
+    table
+}
+
+/// What the reader of a recording should know.
+fn notes_table(trace: &Trace) -> Option<Table> {
+    let mut table = Table::new("Of the recording", &["note"]);
+    let notes = trace.origin.iter().flat_map(|origin| &origin.notes);
+    table.rows.extend(notes.map(|note| vec![note.clone()]));
+    (!table.rows.is_empty()).then_some(table)
 }
 
 fn table(rate: f64, rows: &[&Row], ceiling: Ceiling) -> Table {
@@ -232,7 +315,7 @@ fn error_table(rows: &[Row]) -> Option<Table> {
 /// A figure of a simulation, and how to plot it.
 type Figure = (&'static str, &'static str, Scale, fn(&Outcome) -> f64);
 
-fn plots(rows: &[Row]) -> Vec<Plot> {
+fn plots(rows: &[Row], recorded: Option<&Recorded>) -> Vec<Plot> {
     let figures: [Figure; 6] = [
         ("Prefix hit rate", "percent", Scale::Linear, |o| o.hit_rate * 100.0),
         ("Time to first token, p50", "milliseconds", Scale::Log, |o| o.ttft.p50_ms),
@@ -270,6 +353,11 @@ fn plots(rows: &[Row]) -> Vec<Plot> {
                         .map(|r| (r.rate, figure(&r.outcome)))
                         .collect(),
                 })
+                .chain(recorded.into_iter().filter_map(|recorded| {
+                    let measured = figure(&recorded.outcome);
+                    let points = vec![(1.0, measured)];
+                    measured.is_finite().then(|| Series { name: "measured".into(), points })
+                }))
                 .collect(),
         })
         .collect()

@@ -37,7 +37,7 @@ pub(super) fn read(lines: Lines) -> Result<Trace, TraceError> {
         .into_iter()
         .map(|(at, request)| Session { starts: between(first, at), requests: vec![request] })
         .collect();
-    Ok(Trace { name, sessions }.sorted())
+    Ok(Trace { name, sessions, origin: None }.sorted())
 }
 
 fn request(row: &Row, number: u64) -> Result<(DateTime, TraceRequest), String> {

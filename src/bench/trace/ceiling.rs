@@ -68,7 +68,7 @@ mod tests {
     }
 
     fn ceiling(sessions: Vec<Session>) -> (u64, u64) {
-        let c = Trace { name: String::new(), sessions }.ceiling(16);
+        let c = Trace { sessions, ..Trace::default() }.ceiling(16);
         (c.input_tokens, c.cached_tokens)
     }
 

@@ -61,7 +61,8 @@ impl Generator {
             Kind::Overload => self.overload(&mut random),
             Kind::Mix => self.mix(&mut random),
         };
-        Trace { name: format!("{:?}", self.kind).to_lowercase(), sessions }.sorted()
+        let name = format!("{:?}", self.kind).to_lowercase();
+        Trace { name, sessions, origin: None }.sorted()
     }
 
     fn mix(&self, random: &mut Random) -> Vec<Session> {

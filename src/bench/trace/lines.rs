@@ -6,6 +6,8 @@ use std::path::{Path, PathBuf};
 
 use flate2::bufread::MultiGzDecoder;
 
+use crate::recording::ReadError;
+
 /// Why a trace cannot be read.
 #[derive(Debug, thiserror::Error)]
 pub enum TraceError {
@@ -13,6 +15,10 @@ pub enum TraceError {
     Io { path: PathBuf, source: std::io::Error },
     #[error("{}:{line}: {message}", path.display())]
     Line { path: PathBuf, line: usize, message: String },
+    #[error("{}: recording {recording}, at_us {at_us}: {message}", path.display())]
+    Row { path: PathBuf, recording: String, at_us: u64, message: String },
+    #[error(transparent)]
+    Recording(#[from] ReadError),
     #[error("{}: unknown format; expected one of {}", path.display(), expected.join(", "))]
     Format { path: PathBuf, expected: Vec<&'static str> },
 }

@@ -12,6 +12,7 @@ mod distribution;
 mod generator;
 mod lines;
 mod mooncake;
+mod recording;
 mod source;
 mod spans;
 mod text;
@@ -33,6 +34,19 @@ pub struct Trace {
     pub name: String,
     /// By start.
     pub sessions: Vec<Session>,
+    /// Where it comes from, if that is a recording.
+    pub origin: Option<Box<Origin>>,
+}
+
+/// What a recording tells beside its requests.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Origin {
+    /// Endpoints that requests were sent to.
+    pub endpoints: usize,
+    /// Marks of the configurations that decided.
+    pub configs: Vec<String>,
+    /// What its reader should know.
+    pub notes: Vec<String>,
 }
 
 /// Requests of one client, one after the other.
@@ -60,6 +74,23 @@ pub struct TraceRequest {
     pub tenant: Option<Arc<str>>,
     /// Larger is more important.
     pub priority: i32,
+    /// What became of it when it was recorded.
+    pub recorded: Option<Recorded>,
+}
+
+/// How a recorded request went.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Recorded {
+    /// To the first byte of a stream.
+    pub ttft: Option<Nanos>,
+    pub duration: Nanos,
+    pub prompt_tokens: u32,
+    /// As the endpoint reported, and as it was believed.
+    pub cached_tokens: Option<u32>,
+    pub predicted_tokens: Option<u32>,
+    pub endpoint: Option<u32>,
+    /// To its end, and without an error.
+    pub is_answered: bool,
 }
 
 impl Trace {
@@ -113,7 +144,15 @@ impl Trace {
                 requests: session.requests.iter().map(|r| r.salted(pass)).collect(),
             }));
         }
-        Self { name: self.name, sessions }
+        Self { sessions, ..self }
+    }
+
+    /// The sessions that begin from `from` on and before `until`, as if `from` were the beginning.
+    #[must_use]
+    pub fn within(mut self, from: Nanos, until: Nanos) -> Self {
+        self.sessions.retain(|session| (from..until).contains(&session.starts));
+        self.sessions.iter_mut().for_each(|session| session.starts -= from);
+        self
     }
 
     /// The first `requests` requests in the order of their sessions.
@@ -164,7 +203,19 @@ mod tests {
                 Session { starts: 0, requests: vec![request(2, 16), request(2, 48)] },
                 Session { starts: 100, requests: vec![request(3, 16)] },
             ],
+            origin: None,
         }
+    }
+
+    #[test]
+    fn a_window_of_a_trace_begins_with_it() {
+        let starts = |from, until| -> Vec<u64> {
+            trace().within(from, until).sessions.iter().map(|s| s.starts).collect()
+        };
+        assert_eq!(
+            (starts(0, 100), starts(50, 101), starts(0, 101)),
+            (vec![0], vec![50], vec![0, 100])
+        );
     }
 
     #[test]

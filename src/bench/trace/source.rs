@@ -1,5 +1,7 @@
 //! Where a trace comes from, as the command line says it.
 
+use std::fs::File;
+use std::io::Read;
 use std::path::Path;
 use std::time::Duration;
 
@@ -8,20 +10,32 @@ use serde::Deserialize;
 
 use super::generator::{Generator, Kind};
 use super::lines::{Lines, TraceError};
-use super::{Trace, agentic, azure, mooncake, text};
+use super::{Trace, agentic, azure, mooncake, recording, text};
 use crate::bench::args::duration;
+use crate::clock::nanos;
+use crate::recording::{Choice, FORMAT};
+use crate::sim::Nanos;
 
 /// Which workload, and how much of it.
 #[derive(Clone, Debug, clap::Args)]
 #[command(next_help_heading = "Workload")]
 pub struct TraceArgs {
-    /// A trace file (plain or .gz), or one of the built-in workloads: shared, chat, rag,
-    /// bursts, documents, overload, mix.
+    /// A trace file (plain or .gz), a folder with a recording (epp --record), or one of the built-in
+    /// workloads: shared, chat, rag, bursts, documents, overload, mix.
     #[arg(value_name = "TRACE")]
     pub trace: String,
     /// Format of the file, if it cannot be told from its first line.
     #[arg(long, value_enum)]
     pub format: Option<Format>,
+    /// Which recording of a folder with several: its id, or all of them side by side.
+    #[arg(long, value_name = "ID|all", value_parser = choice)]
+    pub recording: Option<Choice>,
+    /// Leave out what begins before this time of the trace ...
+    #[arg(long, default_value = "0", value_parser = duration, value_name = "TIME")]
+    pub from: Duration,
+    /// ... and what begins at this time or later.
+    #[arg(long, value_parser = duration, value_name = "TIME")]
+    pub until: Option<Duration>,
     /// Stop after so many requests; a built-in workload makes so many.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub requests: Option<u64>,
@@ -50,6 +64,15 @@ pub enum Format {
     Azure,
     /// JSON lines with the prompts' text and session ids.
     Text,
+    /// A recording of live traffic: a folder, or one file of it.
+    Recording,
+}
+
+fn choice(text: &str) -> Result<Choice, String> {
+    Ok(match text {
+        "all" => Choice::All,
+        id => Choice::One(id.to_owned()),
+    })
 }
 
 /// What a built-in workload makes if nothing else is asked for.
@@ -70,6 +93,12 @@ pub fn open(args: &TraceArgs) -> Result<Trace, String> {
         }
         Err(_) => file(args).map_err(|e| e.to_string())?,
     };
+    let until = args.until.map_or(Nanos::MAX, nanos);
+    let all = trace.len();
+    let trace = trace.within(nanos(args.from), until);
+    if trace.is_empty() && all > 0 {
+        return Err(format!("{}: no request begins between --from and --until", args.trace));
+    }
     let trace = trace.repeated(args.repeat);
     let trace = match args.requests {
         Some(n) => trace.truncated(n as usize),
@@ -87,18 +116,25 @@ fn file(args: &TraceArgs) -> Result<Trace, TraceError> {
         Some(format) => format,
         None => detect(path)?,
     };
-    let lines = Lines::open(path)?;
+    let lines = || Lines::open(path);
     match format {
-        Format::Mooncake => mooncake::read(lines),
-        Format::Agentic => agentic::read(lines, args.session_interval.as_nanos() as u64, args.seed),
-        Format::Azure => azure::read(lines),
-        Format::Text => text::read(lines),
+        Format::Mooncake => mooncake::read(lines()?),
+        Format::Agentic => {
+            agentic::read(lines()?, args.session_interval.as_nanos() as u64, args.seed)
+        }
+        Format::Azure => azure::read(lines()?),
+        Format::Text => text::read(lines()?),
+        Format::Recording => {
+            recording::read(path, args.recording.as_ref().unwrap_or(&Choice::Only))
+        }
     }
 }
 
 /// The fields that tell the formats apart.
 #[derive(Deserialize)]
 struct Marks {
+    #[serde(default)]
+    format: Option<String>,
     #[serde(default)]
     hash_ids: Option<serde::de::IgnoredAny>,
     #[serde(default)]
@@ -108,11 +144,15 @@ struct Marks {
 }
 
 fn detect(path: &Path) -> Result<Format, TraceError> {
+    if path.is_dir() || is_zstd(path)? {
+        return Ok(Format::Recording);
+    }
     let first = Lines::open(path)?.next_line()?.unwrap_or_default();
     let format = if first.trim_start_matches('\u{feff}').starts_with("TIMESTAMP,") {
         Some(Format::Azure)
     } else {
         match serde_json::from_str::<Marks>(&first) {
+            Ok(Marks { format: Some(format), .. }) if format == FORMAT => Some(Format::Recording),
             Ok(Marks { requests: Some(_), .. }) => Some(Format::Agentic),
             Ok(Marks { hash_ids: Some(_), .. }) => Some(Format::Mooncake),
             Ok(Marks { input: Some(_), .. }) => Some(Format::Text),
@@ -121,8 +161,16 @@ fn detect(path: &Path) -> Result<Format, TraceError> {
     };
     format.ok_or_else(|| TraceError::Format {
         path: path.to_owned(),
-        expected: vec!["mooncake", "agentic", "azure", "text"],
+        expected: vec!["mooncake", "agentic", "azure", "text", "recording"],
     })
+}
+
+/// Of the formats here only recordings are packed that way.
+fn is_zstd(path: &Path) -> Result<bool, TraceError> {
+    let io = |source| TraceError::Io { path: path.to_owned(), source };
+    let mut head = Vec::new();
+    File::open(path).map_err(io)?.take(4).read_to_end(&mut head).map_err(io)?;
+    Ok(head == [0x28, 0xb5, 0x2f, 0xfd])
 }
 
 #[cfg(test)]
@@ -133,6 +181,9 @@ mod tests {
         TraceArgs {
             trace: trace.into(),
             format: None,
+            recording: None,
+            from: Duration::ZERO,
+            until: None,
             requests: None,
             repeat: 1,
             base_rate: 20.0,
@@ -162,7 +213,11 @@ mod tests {
     fn what_is_no_trace_is_an_error_that_says_so() {
         let dir = tempfile::tempdir().unwrap();
         for (name, text, want) in [
-            ("other", "hello", "unknown format; expected one of mooncake, agentic, azure, text"),
+            (
+                "other",
+                "hello",
+                "unknown format; expected one of mooncake, agentic, azure, text, recording",
+            ),
             ("empty", "", "unknown format"),
             ("none", "TIMESTAMP,ContextTokens,GeneratedTokens\n", "has no requests"),
         ] {

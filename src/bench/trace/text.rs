@@ -44,7 +44,7 @@ pub(super) fn read(mut lines: Lines) -> Result<Trace, TraceError> {
     })?;
     let first = calls.values().flatten().map(|(at, _)| *at).min().unwrap_or(0);
     let sessions = calls.into_values().map(|calls| session(first, calls)).collect();
-    Ok(Trace { name, sessions }.sorted())
+    Ok(Trace { name, sessions, origin: None }.sorted())
 }
 
 fn session(first: Nanos, mut calls: Vec<(Nanos, TraceRequest)>) -> Session {

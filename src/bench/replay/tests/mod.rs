@@ -136,6 +136,7 @@ fn a_closed_loop_waits_for_answers_and_an_open_one_does_not() {
     let closed = Trace {
         name: "closed".into(),
         sessions: vec![session(vec![request(0, 0), request(10 * SECOND, 0)])],
+        ..Trace::default()
     };
     let outcome = run(&simulation(&closed, 1.0), &|_| Policy::baseline(Baseline::Random, 1));
     let answer = outcome.e2e.mean_ms / 1e3;
@@ -147,6 +148,7 @@ fn a_closed_loop_waits_for_answers_and_an_open_one_does_not() {
     let recorded = Trace {
         name: "recorded".into(),
         sessions: vec![session(vec![request(0, 0), request(0, 3 * SECOND)])],
+        ..Trace::default()
     };
     let outcome = run(&simulation(&recorded, 1.0), &|_| Policy::baseline(Baseline::Random, 1));
     assert!((3.0..3.0 + 2.0 * answer).contains(&outcome.seconds), "{}", outcome.seconds);
@@ -184,7 +186,7 @@ fn a_lost_worker_returns_empty() {
     let sessions = [0, 10, 20]
         .map(|at| Session { starts: at * SECOND, requests: vec![request.clone()] })
         .into();
-    let trace = Trace { name: "same".into(), sessions };
+    let trace = Trace { name: "same".into(), sessions, ..Trace::default() };
     let mut simulation = simulation(&trace, 1.0);
     simulation.layout.workers = 1;
     let policy: Make<'_> = &|_| Policy::baseline(Baseline::RoundRobin, 1);
@@ -356,7 +358,8 @@ fn a_configuration_decides_whose_prompts_are_computed_elsewhere() {
             starts: i * 10 * SECOND,
             requests: tokens.map(|tokens| request(i, tokens)).into(),
         };
-        let trace = Trace { name: what.into(), sessions: (0..20).map(session).collect() };
+        let sessions = (0..20).map(session).collect();
+        let trace = Trace { name: what.into(), sessions, ..Trace::default() };
         let mut simulation = simulation(&trace, 1.0);
         simulation.layout.prefill = prefill;
         let outcome = run(&simulation, &|fleet| pipeline(sample, fleet));
