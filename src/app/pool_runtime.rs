@@ -100,7 +100,7 @@ impl PoolRuntime {
         let readiness = Arc::new(workers.readiness(&pool, &reads_grpc));
         let decisions = Arc::new(DecisionLog::new(options.explain_decisions));
 
-        let recorder = recorder(options, &pipeline)?;
+        let recorder = recorder(options, &pipeline, &pool)?;
         let tallies = Arc::new(Tallies::new(pool.clone()));
         let drift = Arc::new(DriftWatch::new(tallies.clone()));
         let mut publishers: Vec<Arc<dyn PluginMetrics>> =
@@ -276,12 +276,17 @@ impl PoolRuntime {
 }
 
 /// Starts a recording, where one is wanted.
-fn recorder(options: &Options, pipeline: &loader::Pipeline) -> Result<Option<Arc<Recorder>>, Exit> {
+fn recorder(
+    options: &Options,
+    pipeline: &loader::Pipeline,
+    pool: &Arc<Pool>,
+) -> Result<Option<Arc<Recorder>>, Exit> {
     let Some(record) = options.record.clone() else { return Ok(None) };
     let effective = pipeline.effective.to_yaml().map_err(|e| refused(1, e))?;
-    let recorder = Recorder::start(record, options.load.hash_key, &config_mark(&effective))
-        .map_err(|e| refused(2, format_args!("{e}: --record")))?;
-    Ok(Some(Arc::new(recorder)))
+    let mark = config_mark(&effective);
+    Recorder::start(record, options.load.hash_key, &mark, pool.clone())
+        .map(|recorder| Some(Arc::new(recorder)))
+        .map_err(|e| refused(2, format_args!("{e}: --record")))
 }
 
 /// Takes samples of the endpoints for as long as the pool lives.

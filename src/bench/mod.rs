@@ -4,10 +4,11 @@
 //! decides nothing, so that what a decision costs can be told from what the server costs.
 //! [`trace`] reads recorded workloads and makes up others, [`replay`] plays them in virtual time
 //! through the real pipeline against simulated engines, and [`picker`] calls that pipeline as fast as it can. [`cluster`] starts simulated workers, `epp` and Envoy
-//! and is their clients. [`report`] puts results on the terminal, into JSON and into one HTML file.
+//! and is their clients, [`calibrate`] measures a real engine. [`report`] puts results on the terminal, into JSON and into one HTML file.
 
 pub mod allocations;
 pub mod args;
+pub mod calibrate;
 pub mod cluster;
 pub mod extproc;
 pub mod floor;

@@ -14,6 +14,9 @@ use hyper_util::rt::TokioExecutor;
 /// How long a program may take until it serves.
 const PATIENCE: Duration = Duration::from_secs(30);
 
+/// How long it may take to end.
+const ENDING: Duration = Duration::from_secs(5);
+
 /// Where a program lies: as it was named, or beside this one.
 ///
 /// # Errors
@@ -91,6 +94,18 @@ impl Program {
                 return Err(format!("{name} {why}\n{}", folder.last_lines(name)));
             }
             tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    }
+
+    /// Asks it to end, and waits until it has, for a while.
+    pub(super) fn end(&mut self) {
+        // `epp` ends at once when it is asked twice.
+        for _ in 0..2 {
+            let _ = Command::new("kill").arg(self.0.id().to_string()).status();
+        }
+        let begin = Instant::now();
+        while begin.elapsed() < ENDING && matches!(self.0.try_wait(), Ok(None)) {
+            std::thread::sleep(Duration::from_millis(20));
         }
     }
 

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use epp::bench::allocations::Counting;
-use epp::bench::{cluster, extproc, floor, latency_model, picker, replay};
+use epp::bench::{calibrate, cluster, extproc, floor, latency_model, picker, replay};
 
 /// Counts allocations, which `picker` reports; costs a nanosecond each.
 #[global_allocator]
@@ -20,6 +20,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
+    Calibrate(calibrate::CalibrateArgs),
     Cluster(cluster::ClusterArgs),
     Extproc(extproc::ExtProcArgs),
     Floor(floor::FloorArgs),
@@ -30,6 +31,7 @@ enum Command {
 
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
+        Command::Calibrate(args) => calibrate::run(&args),
         Command::Cluster(args) => cluster::run(&args),
         Command::Extproc(args) => extproc::run(&args),
         Command::Floor(args) => floor::run(&args),

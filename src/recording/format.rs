@@ -74,6 +74,9 @@ pub struct Row {
     /// Where it was sent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub endpoint: Option<u32>,
+    /// Endpoints of the pool when it ended.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pool_size: Option<u32>,
     /// What it waited in the queue, where it had to.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub queued_us: Option<u64>,

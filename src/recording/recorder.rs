@@ -11,6 +11,7 @@ use super::files::Files;
 use super::writer::{Counts, Writer};
 use super::{BLOCK_TOKENS, FileName, RecordOptions, Row};
 use crate::clock::{self, Timestamp};
+use crate::endpoints::Pool;
 use crate::exchange::{Outcome, OutcomeListener};
 use crate::prefix::{BlockRule, HashKey, hash_prompt};
 use crate::scheduling::{
@@ -40,6 +41,7 @@ pub struct Recorder {
     /// The key of the prefix index, so that what it hashed need not be hashed again.
     prompt_key: HashKey,
     name_key: u64,
+    pool: Arc<Pool>,
     started: Timestamp,
     id: String,
 }
@@ -51,7 +53,7 @@ impl fmt::Debug for Recorder {
 }
 
 impl Recorder {
-    /// Starts a recording. `prompt_key` is the one that the configuration's plugins hash prompts
+    /// Starts a recording of the requests to `pool`. `prompt_key` is the one that the configuration's plugins hash prompts
     /// with; `config` is the mark of
     /// the configuration ([`super::config_mark`]).
     ///
@@ -61,6 +63,7 @@ impl Recorder {
         options: RecordOptions,
         prompt_key: HashKey,
         config: &str,
+        pool: Arc<Pool>,
     ) -> Result<Self, String> {
         let dir = options.dir.display().to_string();
         let failed = |e: std::io::Error| format!("cannot write to {dir}: {e}");
@@ -78,12 +81,8 @@ impl Recorder {
             .map_err(failed)?;
         let started = clock::now();
         tracing::info!(folder = dir, recording = id, "Recording");
-        Ok(Self { batch, counts, prompt_key, name_key: fastrand::u64(..), started, id })
-    }
-
-    /// What the rows of this recording are called by.
-    pub fn id(&self) -> &str {
-        &self.id
+        let name_key = fastrand::u64(..);
+        Ok(Self { batch, counts, prompt_key, name_key, pool, started, id })
     }
 
     /// Puts away what has been recorded; nothing more is.
@@ -153,6 +152,7 @@ impl OutcomeListener for Recorder {
             predicted_tokens: belief.map(|belief| belief.tokens().min(estimated_tokens)),
             max_tokens: request.max_output_tokens,
             priority: request.priority,
+            pool_size: Some(self.pool.snapshot().endpoints.len() as u32),
             queued_us: times.queued.map(micros),
             ttft_us: times.ttft().map(micros),
             duration_us: micros(times.duration()),

@@ -203,6 +203,7 @@ fn simulated(args: &ClusterArgs, folder: &Folder) -> Result<Engines, String> {
             ["--max-model-len", "1000000"],
             ["--num-blocks", "62500"],
             ["--workers", &each.to_string()],
+            ["--profile", &args.profile],
             ["--speed", &args.speed.to_string()],
         ];
         let arguments = arguments.concat().into_iter().map(str::to_owned).collect();

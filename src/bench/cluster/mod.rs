@@ -22,6 +22,7 @@ use super::programs::Folder;
 use super::progress;
 use super::replay::faults::{self, Fault};
 use super::trace::{self, TraceArgs};
+use crate::sim::PROFILES;
 pub use client::PromptForm;
 use comparison::{Comparison, Turns};
 pub use contender::{Balancing, OtherPicker};
@@ -81,6 +82,10 @@ pub struct ClusterArgs {
     #[arg(long, value_name = "DIR", help_heading = "What is compared")]
     pub keep: Option<PathBuf>,
 
+    /// Have epp record what goes through it in this folder, for replay.
+    #[arg(long, value_name = "DIR", help_heading = "What is compared")]
+    pub record: Option<PathBuf>,
+
     /// Engines that exist, as host:port,host:port.
     #[arg(long, value_delimiter = ',', value_name = "LIST", help_heading = "Engines")]
     pub endpoints: Vec<String>,
@@ -94,6 +99,10 @@ pub struct ClusterArgs {
     /// Number of simulated engines.
     #[arg(long, default_value_t = 4, value_name = "N", value_parser = clap::value_parser!(u16).range(1..), help_heading = "Engines")]
     pub workers: u16,
+    /// The measured server that simulated engines behave like: a built-in profile, or a file with
+    /// one.
+    #[arg(long, default_value = PROFILES[0], value_name = "NAME|FILE", help_heading = "Engines")]
+    pub profile: String,
     /// How many times as fast as the measured server simulated engines are.
     #[arg(long, default_value_t = 1.0, value_name = "FACTOR", help_heading = "Engines")]
     pub speed: f64,
@@ -149,7 +158,10 @@ impl ClusterArgs {
     fn conditions(&self, engines: &Engines) -> String {
         // Simulated engines are at other ports each time.
         let engines = match self.endpoints.is_empty() {
-            true => format!("{} simulated engines, speed {}", self.workers, self.speed),
+            true => {
+                let Self { workers, profile, speed, .. } = self;
+                format!("{workers} simulated engines, {profile}, speed {speed}")
+            }
             false => format!("{} with {}", engines.model, engines.addresses.join(",")),
         };
         let loads = format!("rate {} for {:?}, {:?}", self.rate, self.duration, self.trace);

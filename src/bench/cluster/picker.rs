@@ -26,6 +26,9 @@ impl Picker {
         args: &ClusterArgs,
     ) -> Result<Self, String> {
         let mut command = Command::new(binary);
+        if let Some(folder) = &args.record {
+            command.arg("--record").arg(folder);
+        }
         if !args.endpoint_health {
             command.arg("--endpoint-health=false");
         }

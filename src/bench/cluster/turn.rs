@@ -140,7 +140,7 @@ pub(super) async fn play(
     bar: &ProgressBar,
 ) -> Result<Figures, String> {
     engines.heal().await?;
-    let gateway = Gateway::start(binaries, contender, engines, args).await?;
+    let mut gateway = Gateway::start(binaries, contender, engines, args).await?;
     engines.idle().await?;
     if args.resets_caches() {
         engines.reset_caches().await?;
@@ -154,6 +154,10 @@ pub(super) async fn play(
     };
     let seconds = begin.elapsed().as_secs_f64();
     let now = gateway.usage();
+    if let (Some(_), Some(picker)) = (&args.record, &mut gateway.picker) {
+        // So that the last requests are in the recording too.
+        picker.program.end();
+    }
     let cpu = |i: usize| {
         let spent = now[i]?.cpu.saturating_sub(used[i]?.cpu);
         Some(spent.as_secs_f64() * 1e6 / tally.answered().max(1) as f64)

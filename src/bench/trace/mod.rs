@@ -41,7 +41,7 @@ pub struct Trace {
 /// What a recording tells beside its requests.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Origin {
-    /// Endpoints that requests were sent to.
+    /// Endpoints that requests were sent to, or could have been.
     pub endpoints: usize,
     /// Marks of the configurations that decided.
     pub configs: Vec<String>,

@@ -102,7 +102,8 @@ impl Reader {
     /// `None` where no endpoint was to work for it.
     fn request(&mut self, row: &Row) -> Result<Option<Session>, String> {
         self.rows += 1;
-        self.endpoints = self.endpoints.max(row.endpoint.unwrap_or(0) as usize);
+        let endpoints = row.endpoint.max(row.pool_size).unwrap_or(0);
+        self.endpoints = self.endpoints.max(endpoints as usize);
         let refused = row.refused.is_none() && row.status.is_some_and(|s| (400..500).contains(&s));
         if refused || row.estimated_tokens == 0 || row.end == "cut-before-decision" {
             self.passed_over += 1;
