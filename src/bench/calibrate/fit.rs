@@ -42,44 +42,80 @@ pub(super) fn fit(measured: &Measurements, blank: EngineProfile) -> Result<Engin
         return Err("no measured prompt fits --max-model-len".into());
     }
     begin(&mut profile.cost, &asked);
-    let mut best = error(&profile, &asked)?;
-    // Each cost by itself, in smaller and smaller steps: there are few, and times grow with each.
-    let mut step = 0.5;
-    while step > 0.004 {
-        let before = best;
-        for cost in COSTS {
-            for factor in [1.0 + step, 1.0 / (1.0 + step), 0.0] {
-                let mut other = profile.clone();
-                let value = cost(&mut other.cost);
-                // What had been taken away may come back.
-                *value = if *value == 0.0 && factor > 1.0 { 1e3 * step } else { *value * factor };
-                let found = error(&other, &asked)?;
-                if found < best {
-                    (best, profile) = (found, other);
-                }
-            }
+    // A floor under the larger steps hides what they cost, so that the search does not come upon
+    // one by itself. It is begun with one at each of the times that there are, unless all of them
+    // can be explained without any: what is between two measured times is better told then.
+    let cold = measured.cold.iter().map(|row| row.ttft * 0.9e9);
+    let mut best: Option<(f64, EngineProfile)> = None;
+    for floor in std::iter::once(0.0).chain(cold) {
+        let mut start = profile.clone();
+        start.cost.eager_step_ns = floor;
+        let found = search(start, &asked, 0.5, 0.02)?;
+        let is_explained = floor == 0.0 && found.0 < WELL_ENOUGH * WELL_ENOUGH;
+        if best.as_ref().is_none_or(|(error, _)| found.0 < *error) {
+            best = Some(found);
         }
-        // Two that stand for each other are moved against each other.
-        for (one, another) in [(0, 3), (1, 3), (1, 2), (0, 5), (0, 4)] {
-            for factor in [1.0 + step, 1.0 / (1.0 + step)] {
-                let mut other = profile.clone();
-                *COSTS[one](&mut other.cost) *= factor;
-                *COSTS[another](&mut other.cost) /= factor;
-                let found = error(&other, &asked)?;
-                if found < best {
-                    (best, profile) = (found, other);
-                }
-            }
-        }
-        if best > before * 0.995 {
-            step *= 0.6;
+        if is_explained {
+            break;
         }
     }
+    let (_, profile) = best.ok_or("nothing was measured")?;
+    let (_, mut profile) = search(profile, &asked, 0.2, 0.003)?;
     for cost in COSTS {
         let value = cost(&mut profile.cost);
         *value = significant(*value);
     }
     Ok(profile)
+}
+
+/// How far off times are, at most, that count as explained.
+const WELL_ENOUGH: f64 = 0.03;
+
+/// Better costs than these, and the error that is left. Each is moved by itself, in steps that are
+/// such a share of it, from `first` down to `last`: there are few, and times grow with each.
+fn search(
+    mut profile: EngineProfile,
+    asked: &[Asked],
+    first: f64,
+    last: f64,
+) -> Result<(f64, EngineProfile), String> {
+    let mut best = error(&profile, asked)?;
+    let mut step = first;
+    while step > last {
+        let before = best;
+        let mut try_it = |profile: &mut EngineProfile, change: &dyn Fn(&mut CostModel)| {
+            let mut other = profile.clone();
+            change(&mut other.cost);
+            let found = error(&other, asked)?;
+            if found < best {
+                (best, *profile) = (found, other);
+            }
+            Ok::<(), String>(())
+        };
+        for cost in COSTS {
+            for factor in [1.0 + step, 1.0 / (1.0 + step), 0.0] {
+                // What had been taken away may come back.
+                try_it(&mut profile, &|costs| {
+                    let value = cost(costs);
+                    *value =
+                        if *value == 0.0 && factor > 1.0 { 1e3 * step } else { *value * factor };
+                })?;
+            }
+        }
+        // Two that stand for each other are moved against each other.
+        for (one, another) in [(0, 3), (1, 3), (1, 2), (0, 5), (0, 4)] {
+            for factor in [1.0 + step, 1.0 / (1.0 + step)] {
+                try_it(&mut profile, &|costs| {
+                    *COSTS[one](costs) *= factor;
+                    *COSTS[another](costs) /= factor;
+                })?;
+            }
+        }
+        if best > before * 0.99 {
+            step *= 0.6;
+        }
+    }
+    Ok((best, profile))
 }
 
 /// The costs that the time to the first token depends on.
