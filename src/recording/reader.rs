@@ -307,7 +307,7 @@ mod tests {
         let text = head("a", 1) + &serde_json::to_string(&full).unwrap() + "\n\n" + &lines(7..9);
         for bytes in [
             text.clone().into_bytes(),
-            packed(&[text.clone()]),
+            packed(std::slice::from_ref(&text)),
             text.replace('\n', "\r\n").into_bytes(),
         ] {
             let content = of(&bytes).unwrap();
@@ -345,7 +345,7 @@ mod tests {
                 let content = of(&bytes[..cut.index(bytes.len())]).unwrap();
                 let found = content.rows.len();
                 prop_assert_eq!(&content.rows[..], &all[..found]);
-                prop_assert!(found < 30 && found % step == 0);
+                prop_assert!(found < 30 && found.is_multiple_of(step));
                 // Cut between two packets, or lines, nobody can tell.
                 prop_assert!(content.header.is_some() || content.cut.is_some());
             }

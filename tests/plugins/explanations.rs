@@ -71,7 +71,7 @@ fn filters_that_leave_nobody_are_explained_too() {
         ("queue-scorer", "", 1.0),
     ]);
     let workers = loaded(&[(0, 5, 0.0), (0, 9, 0.0)]);
-    let options = DecisionOptions { explanation: true, scores: false };
+    let options = DecisionOptions { explanation: true, ..DecisionOptions::default() };
     let refusal = rig.schedule(&prompt("hello"), &candidates(&workers), options).unwrap_err();
     let e = refusal.trace.unwrap().explanation();
     let profile = &e.profiles[0];

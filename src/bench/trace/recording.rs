@@ -22,7 +22,7 @@ pub(super) fn read(path: &Path, choice: &Choice) -> Result<Trace, TraceError> {
     let name = path.file_name().unwrap_or(path.as_os_str()).to_string_lossy();
     let mut trace = Trace { name: name.into_owned(), ..Default::default() };
     let mut origin = Origin::default();
-    let first = recordings.first().and_then(|recording| started(recording));
+    let first = recordings.first().and_then(started);
     for (number, recording) in recordings.iter().enumerate() {
         let later = started(recording).zip(first).map_or(0, |(at, first)| at - first);
         let mut reader = Reader::new(number as u64, u64::try_from(later).unwrap_or(0));
