@@ -76,7 +76,7 @@ impl Bench {
             data: RequestData::default(),
             now: Timestamp::START,
             rng: &self.rng,
-            options: DecisionOptions { scores: false, explanation: kept },
+            options: DecisionOptions { explanation: kept, ..DecisionOptions::default() },
         });
         let decision = decision.expect("a decision");
         let outcome = Outcome {
