@@ -146,7 +146,7 @@ fn house(endpoints: usize, good: bool, admission: Option<Arc<dyn Admission>>) ->
     let listener = Arc::new(Listener::default());
     let context = Arc::new(ExchangeContext {
         director: Director {
-            options: DecisionOptions { scores: false, explanation: true },
+            options: DecisionOptions { explanation: true, ..DecisionOptions::default() },
             randomness: Randomness::seeded(1),
             ..Director::new(
                 pool.clone(),
