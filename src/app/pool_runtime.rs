@@ -127,9 +127,6 @@ impl PoolRuntime {
         if let Some(tracer) = &tracer {
             listeners.push(tracer.clone());
         }
-        if let Some(recorder) = &recorder {
-            listeners.push(recorder.clone());
-        }
         let runtime: Arc<dyn Runtime> = Arc::new(TokioRuntime::default());
         queueing.watch(&pool, &objectives, &runtime);
         saturation::watch(&pool, queueing.detector.clone(), options.staleness);

@@ -16,7 +16,7 @@ async fn an_api_server_that_comes_and_goes() {
     let (warnings, _guard) = Warnings::capture();
     let picker = Picker::follow_pool(&cluster, "pool").await;
     eventually("the kinds are missed", async || {
-        !warnings.with("inferencepools (inference.networking.k8s.io/v1) cannot be").is_empty()
+        !warnings.with("without inferencepools (inference.networking.k8s.io/v1)").is_empty()
     })
     .await;
     assert!(!picker.pool.is_synced());

@@ -306,7 +306,7 @@ fn dumps_are_followed_to_their_routes() {
     assert_eq!(checks(with(&slow, &on), json!({"disabled": true})), ["route-timeout"]);
     let weighted = json!({"route": {"timeout": "0s", "weighted_clusters": {"clusters": [
         {"name": "picked_worker"}, {"name": "epp"}]}}});
-    assert_eq!(checks(weighted, json!({})), ["destination", "circuit-breaker", "idle-timeout"]);
+    assert_eq!(checks(weighted, json!({})), ["destination", "idle-timeout"]);
 }
 
 #[test]
