@@ -343,15 +343,15 @@ fn assemble_with(
         summary: summarise(&scheduler, &decisions, instances),
         effective: Effective::new(document, instances, &decisions),
         asks_for_usage: instances.first_with::<AskForUsage>().is_some(),
-        answer_readers: answer_readers(&instances, queueing.is_some()),
+        answer_readers: answer_readers(instances, queueing.is_some()),
         counts_tokens: instances.first_with::<CountTokens>().is_some(),
         wants_prompt: !scheduler.producers.is_empty()
             || instances.first_with::<CountTokens>().is_some()
             || instances.first_with::<dyn AwaitingProducer>().is_some(),
         hooks: Hooks {
-            processors: measured.all(&instances, point::PRE_ADMISSION),
+            processors: measured.all(instances, point::PRE_ADMISSION),
             awaiting: instances.all(),
-            response: measured.response_hooks(&instances),
+            response: measured.response_hooks(instances),
             endpoints: instances.all(),
             lifecycles: instances.all(),
             outcomes: instances.all(),
