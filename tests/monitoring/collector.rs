@@ -74,17 +74,20 @@ impl Collector {
 
     /// The spans of a request, when the exchange has ended.
     pub async fn trace_of(&self, request_id: &str) -> Trace {
-        eventually(&format!("the spans of {request_id}"), async || {
-            let spans = self.spans();
-            let is_root = |span: &&Span| {
-                span.name == "gateway.request"
-                    && attributes(&span.attributes)["gen_ai.request.id"] == request_id
-            };
-            let root = spans.iter().find(is_root)?.clone();
-            let spans = spans.into_iter().filter(|span| span.trace_id == root.trace_id).collect();
-            Some(Trace { root, spans })
-        })
-        .await
+        eventually(&format!("the spans of {request_id}"), async || self.find_trace_of(request_id))
+            .await
+    }
+
+    /// The spans of the exchange with this id, if they have come.
+    pub fn find_trace_of(&self, request_id: &str) -> Option<Trace> {
+        let spans = self.spans();
+        let is_root = |span: &&Span| {
+            span.name == "gateway.request"
+                && attributes(&span.attributes)["gen_ai.request.id"] == request_id
+        };
+        let root = spans.iter().find(is_root)?.clone();
+        let spans = spans.into_iter().filter(|span| span.trace_id == root.trace_id).collect();
+        Some(Trace { root, spans })
     }
 }
 
