@@ -2,7 +2,7 @@
 //! `replay` and `cluster` behave like it.
 //!
 //! [`measure`] asks the engine over HTTP ([`client`]), [`measurements`] is what comes of it,
-//! [`fit`] finds the costs with which a simulated engine takes the same times.
+//! [`mod@fit`] finds the costs with which a simulated engine takes the same times.
 
 mod client;
 mod fit;
