@@ -10,6 +10,8 @@ pub mod allocations;
 pub mod args;
 pub mod calibrate;
 pub mod cluster;
+mod engine_api;
+mod envoy;
 pub mod extproc;
 pub mod floor;
 pub mod latency;

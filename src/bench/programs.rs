@@ -5,11 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
-use http_body_util::{BodyExt, Empty};
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::TokioExecutor;
+use super::engine_api;
 
 /// How long a program may take until it serves.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -85,7 +81,7 @@ impl Program {
         let mut program = Self::start(command.stdout(same).stderr(log))?;
         let end = Instant::now() + PATIENCE;
         loop {
-            if get(url).await.is_some_and(|(status, _)| status == 200) {
+            if engine_api::page_of(url).await.is_ok() {
                 return Ok(program);
             }
             let ended = program.0.try_wait().ok().flatten();
@@ -171,16 +167,6 @@ impl Drop for Folder {
     fn drop(&mut self) {
         let _ = std::fs::remove_dir_all(&self.0);
     }
-}
-
-/// The status and text of a GET; `None` where nobody answers.
-pub(super) async fn get(url: &str) -> Option<(u16, String)> {
-    let client: Client<_, Empty<Bytes>> =
-        Client::builder(TokioExecutor::new()).build(HttpConnector::new());
-    let response = client.get(url.parse().ok()?).await.ok()?;
-    let status = response.status().as_u16();
-    let body = response.into_body().collect().await.ok()?.to_bytes();
-    Some((status, String::from_utf8_lossy(&body).into_owned()))
 }
 
 /// Ports that are free now, all different.

@@ -18,8 +18,7 @@ use super::streams::StreamMetrics;
 use super::{families, flow_control, plugin_metrics, process};
 use crate::endpoints::EndpointSpec;
 use crate::exchange::Ending;
-use crate::scheduling::Histogram;
-use crate::scheduling::PluginMetrics;
+use crate::scheduling::{Histogram, PluginMetrics};
 
 /// Distinct model names (asked for and targets together), and distinct fairness ids, before new
 /// ones are counted as `other`. The reference's limits.

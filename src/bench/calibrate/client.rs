@@ -4,20 +4,17 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::TokioExecutor;
-use serde::Deserialize;
 use serde_json::Value;
+
+use crate::bench::engine_api::{self, Events, Http, Usage};
+use crate::bench::report::median;
 
 /// How long one request may take.
 const PATIENCE: Duration = Duration::from_secs(300);
-/// More of a page or an error is not read.
-const MAX_PAGE: usize = 8 << 20;
 
 #[derive(Clone)]
 pub(super) struct EngineClient {
-    http: Client<HttpConnector, Full<Bytes>>,
+    http: Http,
     url: String,
 }
 
@@ -32,23 +29,6 @@ pub(super) struct Answer {
     pub cached_tokens: u32,
 }
 
-#[derive(Deserialize)]
-struct Usage {
-    prompt_tokens: u32,
-    prompt_tokens_details: Option<Details>,
-}
-
-#[derive(Deserialize)]
-struct Details {
-    #[serde(default)]
-    cached_tokens: u32,
-}
-
-#[derive(Deserialize)]
-struct Event {
-    usage: Option<Usage>,
-}
-
 impl EngineClient {
     /// # Errors
     /// Where `url` is no address over plain HTTP.
@@ -60,24 +40,12 @@ impl EngineClient {
         if !is_plain {
             return Err(format!("'{url}': expected an address such as http://127.0.0.1:8000"));
         }
-        let mut connector = HttpConnector::new();
-        connector.set_nodelay(true);
-        let http = Client::builder(TokioExecutor::new()).build(connector);
-        Ok(Self { http, url: url.to_owned() })
+        Ok(Self { http: engine_api::http(), url: url.to_owned() })
     }
 
-    /// # Errors
-    /// Where nobody answers, or with anything but 200.
-    pub(super) async fn get(&self, path: &str) -> Result<String, String> {
-        let url = format!("{}{path}", self.url);
-        let request = http::Request::get(&url).body(Full::default()).map_err(|e| e.to_string())?;
-        let response = self.http.request(request).await.map_err(|e| format!("{url}: {e}"))?;
-        let status = response.status();
-        let text = page(response.into_body()).await.map_err(|e| format!("{url}: {e}"))?;
-        match status {
-            http::StatusCode::OK => Ok(text),
-            _ => Err(format!("{url}: HTTP {}", status.as_u16())),
-        }
+    /// Its address, without a slash at the end.
+    pub(super) fn url(&self) -> &str {
+        &self.url
     }
 
     /// Has the engine answer with `output` tokens.
@@ -113,82 +81,32 @@ impl EngineClient {
         let response = self.http.request(request).await.map_err(|e| e.to_string())?;
         let status = response.status();
         if status != http::StatusCode::OK {
-            let text = page(response.into_body()).await.unwrap_or_default();
+            let text = engine_api::text(response.into_body()).await.unwrap_or_default();
             let said: String = text.chars().take(300).collect();
             return Err(format!("the engine answers HTTP {}: {said}", status.as_u16()));
         }
         let mut body = response.into_body();
-        let mut events = Events::default();
+        let (mut events, mut at) = (Events::default(), Vec::new());
         while let Some(frame) = body.frame().await {
             let frame = frame.map_err(|e| format!("the answer broke off: {e}"))?;
             if let Ok(data) = frame.into_data() {
-                events.take(&data, begin.elapsed().as_secs_f64());
+                events.take(&data, || at.push(begin.elapsed().as_secs_f64()));
             }
         }
-        events.answer()
+        answer(&at, events.usage)
     }
 }
 
-async fn page(mut body: hyper::body::Incoming) -> Result<String, String> {
-    let mut text = Vec::new();
-    while let Some(frame) = body.frame().await {
-        if let Ok(data) = frame.map_err(|e| e.to_string())?.into_data() {
-            text.extend_from_slice(&data);
-        }
-        if text.len() > MAX_PAGE {
-            return Err("the answer is too long".into());
-        }
-    }
-    Ok(String::from_utf8_lossy(&text).into_owned())
-}
-
-/// Server-sent events and when they came, however they are cut.
-#[derive(Default)]
-struct Events {
-    line: Vec<u8>,
-    at: Vec<f64>,
-    usage: Option<Usage>,
-}
-
-impl Events {
-    fn take(&mut self, data: &[u8], now: f64) {
-        for piece in data.split_inclusive(|&b| b == b'\n') {
-            self.line.extend_from_slice(piece);
-            if !self.line.ends_with(b"\n") {
-                continue;
-            }
-            if let Some(event) = self.line.strip_prefix(b"data: ")
-                && let Ok(Event { usage }) = serde_json::from_slice(event)
-            {
-                // The last event tells of the whole answer and has no token in it.
-                match usage {
-                    Some(usage) => self.usage = Some(usage),
-                    None => self.at.push(now),
-                }
-            }
-            self.line.clear();
-        }
-    }
-
-    fn answer(self) -> Result<Answer, String> {
-        let usage = self.usage.ok_or("the engine's answer tells no usage")?;
-        let ttft = *self.at.first().ok_or("the engine's answer has no token")?;
-        let mut gaps: Vec<f64> = self.at.windows(2).map(|w| w[1] - w[0]).collect();
-        let gap = (gaps.len() >= 4).then(|| median(&mut gaps)).flatten();
-        let cached_tokens = usage.prompt_tokens_details.map_or(0, |details| details.cached_tokens);
-        Ok(Answer { ttft, gap, prompt_tokens: usage.prompt_tokens, cached_tokens })
-    }
-}
-
-/// The middle one, or the mean of the two in the middle.
-pub(super) fn median(values: &mut [f64]) -> Option<f64> {
-    values.sort_by(f64::total_cmp);
-    let half = values.len() / 2;
-    let upper = *values.get(half)?;
-    match values.len() % 2 {
-        0 => Some((values.get(half - 1)? + upper) / 2.0),
-        _ => Some(upper),
-    }
+/// What came, from the moments of its tokens and its usage.
+fn answer(at: &[f64], usage: Option<Usage>) -> Result<Answer, String> {
+    let usage = usage.ok_or("the engine's answer tells no usage")?;
+    let ttft = *at.first().ok_or("the engine's answer has no token")?;
+    let mut gaps: Vec<f64> = at.windows(2).map(|w| w[1] - w[0]).collect();
+    let gap = (gaps.len() >= 4).then(|| median(&mut gaps)).flatten();
+    let tokens = |n: u64| u32::try_from(n).map_err(|_| format!("the engine tells of {n} tokens"));
+    let (prompt_tokens, cached_tokens) =
+        (tokens(usage.prompt_tokens)?, tokens(usage.cached_tokens())?);
+    Ok(Answer { ttft, gap, prompt_tokens, cached_tokens })
 }
 
 #[cfg(test)]
@@ -204,19 +122,13 @@ mod tests {
         text += "data: {\"choices\":[],\"usage\":{\"prompt_tokens\":9,\"completion_tokens\":6,\
                  \"prompt_tokens_details\":{\"cached_tokens\":8}}}\n\ndata: [DONE]\n\n";
         for cut in 1..text.len() {
-            let mut events = Events::default();
-            text.as_bytes().chunks(cut).for_each(|piece| events.take(piece, 0.5));
-            let answer = events.answer().unwrap();
+            let (mut events, mut at) = (Events::default(), Vec::new());
+            text.as_bytes().chunks(cut).for_each(|piece| events.take(piece, || at.push(0.5)));
+            let answer = answer(&at, events.usage).unwrap();
             assert_eq!((answer.ttft, answer.gap), (0.5, Some(0.0)));
             assert_eq!((answer.prompt_tokens, answer.cached_tokens), (9, 8));
         }
-        assert!(Events::default().answer().is_err());
-    }
-
-    #[test]
-    fn medians() {
-        let of = |values: &[f64]| median(&mut values.to_vec());
-        assert_eq!((of(&[]), of(&[3.0, 1.0, 2.0]), of(&[4.0, 1.0])), (None, Some(2.0), Some(2.5)));
+        assert!(answer(&[], None).is_err());
     }
 
     #[test]

@@ -1,13 +1,15 @@
 //! What an engine is asked, in which order.
 
-use serde::Deserialize;
 use serde_json::Value;
 use tokio::task::JoinSet;
 
 use super::CalibrateArgs;
-use super::client::{Answer, EngineClient, median};
+use super::client::{Answer, EngineClient};
 use super::measurements::{Cached, Cold, Decode, Measurements};
+use crate::bench::engine_api::{page_of, served_models};
 use crate::bench::progress;
+use crate::bench::report::median;
+use crate::datalayer::exposition::FamilyName;
 
 /// Tokens of the prompts of those that ask at once, and of their answers.
 const CONTEXT: u32 = 512;
@@ -64,33 +66,23 @@ fn prompt(tokens: u32) -> Vec<u32> {
     (0..tokens).map(|_| fastrand::u32(TOKEN_IDS)).collect()
 }
 
-#[derive(Deserialize)]
-struct Models {
-    data: Vec<Model>,
-}
-
-#[derive(Deserialize)]
-struct Model {
-    id: String,
-    max_model_len: Option<u32>,
-}
-
 /// # Errors
 /// Where the engine does not answer, with a text for the user.
 pub(super) async fn run(plan: &Plan) -> Result<Measurements, String> {
     let client = EngineClient::new(&plan.url)?;
-    let listed = client.get("/v1/models").await?;
-    let listed: Models =
-        serde_json::from_str(&listed).map_err(|e| format!("the engine's list of models: {e}"))?;
+    let listed = served_models(client.url()).await?;
     let model = match &plan.model {
-        None => listed.data.first(),
-        Some(name) => listed.data.iter().find(|model| model.id == *name),
+        None => listed.first(),
+        Some(name) => listed.iter().find(|model| model.id == *name),
     };
     let found = model.ok_or_else(|| {
-        let names: Vec<&str> = listed.data.iter().map(|model| model.id.as_str()).collect();
+        let names: Vec<&str> = listed.iter().map(|model| model.id.as_str()).collect();
         format!("the engine does not serve the model; it serves: {}", names.join(", "))
     })?;
-    let (block_size, num_blocks) = cache_sizes(&client.get("/metrics").await.unwrap_or_default());
+    let (block_size, num_blocks) = {
+        let page = page_of(&format!("{}/metrics", client.url())).await;
+        cache_sizes(&page.unwrap_or_default())
+    };
     let mut measured = Measurements {
         model: Some(found.id.clone()),
         block_size,
@@ -106,11 +98,9 @@ pub(super) async fn run(plan: &Plan) -> Result<Measurements, String> {
 
 /// Block size and number of blocks, as vLLM's metrics tell them.
 fn cache_sizes(page: &str) -> (Option<u32>, Option<u32>) {
-    let line = page.lines().find(|line| line.starts_with("vllm:cache_config_info{"));
-    let label = |name: &str| {
-        let (_, rest) = line?.split_once(&format!("{name}=\""))?;
-        rest.split_once('"')?.0.parse().ok().filter(|&n| n > 0)
-    };
+    let family = FamilyName::new("vllm:cache_config_info").find(page.as_bytes(), 0);
+    let told = family.and_then(|family| family.samples().find_map(Result::ok));
+    let label = |name: &str| told?.labels.get(name)?.parse().ok().filter(|&n| n > 0);
     (label("block_size"), label("num_gpu_blocks"))
 }
 

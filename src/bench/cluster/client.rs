@@ -5,63 +5,17 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use http_body_util::{BodyExt, Full};
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::TokioExecutor;
 use indicatif::ProgressBar;
 use parking_lot::Mutex;
-use serde::Deserialize;
 use tokio::task::JoinSet;
 
 use super::ClusterArgs;
-use super::envoy::SERVED_BY;
 use super::tally::{Answer, Goal, Tally};
+use crate::bench::engine_api::{Events, Http, PATIENCE, http};
+use crate::bench::envoy::SERVED_BY;
 use crate::bench::replay::faults::{self, Fault};
 use crate::bench::trace::{Session, Spans, Trace, TraceRequest};
 use crate::sim::Nanos;
-
-/// How long an engine or a program may take over a question that is not a request.
-const PATIENCE: Duration = Duration::from_secs(10);
-
-type Http = Client<HttpConnector, Full<Bytes>>;
-
-fn http() -> Http {
-    let mut connector = HttpConnector::new();
-    connector.set_nodelay(true);
-    Client::builder(TokioExecutor::new()).build(connector)
-}
-
-/// Status and body of a GET.
-///
-/// # Errors
-/// Where nobody answers in time, with the address.
-pub(super) async fn get(url: &str) -> Result<(u16, String), String> {
-    call(http::Request::get(url), url, String::new()).await
-}
-
-/// Status and body of a POST.
-///
-/// # Errors
-/// Where nobody answers in time, with the address.
-pub(super) async fn post(url: &str, body: String) -> Result<(u16, String), String> {
-    call(http::Request::post(url), url, body).await
-}
-
-async fn call(
-    request: http::request::Builder,
-    url: &str,
-    body: String,
-) -> Result<(u16, String), String> {
-    let failed = |e: &dyn std::fmt::Display| format!("{url}: {e}");
-    let request = request.body(Full::new(Bytes::from(body))).map_err(|e| failed(&e))?;
-    let answer = async {
-        let response = http().request(request).await.map_err(|e| failed(&e))?;
-        let status = response.status().as_u16();
-        let body = response.into_body().collect().await.map_err(|e| failed(&e))?.to_bytes();
-        Ok((status, String::from_utf8_lossy(&body).into_owned()))
-    };
-    tokio::time::timeout(PATIENCE, answer).await.unwrap_or_else(|_| Err(failed(&"no answer")))
-}
 
 /// What a prompt is sent as.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
@@ -239,13 +193,13 @@ async fn ask(shared: &Shared, request: &TraceRequest) -> Result<Answer, String> 
         if answer.ttft.is_zero() && !data.is_empty() {
             answer.ttft = begin.elapsed();
         }
-        events.take(&data);
+        events.take(&data, || ());
     }
     answer.total = begin.elapsed();
     let usage = events.usage.ok_or("an answer without usage")?;
     answer.prompt_tokens = usage.prompt_tokens;
     answer.output_tokens = usage.completion_tokens;
-    answer.cached_tokens = usage.prompt_tokens_details.map_or(0, |d| d.cached_tokens);
+    answer.cached_tokens = usage.cached_tokens();
     Ok(answer)
 }
 
@@ -273,73 +227,9 @@ fn text(prompt: &Spans) -> String {
     bytes.into_iter().map(|b| char::from(b'a' + (b & 15))).collect()
 }
 
-/// The usage out of server-sent events, however they are cut.
-#[derive(Debug, Default)]
-struct Events {
-    line: Vec<u8>,
-    usage: Option<Usage>,
-}
-
-#[derive(Debug, Deserialize, PartialEq, Eq)]
-struct Usage {
-    prompt_tokens: u64,
-    completion_tokens: u64,
-    prompt_tokens_details: Option<Details>,
-}
-
-#[derive(Debug, Deserialize, PartialEq, Eq)]
-struct Details {
-    #[serde(default)]
-    cached_tokens: u64,
-}
-
-#[derive(Deserialize)]
-struct Event {
-    usage: Option<Usage>,
-}
-
-impl Events {
-    fn take(&mut self, data: &[u8]) {
-        for piece in data.split_inclusive(|&b| b == b'\n') {
-            self.line.extend_from_slice(piece);
-            if self.line.ends_with(b"\n") {
-                if let Some(event) = self.line.strip_prefix(b"data: ")
-                    && let Ok(Event { usage: Some(usage) }) = serde_json::from_slice(event)
-                {
-                    self.usage = Some(usage);
-                }
-                self.line.clear();
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use proptest::prelude::*;
-
     use super::*;
-
-    #[test]
-    fn usage_is_found_however_events_are_cut() {
-        let stream = b"data: {\"choices\":[],\"usage\":null}\n\n\
-            data: {\"usage\":{\"prompt_tokens\":9,\"completion_tokens\":2,\
-            \"prompt_tokens_details\":{\"cached_tokens\":8}}}\r\n\r\ndata: [DONE]\n\n";
-        for cut in 1..stream.len() {
-            let mut events = Events::default();
-            stream.chunks(cut).for_each(|piece| events.take(piece));
-            let usage = events.usage.unwrap();
-            assert_eq!((usage.prompt_tokens, usage.completion_tokens), (9, 2));
-            assert_eq!(usage.prompt_tokens_details, Some(Details { cached_tokens: 8 }));
-        }
-    }
-
-    proptest! {
-        #[test]
-        fn arbitrary_answers_never_panic(data: Vec<u8>) {
-            Events::default().take(&data);
-        }
-    }
 
     #[test]
     fn prompts_of_ids_have_a_token_each_within_the_vocabulary() {

@@ -4,7 +4,8 @@ use serde::Serialize;
 
 use super::turn::Figures;
 use crate::bench::report::{
-    Plot, Report, Scale, Series, Table, bytes, count, factor, micros, millis, optional, percent,
+    Plot, Report, Scale, Series, Table, bytes, count, factor, median, micros, millis, optional,
+    percent,
 };
 
 /// All turns, in the order of the contenders.
@@ -33,10 +34,7 @@ impl Turns {
 
     /// The median over the turns; of two the mean.
     fn median(&self, figure: impl Fn(&Figures) -> Option<f64>) -> Option<f64> {
-        let values = self.values(figure);
-        let above = *values.get(values.len() / 2)?;
-        let below = *values.get((values.len() - 1) / 2)?;
-        Some((above + below) / 2.0)
+        median(&mut self.values(figure))
     }
 
     /// The median, and from where to where the turns went if there were several.

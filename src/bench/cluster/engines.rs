@@ -7,8 +7,9 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 
+use super::ClusterArgs;
 use super::worker_program::WorkerProgram;
-use super::{ClusterArgs, client};
+use crate::bench::engine_api::{page_of, post, served_models};
 use crate::bench::programs::{Folder, find_ours};
 use crate::datalayer::exposition::FamilyName;
 
@@ -68,7 +69,12 @@ impl Engines {
         }
         let model = match &args.model {
             Some(model) => model.clone(),
-            None => served_model(&addresses[0]).await?,
+            None => {
+                let listed = served_models(&format!("http://{}", addresses[0])).await?;
+                let first = listed.into_iter().next().map(|model| model.id);
+                let unsaid = || format!("{} lists no model: name it with --model", addresses[0]);
+                first.ok_or_else(unsaid)?
+            }
         };
         Ok(Self { addresses, model, workers: Vec::new() })
     }
@@ -88,7 +94,7 @@ impl Engines {
             };
             let end = Instant::now() + PATIENCE;
             let url = format!("http://{address}/sim/fault");
-            while client::post(&url, "{}".to_owned()).await.map(|(status, _)| status) != Ok(200) {
+            while post(&url, "{}".to_owned()).await.map(|(status, _)| status) != Ok(200) {
                 if Instant::now() > end {
                     return Err(format!("{address} does not serve again"));
                 }
@@ -105,7 +111,7 @@ impl Engines {
     pub(super) async fn reset_caches(&self) -> Result<(), String> {
         for address in &self.addresses {
             let url = format!("http://{address}/reset_prefix_cache");
-            let (status, body) = client::post(&url, String::new()).await?;
+            let (status, body) = post(&url, String::new()).await?;
             // Engines of the last years answer 200 with nothing; ours says what came of it.
             if status != 200 || body.contains("false") {
                 return Err(format!(
@@ -126,7 +132,7 @@ impl Engines {
         loop {
             let mut busy = 0.0;
             for address in &self.addresses {
-                let text = metrics(address).await?;
+                let text = page_of(&format!("http://{address}/metrics")).await?;
                 busy += sum(&text, "vllm:num_requests_running").unwrap_or(0.0)
                     + sum(&text, "vllm:num_requests_waiting").unwrap_or(0.0);
             }
@@ -147,7 +153,7 @@ impl Engines {
     pub(super) async fn counters(&self) -> Result<Option<Counters>, String> {
         let mut all = Counters::default();
         for address in &self.addresses {
-            let text = metrics(address).await?;
+            let text = page_of(&format!("http://{address}/metrics")).await?;
             let Some(prompt_tokens) = sum(&text, "vllm:prompt_tokens_total") else {
                 return Ok(None);
             };
@@ -162,33 +168,9 @@ impl Engines {
     }
 }
 
-async fn metrics(address: &str) -> Result<String, String> {
-    match client::get(&format!("http://{address}/metrics")).await? {
-        (200, text) => Ok(text),
-        (status, _) => Err(format!("{address}: HTTP {status} for /metrics")),
-    }
-}
-
 fn sum(text: &str, family: &str) -> Option<f64> {
     let family = FamilyName::new(family).find(text.as_bytes(), 0)?;
     Some(family.samples().flatten().map(|sample| sample.value).sum())
-}
-
-async fn served_model(address: &str) -> Result<String, String> {
-    #[derive(Deserialize)]
-    struct Models {
-        data: Vec<Model>,
-    }
-    #[derive(Deserialize)]
-    struct Model {
-        id: String,
-    }
-    let (status, body) = client::get(&format!("http://{address}/v1/models")).await?;
-    let models: Option<Models> = serde_json::from_str(&body).ok().filter(|_| status == 200);
-    models
-        .and_then(|models| models.data.into_iter().next())
-        .map(|model| model.id)
-        .ok_or_else(|| format!("{address} does not say what it serves: name it with --model"))
 }
 
 /// Starts simulated engines. Those that go wrong have a process each, since some of them are

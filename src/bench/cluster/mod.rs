@@ -5,7 +5,6 @@ mod client;
 mod comparison;
 mod contender;
 mod engines;
-mod envoy;
 mod kept;
 mod picker;
 mod tally;

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use parking_lot::Mutex;
 use tokio::task::JoinSet;
 
-use super::client;
 use super::worker_program::WorkerProgram;
+use crate::bench::engine_api::post;
 use crate::bench::replay::faults::{Fault, FaultKind, MetricsFault};
 use crate::sim::Nanos;
 
@@ -77,7 +77,7 @@ fn json(kind: FaultKind) -> serde_json::Value {
 }
 
 async fn tell(address: &str, fault: serde_json::Value) -> Result<(), String> {
-    match client::post(&format!("http://{address}/sim/fault"), fault.to_string()).await {
+    match post(&format!("http://{address}/sim/fault"), fault.to_string()).await {
         Ok((200, _)) => Ok(()),
         other => Err(format!("the worker does not take the fault {fault}: {other:?}")),
     }

@@ -1,8 +1,8 @@
 //! One turn: a contender, fresh, against engines with nothing to do, for as long as asked.
 
 use std::collections::BTreeMap;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
-use std::process::Command;
 use std::time::Instant;
 
 use indicatif::ProgressBar;
@@ -11,10 +11,10 @@ use serde::{Deserialize, Serialize};
 use super::client::{self, Target};
 use super::contender::{Contender, Router};
 use super::engines::{Counters, Engines};
-use super::envoy::{Guide, configuration};
 use super::picker::Picker;
 use super::tally::Tally;
 use super::{ClusterArgs, Percentiles, trouble};
+use crate::bench::envoy::{EnvoyConfig, STANDALONE};
 use crate::bench::process;
 use crate::bench::programs::{Folder, Program, find_envoy, find_ours, free_ports};
 use crate::bench::replay::faults;
@@ -97,24 +97,23 @@ impl Gateway {
                 Some(Picker::other(binary, config, endpoints, &folder).await?)
             }
         };
-        let guide = match (&contender.router, &picker) {
-            (Router::Envoy(balancing), _) => Guide::Itself(*balancing, endpoints),
-            (_, Some(picker)) => Guide::Picker(picker.port),
+        let addresses: Vec<SocketAddr> = endpoints
+            .iter()
+            .map(|endpoint| endpoint.parse().map_err(|e| format!("{endpoint}: {e}")))
+            .collect::<Result<_, String>>()?;
+        let [gateway, admin] = free_ports()?;
+        let config = EnvoyConfig::new(STANDALONE, gateway, admin)?.telling_endpoint()?;
+        let config = match (&contender.router, &picker) {
+            (Router::Envoy(balancing), _) => {
+                config.asking_nobody()?.serving(&addresses, balancing.policy())?
+            }
+            // Not every picker serves TLS in the same way: all of them are asked without.
+            (_, Some(picker)) => {
+                config.asking(SocketAddr::from((Ipv4Addr::LOCALHOST, picker.port)), false)?
+            }
             (_, None) => return Err("no epp to run".into()),
         };
-        let [gateway, admin] = free_ports()?;
-        let path = folder.write("envoy.json", &configuration(guide, gateway, admin)?)?;
-        let mut command = Command::new(&binaries.envoy);
-        let threads = args.envoy_threads.to_string();
-        command.arg("-c").arg(path).args([
-            "--disable-hot-restart",
-            "--log-level",
-            "error",
-            "--concurrency",
-            &threads,
-        ]);
-        let ready = format!("http://127.0.0.1:{admin}/ready");
-        let envoy = Program::serving("envoy", &mut command, &folder, &ready).await?;
+        let envoy = config.start(&binaries.envoy, args.envoy_threads, &folder).await?;
         let target =
             Target { gateway: format!("127.0.0.1:{gateway}"), model: engines.model.clone() };
         target.warm_up().await?;

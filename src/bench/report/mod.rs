@@ -11,7 +11,7 @@ use serde::Serialize;
 use super::args::OutputArgs;
 use super::process;
 
-pub use number::{bytes, count, factor, micros, millis, optional, percent};
+pub use number::{bytes, count, factor, median, micros, millis, optional, percent};
 pub use plot::{Plot, Scale, Series};
 
 /// What a command found.

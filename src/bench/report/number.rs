@@ -53,6 +53,17 @@ pub fn optional<T>(value: Option<T>, show: impl FnOnce(T) -> String) -> String {
     value.map_or_else(|| "-".to_owned(), show)
 }
 
+/// The middle one, or the mean of the two in the middle.
+pub fn median(values: &mut [f64]) -> Option<f64> {
+    values.sort_by(f64::total_cmp);
+    let half = values.len() / 2;
+    let upper = *values.get(half)?;
+    match values.len() % 2 {
+        0 => Some((values.get(half - 1)? + upper) / 2.0),
+        _ => Some(upper),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -70,5 +81,11 @@ mod tests {
         assert_eq!(percent(0.1234), "12.3 %");
         assert_eq!(bytes(3 << 19), "1.5 MiB");
         assert_eq!(optional(None::<f64>, millis), "-");
+    }
+
+    #[test]
+    fn medians() {
+        let of = |values: &[f64]| median(&mut values.to_vec());
+        assert_eq!((of(&[]), of(&[3.0, 1.0, 2.0]), of(&[4.0, 1.0])), (None, Some(2.0), Some(2.5)));
     }
 }

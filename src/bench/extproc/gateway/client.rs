@@ -5,16 +5,12 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use http_body_util::{BodyExt, Full};
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::TokioExecutor;
 
 use super::super::load::{Limit, Numbers};
 use super::super::messages;
 use super::super::workload::{Body, NONCE_DIGITS, Workload};
+use crate::bench::engine_api::{Http, http};
 use crate::bench::latency::Latencies;
-
-type Http = Client<HttpConnector, Full<Bytes>>;
 
 /// What clients ask, and how.
 pub(super) struct Requests {
@@ -84,9 +80,7 @@ impl Tally {
 
 /// Keeps so many requests under way until `limit`, and waits for them.
 pub(super) async fn drive(address: &str, requests: &Requests, limit: Limit) -> Tally {
-    let mut connector = HttpConnector::new();
-    connector.set_nodelay(true);
-    let http: Http = Client::builder(TokioExecutor::new()).build(connector);
+    let http = http();
     let url = format!("http://{address}/v1/chat/completions");
     let (tally, started, begin) = (RefCell::new(Tally::default()), RefCell::new(0), Instant::now());
     let goes_on = || match limit {
